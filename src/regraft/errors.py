@@ -1,0 +1,137 @@
+"""One tree of errors: what happened, where, what to do. Every class has a stable `code`."""
+
+from __future__ import annotations
+
+
+class RegraftError(Exception):
+    """An expected failure, told to the user in one message.
+
+    Args:
+        what: what happened, in one sentence without a full stop.
+        where: the reference, file, member or option that it happened at.
+        hint: what to do about it, ending in the command to run where there is one.
+    """
+
+    code = "error"
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+class UsageError(RegraftError):
+    """The call itself makes no sense: an unknown verb, option or value."""
+
+    code = "usage"
+
+
+class InternalError(RegraftError):
+    """A fault in Regraft, not in its input."""
+
+    code = "internal"
+
+
+class ReferenceSyntaxError(RegraftError):
+    """A reference that cannot be parsed, or a scheme that does not exist."""
+
+    code = "reference-syntax"
+
+
+class AmbiguousReference(RegraftError):
+    """A reference that fits several files; the message lists them."""
+
+    code = "reference-ambiguous"
+
+
+class UntrustedReference(RegraftError):
+    """A reference that may come from the user only (`py:`), met in a card, claim, package or form."""
+
+    code = "reference-untrusted"
+
+
+class NotFound(RegraftError):
+    """There is nothing at that path, package, version or revision."""
+
+    code = "not-found"
+
+
+class AccessDenied(RegraftError):
+    """Something is there, and we may not read it."""
+
+    code = "access-denied"
+
+
+class NetworkFailure(RegraftError):
+    """A server refused, broke off or answered nonsense."""
+
+    code = "network"
+
+
+class Offline(RegraftError):
+    """`--offline` forbids the network and the cache does not hold what is needed."""
+
+    code = "offline"
+
+
+class DigestMismatch(RegraftError):
+    """Bytes are not the bytes that were declared or scanned."""
+
+    code = "digest-mismatch"
+
+
+class Damaged(RegraftError):
+    """Content that its own format forbids: truncated, inconsistent, out of bounds.
+
+    Judging verbs record it as an inconclusive finding; it never aborts a package.
+    """
+
+    code = "damaged"
+
+
+class LimitExceeded(Damaged):
+    """Content beyond a bound on bytes, depth, counts or time (see `package.limits`)."""
+
+    code = "limit"
+
+
+class Unsupported(RegraftError):
+    """A capability that this member (format, runtime, converter) does not have."""
+
+    code = "unsupported"
+
+
+class MissingExtra(RegraftError):
+    """An optional dependency is not installed; the hint is the command that installs it."""
+
+    code = "missing-extra"
+
+    def __init__(self, package: str, *, extra: str, where: str = "") -> None:
+        super().__init__(
+            f"this needs the package {package}, which is not installed",
+            where=where,
+            hint=f"pip install 'regraft[{extra}]'",
+        )
+        self.extra = extra
+
+
+class StoreError(RegraftError):
+    """The store cannot be read or written: read-only, full, or not a store."""
+
+    code = "store"
+
+
+class StoreVersionError(StoreError):
+    """The store was written by a newer Regraft."""
+
+    code = "store-version"
+
+
+class PolicyError(RegraftError):
+    """A policy file that cannot be understood."""
+
+    code = "policy"

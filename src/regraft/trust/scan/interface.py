@@ -1,0 +1,72 @@
+"""What a rule family is: it examines one file or member, or the package as a whole, and yields findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from regraft.package.formats import Format, Probe
+from regraft.package.package import Package
+from regraft.record.evidence import JSON, Finding, Severity, Where
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A thing that scan looks for. docs/reference/rules is generated from these.
+
+    Attributes:
+        id: stable, `RGS-<FAMILY>-<NNN>`.
+        severity: critical and high fail, unknown is inconclusive, the rest are notes (DESIGN 6).
+        title: what was found, as a heading.
+        why: why it matters, in one or two sentences.
+        fix: what the reader should do.
+    """
+
+    id: str
+    severity: Severity
+    title: str
+    why: str
+    fix: str
+
+    def finding(self, message: str, where: Where, **data: JSON) -> Finding:
+        """A finding under this rule."""
+        return Finding(self.id, self.severity, message, where, data, self.fix)
+
+
+class Site(msgspec.Struct, frozen=True):
+    """One file of the package, or one member inside one of its containers, with its recognised format.
+
+    Attributes:
+        file: path in the package.
+        member: path within the containers (`outer.zip!inner.pkl` joined by `!`); None for the file itself.
+        probe: its content.
+        format: recognised by content, None when unknown.
+    """
+
+    file: str
+    member: str | None
+    probe: Probe
+    format: Format | None
+
+    def where(self, *, offset: int | None = None, line: int | None = None, field: str | None = None) -> Where:
+        """This place, as findings name it."""
+        return Where(file=self.file, member=self.member, offset=offset, line=line, field=field)
+
+
+class RuleFamily(Protocol):
+    """Rules that share a subject. One module a family, listed in `trust/scan/__init__.py`.
+
+    Attributes:
+        name: short id: `pickle`, `archive`, `code`.
+        rules: everything that the family can find.
+    """
+
+    name: str
+    rules: Sequence[Rule]
+
+    def examine(self, site: Site) -> Iterator[Finding]:
+        """Findings about one file or member. Called for every site; yields nothing where it does not apply."""
+
+    def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
+        """Findings that need several files at once (`auto_map`, shard indices, links)."""

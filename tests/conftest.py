@@ -1,0 +1,30 @@
+"""Fixtures shared by all tests: real assets, and a store of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ASSETS = Path(os.environ.get("REGRAFT_TEST_ASSETS", ROOT / ".cache/assets/x"))
+
+
+@pytest.fixture(scope="session")
+def asset() -> Callable[[str, str, str], Path]:
+    """Folder of an unpacked registry package: `asset("pypi", "silero-vad", "6.2.3")`."""
+
+    def folder(registry: str, package: str, version: str) -> Path:
+        path = ASSETS / f"{registry}-{package}-{version}".replace("/", "_").replace("@", "_")
+        if not path.is_dir():
+            pytest.fail(f"{path} is missing: run `make assets`")
+        return path
+
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGRAFT_STORE", str(tmp_path / "store"))
