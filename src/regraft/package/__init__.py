@@ -1,0 +1,1 @@
+"""What a package is: references, sources, files, formats, cards."""

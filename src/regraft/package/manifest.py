@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from regraft.errors import DigestMismatch
 from regraft.package.reader import Reader
 from regraft.package.sources.interface import Entry
-from regraft.errors import DigestMismatch
 from regraft.record.digest import Digest, package_digest
 from regraft.record.evidence import DigestKind
 
@@ -78,5 +78,3 @@ def _weakest(files: Sequence[ManifestEntry]) -> DigestKind:
         if kind in kinds:
             return kind
     return DigestKind.COMPUTED
-
-

@@ -86,9 +86,7 @@ class Package:
         return f"Package({str(self.ref)!r}, {len(self.entries)} files)"
 
 
-def open_package(
-    ref: str | os.PathLike[str] | ModelRef | Package, *, options: SourceOptions | None = None
-) -> Package:
+def open_package(ref: str | os.PathLike[str] | ModelRef | Package, *, options: SourceOptions | None = None) -> Package:
     """Open a package by reference; nothing of it is imported, unpickled or executed.
 
     Args:
@@ -122,5 +120,3 @@ def _nearest(wanted: str, paths: Sequence[str]) -> str:
 
     close = difflib.get_close_matches(wanted, paths, n=3, cutoff=0.4)
     return "nearest: " + ", ".join(close) if close else f"it has {len(paths)} files; regraft inspect lists them"
-
-

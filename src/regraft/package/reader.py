@@ -57,9 +57,7 @@ class Reader(ABC):
             Damaged: the content ends before.
         """
         if offset < 0 or length < 0 or offset + length > self.size:
-            raise Damaged(
-                f"needs bytes {offset}..{offset + length} but the content has {self.size}", where=self.where
-            )
+            raise Damaged(f"needs bytes {offset}..{offset + length} but the content has {self.size}", where=self.where)
         return self.read_at(offset, length)
 
     def read_all(self, *, limit: int = MAX_HEADER_BYTES) -> bytes:
@@ -101,7 +99,7 @@ class Reader(ABC):
         """A seekable binary file object over this content, for libraries that want one (zipfile, tarfile)."""
         return cast("IO[bytes]", io.BufferedReader(_RawFile(self), buffer_size=64 << 10))
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most readers hold nothing
         """Release the descriptor or connection, if there is one."""
 
 
@@ -134,6 +132,7 @@ class FileReader(Reader):
         return data
 
     def close(self) -> None:
+        """Close the descriptor; closing twice is harmless."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -15,7 +15,7 @@ from regraft.record.digest import Digest, digest_bytes
 from regraft.record.environment import Environment, capture_environment
 
 if TYPE_CHECKING:
-    JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+    JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 else:
     JSON = Any
 
@@ -152,11 +152,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self) -> Digest:
         """SHA-256 of `to_json()`."""
         return digest_bytes(self.to_json())
-
-    def _repr_html_(self) -> str:
-        from regraft.report.html import evidence_fragment
-
-        return evidence_fragment(self)
 
 
 def evidence_from_json(data: bytes) -> Evidence:
