@@ -1,0 +1,444 @@
+"""The store: evidence, blobs and steps as files. The files are the truth; everything else is derived from them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from regraft.errors import AccessDenied, DigestMismatch, NotFound, RegraftError, StoreError, StoreVersionError
+from regraft.record.digest import Digest, digest_bytes, parse_digest
+from regraft.record.evidence import Evidence
+from regraft.record.statement import evidence_from_statement, statement_from_evidence
+
+STORE_VERSION = 1
+"""Layout of the files. A change that an older Regraft cannot read raises it."""
+
+_MAGIC = "regraft-store"
+_TEMPORARY = ".tmp-"
+_IDLE_SECONDS = 24 * 3600
+_FICLONE = 0x40049409
+_CHUNK_BYTES = 1 << 20
+_MAX_EVIDENCE_BYTES = 256 << 20
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Evidence as the store keeps it: the digest of the stored bytes, and what they say."""
+
+    digest: Digest
+    evidence: Evidence
+
+
+def open_store(path: Path | None = None) -> Store:
+    """The store at a path; nothing is read or created before it is used.
+
+    Args:
+        path: default: the environment variable REGRAFT_STORE, else the platform's user data directory.
+    """
+    if path is None and (named := os.environ.get("REGRAFT_STORE")):
+        path = Path(named).expanduser()
+    if path is None:
+        import platformdirs
+
+        path = Path(platformdirs.user_data_dir("regraft", appauthor=False))
+    return Store(path)
+
+
+class Store:
+    """Evidence, blobs and steps below one directory (DESIGN 4.4).
+
+    What a method returned is on the disk: file and directory are synced before it returns. Every file
+    appears whole or not at all, so two processes may write at once and either may be killed anywhere.
+    Reading a store that does not exist finds nothing; the first write creates it.
+
+    Every method raises StoreError when the directory is not a store or the operating system refuses,
+    and StoreVersionError when a newer Regraft wrote it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._is_checked = False
+        self._durable: set[Path] = set()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    # evidence
+
+    def put_evidence(self, evidence: Evidence) -> Digest:
+        """Keep evidence as an in-toto Statement; the digest is that of the stored bytes."""
+        return self.put_statement(statement_from_evidence(evidence))
+
+    def put_statement(self, statement: bytes) -> Digest:
+        """Keep the bytes of a Statement exactly as they are, for instance received from someone else.
+
+        Raises:
+            ValueError: the bytes are not a Statement about evidence of this schema.
+        """
+        evidence_from_statement(statement)
+        digest = digest_bytes(statement)
+        path = self._path("evidence", digest, ".json")
+        self._prepare(path.parent)
+        if _content(path) == statement:
+            self._sync(path.parent)
+        else:
+            self._publish(path, lambda file: _write(file, statement, path))
+        return digest
+
+    def statement(self, digest: Digest) -> bytes:
+        """The stored bytes of a piece of evidence, checked against their digest.
+
+        Raises:
+            NotFound: the store has no such evidence.
+            DigestMismatch: the file was changed after it was written.
+        """
+        path = self._path("evidence", digest, ".json")
+        data = _content(path) if self._exists() else None
+        if data is None:
+            raise NotFound(f"the store has no evidence {digest}", where=str(self.root))
+        if digest_bytes(data) != digest:
+            raise DigestMismatch(
+                "the file does not hold the evidence that was stored under this name",
+                where=str(path),
+                hint=f"restore it from a backup, or remove it (rm -f {str(path)!r}) and run the verb again",
+            )
+        return data
+
+    def evidence(self, digest: Digest) -> Evidence:
+        """A piece of evidence, its bytes checked against the digest. Raises as `statement`, or StoreError."""
+        try:
+            return evidence_from_statement(self.statement(digest))
+        except ValueError as error:
+            raise StoreError(
+                f"the evidence cannot be read: {error}",
+                where=str(self._path("evidence", digest, ".json")),
+                hint="it may come from a newer Regraft: pip install --upgrade regraft",
+            ) from error
+
+    def evidence_digests(self) -> Iterator[Digest]:
+        """Digests of all evidence, by file name; nothing is opened."""
+        for folder in self.evidence_folders():
+            yield from digests_in(folder)
+
+    def evidence_folders(self) -> list[Path]:
+        """The folders that hold evidence files, sorted."""
+        return _folders(self.root / "evidence/sha256") if self._exists() else []
+
+    def all_evidence(self, *, on_damage: Callable[[RegraftError], None] | None = None) -> Iterator[Record]:
+        """Every piece of evidence, ordered by digest.
+
+        Args:
+            on_damage: told about a file that cannot be used, which is then left out; default: raise.
+        """
+        for digest in self.evidence_digests():
+            try:
+                evidence = self.evidence(digest)
+            except (DigestMismatch, StoreError, NotFound) as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+            else:
+                yield Record(digest, evidence)
+
+    # blobs
+
+    def put_blob(self, chunks: Iterable[bytes | memoryview], *, expected: Digest | None = None) -> Digest:
+        """Keep a stream of bytes, read-only, under its digest.
+
+        An exception that `chunks` raises passes through; nothing is kept then.
+
+        Args:
+            expected: what the digest must be.
+        Raises:
+            DigestMismatch: it is another; nothing is kept.
+        """
+        return self._put_blob(lambda file, hasher: _stream(file, hasher, chunks, self.root), expected)
+
+    def put_blob_file(self, path: Path, *, expected: Digest | None = None) -> Digest:
+        """Keep a file's content: a reflink where the file system can, else a copy; never a hard link.
+
+        Raises:
+            NotFound, AccessDenied: the file cannot be read.
+            DigestMismatch: its digest is not `expected`; nothing is kept.
+        """
+        with _open_source(path) as source:
+            return self._put_blob(lambda file, hasher: _clone_or_copy(source, file, hasher, self.root), expected)
+
+    def blob_path(self, digest: Digest) -> Path | None:
+        """Where a blob lies, or None. The content is not hashed again: who loads it does that."""
+        path = self._path("blobs", digest)
+        return path if self._exists() and path.is_file() else None
+
+    # steps
+
+    def set_step(self, key: Digest, evidence_digest: Digest) -> None:
+        """Note which evidence a step ended in; the last one wins.
+
+        Raises:
+            NotFound: the store does not have that evidence.
+        """
+        if not self._path("evidence", evidence_digest, ".json").is_file():
+            raise NotFound(f"the store has no evidence {evidence_digest}", where=str(self.root))
+        path = self.root / "steps" / parse_digest(key)
+        line = f"{evidence_digest}\n".encode()
+        self._prepare(path.parent)
+        self._publish(path, lambda file: _write(file, line, path))
+
+    def step(self, key: Digest) -> Digest | None:
+        """The evidence that a step ended in, or None when it has not been done or its note is damaged."""
+        data = _content(self.root / "steps" / parse_digest(key)) if self._exists() else None
+        if data is None:
+            return None
+        try:
+            digest = parse_digest(data.decode("ascii").removesuffix("\n"))
+        except ValueError:
+            return None
+        return digest if self._path("evidence", digest, ".json").is_file() else None
+
+    # upkeep
+
+    def sweep(self) -> int:
+        """Remove files that interrupted writers left behind, once nobody has written to them for a day.
+
+        Returns:
+            how many were removed. Writing does the same for each folder that it comes to.
+        """
+        if not self._exists():
+            return 0
+        areas = [self.root, self.root / "steps", *_folders(self.root / "evidence/sha256")]
+        return sum(_sweep(folder) for folder in [*areas, *_folders(self.root / "blobs/sha256")])
+
+    def _path(self, area: str, digest: Digest, suffix: str = "") -> Path:
+        checked = parse_digest(digest)
+        return self.root / area / "sha256" / checked[:2] / f"{checked}{suffix}"
+
+    def _exists(self) -> bool:
+        """Whether there is a store; raises when there is something else, or a newer one."""
+        if self._is_checked:
+            return True
+        with _told(self.root):
+            try:
+                names = {path.name for path in self.root.iterdir()}
+            except FileNotFoundError:
+                return False
+        if "version" not in names:
+            if any(not name.startswith(_TEMPORARY) and name != "lost+found" for name in names):
+                raise StoreError(
+                    "this directory has content and is not a Regraft store",
+                    where=str(self.root),
+                    hint="name an empty or new directory with --store DIR or REGRAFT_STORE",
+                )
+            return False
+        self._check_version()
+        self._is_checked = True
+        return True
+
+    def _check_version(self) -> None:
+        path = self.root / "version"
+        word, _, number = (_content(path) or b"").decode("ascii", "replace").strip().partition(" ")
+        if word != _MAGIC or not number.isdecimal():
+            raise StoreError(
+                "its version file is not that of a Regraft store",
+                where=str(path),
+                hint="name another directory with --store DIR or REGRAFT_STORE",
+            )
+        if int(number[:9]) > STORE_VERSION:
+            raise StoreVersionError(
+                f"the store has layout version {number[:9]}, this Regraft knows up to {STORE_VERSION}",
+                where=str(self.root),
+                hint="pip install --upgrade regraft, or name another directory with --store DIR",
+            )
+
+    def _prepare(self, folder: Path) -> None:
+        """Create a folder below the root durably, and the store itself before its first content."""
+        if folder in self._durable:
+            return
+        if not self._exists():
+            with _told(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+            version = self.root / "version"
+            self._publish(version, lambda file: _write(file, f"{_MAGIC} {STORE_VERSION}\n".encode(), version))
+            self._is_checked = True
+        with _told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        for parent in (folder, *folder.parents):
+            self._sync(parent)
+            if parent == self.root:
+                break
+        self._durable.add(folder)
+
+    def _publish(self, path: Path, fill: Callable[[int], None]) -> None:
+        """Write a temporary file beside the path, sync it, rename it to the path, sync the folder."""
+        with self._temporary(path.parent) as (file, temporary):
+            fill(file)
+            self._settle(file, temporary, path)
+
+    def _put_blob(self, fill: Callable[[int, hashlib._Hash], None], expected: Digest | None) -> Digest:
+        """Write a blob whose name is known only once its bytes are."""
+        incoming = self.root / "blobs" / "sha256"
+        self._prepare(incoming)
+        with self._temporary(incoming) as (file, temporary):
+            hasher = hashlib.sha256()
+            fill(file, hasher)
+            digest = Digest(hasher.hexdigest())
+            if expected is not None and digest != expected:
+                raise DigestMismatch(
+                    f"the bytes hash to {digest[:12]}…, expected was {expected[:12]}…",
+                    where=str(self.root),
+                    hint="they changed on the way, or at their source: fetch them again",
+                )
+            path = self._path("blobs", digest)
+            self._prepare(path.parent)
+            if path.is_file() and path.stat().st_size == os.fstat(file).st_size:
+                self._sync(path.parent)
+            else:
+                self._settle(file, temporary, path)
+        return digest
+
+    @contextlib.contextmanager
+    def _temporary(self, folder: Path) -> Iterator[tuple[int, Path]]:
+        temporary = folder / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
+        with _told(folder):
+            file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            yield file, temporary
+        finally:
+            os.close(file)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+    def _settle(self, file: int, temporary: Path, path: Path) -> None:
+        with _told(path):
+            os.fchmod(file, 0o444)
+            os.fsync(file)
+            temporary.rename(path)
+        self._sync(path.parent)
+
+    def _sync(self, folder: Path) -> None:
+        with _told(folder):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def digests_in(folder: Path) -> list[Digest]:
+    """Digests of the evidence files in one folder, by name, sorted."""
+    with _told(folder), os.scandir(folder) as entries:
+        stems = [entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json")]
+    found = []
+    for stem in sorted(stems):
+        with contextlib.suppress(ValueError):
+            found.append(parse_digest(stem))
+    return found
+
+
+def _folders(area: Path) -> list[Path]:
+    with _told(area):
+        try:
+            return sorted(path for path in area.iterdir() if len(path.name) == 2)
+        except FileNotFoundError:
+            return []
+
+
+def _content(path: Path) -> bytes | None:
+    """A small file's bytes, None when there is none."""
+    with _told(path):
+        try:
+            with path.open("rb") as file:
+                data = file.read(_MAX_EVIDENCE_BYTES + 1)
+        except FileNotFoundError:
+            return None
+    if len(data) > _MAX_EVIDENCE_BYTES:
+        raise StoreError(f"a record of more than {_MAX_EVIDENCE_BYTES >> 20} MiB", where=str(path))
+    return data
+
+
+def _write(file: int, data: bytes | memoryview, where: Path) -> None:
+    view = memoryview(data).cast("B")
+    with _told(where):
+        while len(view):
+            view = view[os.write(file, view) :]
+
+
+def _stream(file: int, hasher: hashlib._Hash, chunks: Iterable[bytes | memoryview], where: Path) -> None:
+    for chunk in chunks:
+        hasher.update(chunk)
+        _write(file, chunk, where)
+
+
+def _clone_or_copy(source: int, file: int, hasher: hashlib._Hash, where: Path) -> None:
+    """Fill `file` from `source`; the digest is that of what arrived, even if the source changes meanwhile."""
+    try:
+        fcntl.ioctl(file, _FICLONE, source)
+    except OSError:
+        while chunk := os.read(source, _CHUNK_BYTES):
+            hasher.update(chunk)
+            _write(file, chunk, where)
+    else:
+        os.lseek(file, 0, os.SEEK_SET)
+        while chunk := os.read(file, _CHUNK_BYTES):
+            hasher.update(chunk)
+
+
+@contextlib.contextmanager
+def _open_source(path: Path) -> Iterator[int]:
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound("there is no such file", where=str(path)) from error
+    except OSError as error:
+        raise AccessDenied(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+    try:
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            raise NotFound("this is not a regular file", where=str(path))
+        yield source
+    finally:
+        os.close(source)
+
+
+def _sweep(folder: Path) -> int:
+    """Remove what a killed writer left in a folder. Best effort: a failure here harms nothing."""
+    removed = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(_TEMPORARY):
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _IDLE_SECONDS:
+                        Path(entry.path).unlink()
+                        removed += 1
+    return removed
+
+
+_TOLD = {
+    errno.EROFS: ("the store is on a read-only file system", "name a writable one with --store DIR or REGRAFT_STORE"),
+    errno.ENOSPC: ("no space is left for the store", "free space, or name another directory with --store DIR"),
+    errno.EDQUOT: ("the quota for the store is used up", "free space, or name another directory with --store DIR"),
+    errno.EFBIG: ("the store's file system takes no file of this size", "name another directory with --store DIR"),
+    errno.EACCES: ("the store may not be accessed", "check its owner and mode, or name another with --store DIR"),
+    errno.EPERM: ("the store may not be changed", "check its owner and mode, or name another with --store DIR"),
+    errno.ENOTDIR: ("a file stands where the store's directory should be", "name a directory with --store DIR"),
+    errno.EEXIST: ("a file stands where the store's directory should be", "name a directory with --store DIR"),
+}
+
+
+@contextlib.contextmanager
+def _told(where: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        fallback = (f"the operating system refused: {error.strerror}", "regraft doctor checks the store")
+        what, hint = _TOLD.get(error.errno or 0, fallback)
+        raise StoreError(what, where=str(where), hint=hint) from error
