@@ -1,3 +1,84 @@
-"""Regraft: reuse a trained network that somebody else made, with evidence at every cut."""
+"""Regraft: reuse a trained network that somebody else made, with evidence at every cut.
+
+Every verb is one function that returns `Evidence`, or an object that has `.evidence`:
+
+    import regraft as rg
+    rg.scan("model.pt").verdict
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from regraft.errors import RegraftError
+    from regraft.package.fetch import fetch
+    from regraft.package.package import Package
+    from regraft.package.package import open_package as open  # noqa: A004
+    from regraft.record.evidence import Evidence, Severity, Verdict
+    from regraft.record.store import open_store
+    from regraft.trust.check import check
+    from regraft.trust.scan import scan
+    from regraft.workflow.doctor import doctor
+    from regraft.workflow.inspect import inspect
+
+_PUBLIC = {
+    "Evidence": "regraft.record.evidence:Evidence",
+    "Package": "regraft.package.package:Package",
+    "RegraftError": "regraft.errors:RegraftError",
+    "Severity": "regraft.record.evidence:Severity",
+    "Verdict": "regraft.record.evidence:Verdict",
+    "check": "regraft.trust.check:check",
+    "doctor": "regraft.workflow.doctor:doctor",
+    "fetch": "regraft.package.fetch:fetch",
+    "inspect": "regraft.workflow.inspect:inspect",
+    "open": "regraft.package.package:open_package",
+    "open_store": "regraft.record.store:open_store",
+    "scan": "regraft.trust.scan:scan",
+}
+
+__all__ = [  # noqa: PLE0604  the names of _PUBLIC, spelled out for static readers
+    "Evidence",
+    "Package",
+    "RegraftError",
+    "Severity",
+    "Verdict",
+    "check",
+    "doctor",
+    "fetch",
+    "inspect",
+    "open",
+    "open_store",
+    "scan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'regraft' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _PUBLIC[name].split(":")
+    value = getattr(importlib.import_module(module), attribute)
+    if name == "Evidence" or name.islower():
+        _attach_html()
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
+
+
+def _attach_html() -> None:
+    """Let notebooks show evidence; the record itself knows nothing of reports."""
+    from regraft.record.evidence import Evidence
+
+    def html(evidence: Evidence) -> str:
+        from regraft.report.html import evidence_fragment
+
+        return evidence_fragment(evidence)
+
+    Evidence._repr_html_ = html  # type: ignore[attr-defined]

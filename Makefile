@@ -1,0 +1,56 @@
+# Two commands matter: `make run` (the main job, ends in a report) and `make test`.
+# Both build .venv by themselves; nothing needs to be installed by hand but Python and a network.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regraft
+export REGRAFT_TEST_ASSETS ?= $(CACHE)/assets
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup run test lint assets reference bench clean
+
+help:
+	@echo "make run     fetch, inspect and scan ten real packages; writes build/report.html"
+	@echo "make test    lint, types, floors and all tests (downloads about 1.7 GB of real packages once)"
+	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make bench   the benchmarks, side by side with their peers; see benchmarks/RESULTS.md"
+
+setup: $(READY)
+
+# torch goes first and pinned: asked for loosely it brings gigabytes of CUDA libraries.
+$(READY): pyproject.toml constraints.txt tools/system_packages.sh
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Regraft needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	sh tools/system_packages.sh
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade -c constraints.txt pip
+	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt --group test --editable '.[all]'
+	@touch $@
+
+run: $(READY)
+	@mkdir -p build
+	$(BIN)/python examples/01_survey_packages/survey.py --store $(CACHE)/store -o build/report.html
+
+assets: $(READY)
+	$(BIN)/python tools/fetch_assets.py --store $(CACHE)/store $(REGRAFT_TEST_ASSETS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(READY) lint assets
+	$(BIN)/python -m pytest -n 2
+
+reference: $(READY)
+	$(BIN)/python tools/make_reference.py
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,17 @@
+"""The command line. `--version` answers before anything is imported: start-up time is a feature."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the `regraft` command."""
+    if sys.argv[1:] == ["--version"]:
+        from regraft import __version__
+
+        sys.stdout.write(f"regraft {__version__}\n")
+        return
+    from regraft.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Evidence made readable: terminal, Markdown, SARIF, HTML. Reads only records."""
