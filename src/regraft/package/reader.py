@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from regraft.errors import Damaged, LimitExceeded
-from regraft.package.limits import MAX_HEADER_BYTES
+from regraft.package.limits import MAX_EXPANDED_BYTES, MAX_HEADER_BYTES
 from regraft.record.digest import Digest, digest_bytes, digest_chunks
 
 _CHUNK_BYTES = 1 << 20
@@ -18,10 +18,30 @@ _FINGERPRINT_BYTES = 64 << 10
 
 
 class Meter:
-    """Counts the bytes that readers handed out, for the `bytes_read` measurement of evidence."""
+    """Counts the bytes that readers handed out, for the `bytes_read` measurement of evidence.
 
-    def __init__(self) -> None:
+    Attributes:
+        bytes_read: handed out by the readers that share this meter.
+        bytes_expanded: produced by decompression below the outermost parent, over everything examined.
+    """
+
+    def __init__(self, parent: Meter | None = None) -> None:
         self.bytes_read = 0
+        self.bytes_expanded = 0
+        self._parent = parent
+
+    def add_expanded(self, count: int, *, where: str) -> None:
+        """Count decompressed bytes against one budget for the whole examination.
+
+        Raises:
+            LimitExceeded: more than `MAX_EXPANDED_BYTES` in all.
+        """
+        root = self
+        while root._parent is not None:
+            root = root._parent
+        root.bytes_expanded += count
+        if root.bytes_expanded > MAX_EXPANDED_BYTES:
+            raise LimitExceeded(f"decompression produced more than {MAX_EXPANDED_BYTES} bytes in all", where=where)
 
 
 class Reader(ABC):

@@ -70,11 +70,15 @@ class Port(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Damage or inconsistency that did not stop the description."""
+    """Damage or inconsistency that did not stop the description.
+
+    `kind` is a stable word for what sort of problem it is (`duplicate-name`, `crc-mismatch`, …), where rules need one.
+    """
 
     what: str
     offset: int | None = None
     member: str | None = None
+    kind: str | None = None
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
