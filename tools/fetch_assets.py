@@ -12,8 +12,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from regraft.errors import RegraftError
 from regraft.package.fetch import fetch
+
+from regraft.errors import RegraftError
 from regraft.package.package import open_package
 from regraft.package.reference import parse_reference
 from regraft.package.sources.interface import SourceOptions

@@ -39,7 +39,7 @@ _PUBLIC = {
     "scan": "regraft.trust.scan:scan",
 }
 
-__all__ = [  # noqa: PLE0604  the names of _PUBLIC, spelled out for static readers
+__all__ = [
     "Evidence",
     "Package",
     "RegraftError",

@@ -45,7 +45,10 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--offline", is_flag=True, help="No network: only what was fetched before."),
     click.option("--dry-run", is_flag=True, help="Say what would be looked at, and stop."),
     click.option(
-        "--store", type=click.Path(path_type=Path, file_okay=False), envvar="REGRAFT_STORE", help="Where evidence is kept."
+        "--store",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="REGRAFT_STORE",
+        help="Where evidence is kept.",
     ),
     click.option("--debug", is_flag=True, help="Show the traceback of an error."),
 )

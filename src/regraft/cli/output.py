@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -15,13 +14,6 @@ from regraft.errors import AccessDenied, RegraftError, UsageError
 from regraft.package.package import Package
 from regraft.record.evidence import Evidence
 from regraft.report.text import visible
-
-
-class Result(Protocol):
-    """What some verbs return: more than evidence, with evidence."""
-
-    @property
-    def evidence(self) -> Evidence: ...
 
 
 def emit(evidence: Evidence, settings: Settings, *, html: str | None = None, human: str | None = None) -> int:
