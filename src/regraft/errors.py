@@ -135,3 +135,9 @@ class PolicyError(RegraftError):
     """A policy file that cannot be understood."""
 
     code = "policy"
+
+
+class PermitRefused(RegraftError):
+    """The scan evidence does not permit what was asked for: loading, or running the package's code."""
+
+    code = "permit-refused"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -20,6 +20,12 @@ else:
     JSON = Any
 
 SCHEMA = "regraft.evidence/1"
+
+Sha256 = Annotated[Digest, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+"""A digest, checked when it is read from JSON."""
+
+_MAX_INTEGER = 1 << 63
+_S = TypeVar("_S", bound=msgspec.Struct)
 
 
 class Verdict(StrEnum):
@@ -77,7 +83,7 @@ class Subject(msgspec.Struct, frozen=True):
     """Something that evidence speaks of, by name and digest."""
 
     name: str
-    sha256: Digest
+    sha256: Sha256
     digest: DigestKind = DigestKind.COMPUTED
 
 
@@ -110,7 +116,7 @@ class Measurement(msgspec.Struct, frozen=True):
     unit: str
     low: float | int | None = None
     high: float | int | None = None
-    n: int | None = None
+    n: Annotated[int, msgspec.Meta(ge=0)] | None = None
     of: dict[str, JSON] = {}
 
 
@@ -118,7 +124,7 @@ class Artifact(msgspec.Struct, frozen=True):
     """A file that the step produced, by the digest under which the store keeps it."""
 
     name: str
-    sha256: Digest
+    sha256: Sha256
     media_type: str = "application/octet-stream"
 
 
@@ -145,22 +151,34 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
     def to_json(self) -> bytes:
-        """The record as JSON bytes: the form that is hashed, stored and signed."""
+        """The record alone as JSON bytes, as `--json` prints it and as its Statement carries it."""
         return msgspec.json.encode(self)
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 of `to_json()`."""
-        return digest_bytes(self.to_json())
+        """SHA-256 of the bytes that a store keeps and a signature covers: the Statement about this evidence."""
+        from regraft.record.statement import statement_from_evidence
+
+        return digest_bytes(statement_from_evidence(self))
 
 
-def evidence_from_json(data: bytes) -> Evidence:
-    """Parse a record.
+class Record(msgspec.Struct, frozen=True):
+    """Evidence as it was stored: the digest of the stored bytes, and what they say."""
+
+    digest: Digest
+    evidence: Evidence
+
+
+def evidence_from_json(data: bytes | msgspec.Raw) -> Evidence:
+    """Parse a record. Fields that a later minor version added are ignored.
 
     Raises:
-        ValueError: not JSON, not this schema, or a field of the wrong type (msgspec.ValidationError).
+        ValueError: not JSON, not this schema, or a field of the wrong type.
     """
-    evidence = msgspec.json.decode(data, type=Evidence)
+    try:
+        evidence = msgspec.json.decode(data, type=Evidence)
+    except RecursionError as error:
+        raise ValueError("not evidence: nested too deeply") from error
     if evidence.schema != SCHEMA:
         raise ValueError(f"evidence schema {evidence.schema!r} is not {SCHEMA!r}")
     return evidence
@@ -193,15 +211,7 @@ class Draft:
         """Add a measurement; a value or bound that is not finite becomes null and a finding."""
         bounds = {key: details.pop(key, None) for key in ("low", "high")}
         if any(isinstance(v, float) and not math.isfinite(v) for v in (value, *bounds.values())):
-            self.find(
-                Finding(
-                    rule="RGE-NUM-001",
-                    severity=Severity.UNKNOWN,
-                    message=f"{name} is not a finite number",
-                    where=Where(field=name),
-                    data={"value": str(value)},
-                )
-            )
+            self.find(_not_finite(name, str(value)))
         self.measurements.append(
             Measurement(
                 name,
@@ -219,28 +229,96 @@ class Draft:
         return combine([Verdict.PASS, *(finding.severity.verdict for finding in self.findings)])
 
     def finish(self, *, outcome: str, summary: str, verdict: Verdict | None = None) -> Evidence:
-        """Freeze the draft.
+        """Freeze the draft; what is put into it later does not change the evidence.
+
+        A number in `data`, `of` or `parameters` that is not finite becomes null and a finding. An integer
+        beyond 64 bits becomes text, as does a character that is not one (an undecodable file name).
 
         Args:
             outcome: the verb's own word for the verdict.
             summary: one sentence for a human.
             verdict: default: what the findings amount to.
+        Raises:
+            TypeError: `data`, `of` or `parameters` hold something that JSON has no form for.
         """
+        places: list[str] = []
+        parameters = {_text(key): _plain(value, f"parameters.{key}", places) for key, value in self.parameters.items()}
+        measurements = _plain_structs(self.measurements, places)
+        findings = _plain_structs(self.findings, places)
+        findings += tuple(_not_finite(place, "null stands in its place") for place in places)
+        if verdict is None:
+            verdict = combine([Verdict.PASS, *(finding.severity.verdict for finding in findings)])
         return Evidence(
             kind=self.kind,
-            verdict=self.verdict if verdict is None else verdict,
+            verdict=verdict,
             outcome=outcome,
-            summary=summary,
-            subject=tuple(self.subject),
-            materials=tuple(self.materials),
-            findings=tuple(self.findings),
-            measurements=tuple(self.measurements),
-            artifacts=tuple(self.artifacts),
-            parameters=self.parameters,
+            summary=_text(summary),
+            subject=_plain_structs(self.subject, places),
+            materials=_plain_structs(self.materials, places),
+            findings=findings,
+            measurements=measurements,
+            artifacts=_plain_structs(self.artifacts, places),
+            parameters=parameters,
             environment=capture_environment(),
             started=self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             seconds=round(time.perf_counter() - self._clock, 6),
         )
+
+
+def _not_finite(place: str, value: str) -> Finding:
+    return Finding(
+        rule="RGE-NUM-001",
+        severity=Severity.UNKNOWN,
+        message=f"{place} is not a finite number",
+        where=Where(field=place),
+        data={"value": value},
+    )
+
+
+def _plain_structs(items: Iterable[_S], places: list[str]) -> tuple[_S, ...]:
+    return tuple(_plain_struct(item, places) for item in items)
+
+
+def _plain_struct(item: _S, places: list[str]) -> _S:
+    """A copy of a subject, finding, measurement or artifact in which every JSON value is plain."""
+    fields: dict[str, Any] = {}
+    for name in item.__struct_fields__:
+        value = getattr(item, name)
+        if isinstance(value, msgspec.Struct):
+            fields[name] = _plain_struct(value, places)
+        elif isinstance(value, dict):
+            label = getattr(item, "rule", None) or getattr(item, "name", "")
+            fields[name] = _plain(value, f"{label}.{name}", places)
+        else:
+            fields[name] = _text(value) if type(value) is str else value
+    return type(item)(**fields)
+
+
+def _plain(value: Any, place: str, places: list[str]) -> JSON:
+    """A copy of a JSON value that survives a round trip; appends to `places` where a number is not finite."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return int(value) if abs(value) < _MAX_INTEGER else hex(value)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+        places.append(place)
+        return None
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{place}[{index}]", places) for index, item in enumerate(value)]
+    if isinstance(value, dict):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"the key {wrong[0]!r} in {place} is not a text")
+        return {_text(key): _plain(item, f"{place}.{key}", places) for key, item in value.items()}
+    raise TypeError(f"{place} is {type(value).__name__}, which JSON has no form for")
+
+
+def _text(value: str) -> str:
+    """The text with lone surrogates written out: they stand for bytes of a name that was no UTF-8."""
+    return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
 
 
 def _finite(value: float | int | None) -> float | int | None:

@@ -52,12 +52,15 @@ def evidence_from_statement(data: bytes) -> Evidence:
     Raises:
         ValueError: not such a Statement, or it speaks of other subjects than its predicate.
     """
-    statement = msgspec.json.decode(data, type=_Statement)
+    try:
+        statement = msgspec.json.decode(data, type=_Statement)
+    except RecursionError as error:
+        raise ValueError("not a statement: nested too deeply") from error
     if statement.type_ != STATEMENT_TYPE:
         raise ValueError(f"the statement type {statement.type_[:100]!r} is not {STATEMENT_TYPE!r}")
     if statement.predicateType != PREDICATE_TYPE:
         raise ValueError(f"the predicate type {statement.predicateType[:100]!r} is not {PREDICATE_TYPE!r}")
-    evidence = evidence_from_json(bytes(statement.predicate))
+    evidence = evidence_from_json(statement.predicate)
     if statement.subject != [_resource(subject) for subject in evidence.subject]:
         raise ValueError("the statement's subjects are not those of its predicate")
     return evidence

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import msgspec
-
 from regraft.errors import AccessDenied, DigestMismatch, NotFound, RegraftError, StoreError, StoreVersionError
 from regraft.record.digest import Digest, digest_bytes, parse_digest
-from regraft.record.evidence import Evidence
+from regraft.record.durable import is_temporary, publish, settle, sweep_folder, sync_folder, temporary_file, told, write
+from regraft.record.evidence import Evidence, Record
 from regraft.record.statement import evidence_from_statement, statement_from_evidence
 
 STORE_VERSION = 1
 """Layout of the files. A change that an older Regraft cannot read raises it."""
 
 _MAGIC = "regraft-store"
-_TEMPORARY = ".tmp-"
-_IDLE_SECONDS = 24 * 3600
 _FICLONE = 0x40049409
 _CHUNK_BYTES = 1 << 20
 _MAX_EVIDENCE_BYTES = 256 << 20
-
-
-class Record(msgspec.Struct, frozen=True):
-    """Evidence as the store keeps it: the digest of the stored bytes, and what they say."""
-
-    digest: Digest
-    evidence: Evidence
 
 
 def open_store(path: Path | None = None) -> Store:
@@ -89,9 +76,9 @@ class Store:
         path = self._path("evidence", digest, ".json")
         self._prepare(path.parent)
         if _content(path) == statement:
-            self._sync(path.parent)
+            sync_folder(path.parent)
         else:
-            self._publish(path, lambda file: _write(file, statement, path))
+            publish(path, statement)
         return digest
 
     def statement(self, digest: Digest) -> bytes:
@@ -115,14 +102,7 @@ class Store:
 
     def evidence(self, digest: Digest) -> Evidence:
         """A piece of evidence, its bytes checked against the digest. Raises as `statement`, or StoreError."""
-        try:
-            return evidence_from_statement(self.statement(digest))
-        except ValueError as error:
-            raise StoreError(
-                f"the evidence cannot be read: {error}",
-                where=str(self._path("evidence", digest, ".json")),
-                hint="it may come from a newer Regraft: pip install --upgrade regraft",
-            ) from error
+        return self._decode(self.statement(digest), digest)
 
     def evidence_digests(self) -> Iterator[Digest]:
         """Digests of all evidence, by file name; nothing is opened."""
@@ -133,15 +113,21 @@ class Store:
         """The folders that hold evidence files, sorted."""
         return _folders(self.root / "evidence/sha256") if self._exists() else []
 
-    def all_evidence(self, *, on_damage: Callable[[RegraftError], None] | None = None) -> Iterator[Record]:
+    def all_evidence(
+        self, *, naming: Digest | None = None, on_damage: Callable[[RegraftError], None] | None = None
+    ) -> Iterator[Record]:
         """Every piece of evidence, ordered by digest.
 
         Args:
+            naming: leave out, without decoding it, what does not contain this digest.
             on_damage: told about a file that cannot be used, which is then left out; default: raise.
         """
         for digest in self.evidence_digests():
             try:
-                evidence = self.evidence(digest)
+                statement = self.statement(digest)
+                if naming is not None and naming.encode() not in statement:
+                    continue
+                evidence = self._decode(statement, digest)
             except (DigestMismatch, StoreError, NotFound) as error:
                 if on_damage is None:
                     raise
@@ -176,7 +162,7 @@ class Store:
     def blob_path(self, digest: Digest) -> Path | None:
         """Where a blob lies, or None. The content is not hashed again: who loads it does that."""
         path = self._path("blobs", digest)
-        return path if self._exists() and path.is_file() else None
+        return path if self._exists() and _is_file(path) else None
 
     # steps
 
@@ -186,12 +172,12 @@ class Store:
         Raises:
             NotFound: the store does not have that evidence.
         """
-        if not self._path("evidence", evidence_digest, ".json").is_file():
+        if not (self._exists() and _is_file(self._path("evidence", evidence_digest, ".json"))):
             raise NotFound(f"the store has no evidence {evidence_digest}", where=str(self.root))
         path = self.root / "steps" / parse_digest(key)
         line = f"{evidence_digest}\n".encode()
         self._prepare(path.parent)
-        self._publish(path, lambda file: _write(file, line, path))
+        publish(path, line)
 
     def step(self, key: Digest) -> Digest | None:
         """The evidence that a step ended in, or None when it has not been done or its note is damaged."""
@@ -202,7 +188,7 @@ class Store:
             digest = parse_digest(data.decode("ascii").removesuffix("\n"))
         except ValueError:
             return None
-        return digest if self._path("evidence", digest, ".json").is_file() else None
+        return digest if _is_file(self._path("evidence", digest, ".json")) else None
 
     # upkeep
 
@@ -215,7 +201,17 @@ class Store:
         if not self._exists():
             return 0
         areas = [self.root, self.root / "steps", *_folders(self.root / "evidence/sha256")]
-        return sum(_sweep(folder) for folder in [*areas, *_folders(self.root / "blobs/sha256")])
+        return sum(sweep_folder(folder) for folder in [*areas, *_folders(self.root / "blobs/sha256")])
+
+    def _decode(self, statement: bytes, digest: Digest) -> Evidence:
+        try:
+            return evidence_from_statement(statement)
+        except ValueError as error:
+            raise StoreError(
+                f"the evidence cannot be read: {error}",
+                where=str(self._path("evidence", digest, ".json")),
+                hint="it may come from a newer Regraft: pip install --upgrade regraft",
+            ) from error
 
     def _path(self, area: str, digest: Digest, suffix: str = "") -> Path:
         checked = parse_digest(digest)
@@ -225,13 +221,13 @@ class Store:
         """Whether there is a store; raises when there is something else, or a newer one."""
         if self._is_checked:
             return True
-        with _told(self.root):
+        with told(self.root):
             try:
                 names = {path.name for path in self.root.iterdir()}
             except FileNotFoundError:
                 return False
         if "version" not in names:
-            if any(not name.startswith(_TEMPORARY) and name != "lost+found" for name in names):
+            if any(not is_temporary(name) and name != "lost+found" for name in names):
                 raise StoreError(
                     "this directory has content and is not a Regraft store",
                     where=str(self.root),
@@ -263,31 +259,26 @@ class Store:
         if folder in self._durable:
             return
         if not self._exists():
-            with _told(self.root):
+            with told(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
-            version = self.root / "version"
-            self._publish(version, lambda file: _write(file, f"{_MAGIC} {STORE_VERSION}\n".encode(), version))
+            with contextlib.suppress(StoreError):  # a parent that may be entered but not read
+                sync_folder(self.root.parent)
+            publish(self.root / "version", f"{_MAGIC} {STORE_VERSION}\n".encode())
             self._is_checked = True
-        with _told(folder):
+        with told(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
+        sweep_folder(folder)
         for parent in (folder, *folder.parents):
-            self._sync(parent)
+            sync_folder(parent)
             if parent == self.root:
                 break
         self._durable.add(folder)
 
-    def _publish(self, path: Path, fill: Callable[[int], None]) -> None:
-        """Write a temporary file beside the path, sync it, rename it to the path, sync the folder."""
-        with self._temporary(path.parent) as (file, temporary):
-            fill(file)
-            self._settle(file, temporary, path)
-
     def _put_blob(self, fill: Callable[[int, hashlib._Hash], None], expected: Digest | None) -> Digest:
-        """Write a blob whose name is known only once its bytes are."""
+        """Write a blob whose name is known only once its bytes are; one that was damaged is mended so."""
         incoming = self.root / "blobs" / "sha256"
         self._prepare(incoming)
-        with self._temporary(incoming) as (file, temporary):
+        with temporary_file(incoming) as (file, temporary):
             hasher = hashlib.sha256()
             fill(file, hasher)
             digest = Digest(hasher.hexdigest())
@@ -299,43 +290,13 @@ class Store:
                 )
             path = self._path("blobs", digest)
             self._prepare(path.parent)
-            if path.is_file() and path.stat().st_size == os.fstat(file).st_size:
-                self._sync(path.parent)
-            else:
-                self._settle(file, temporary, path)
+            settle(file, temporary, path)
         return digest
-
-    @contextlib.contextmanager
-    def _temporary(self, folder: Path) -> Iterator[tuple[int, Path]]:
-        temporary = folder / f"{_TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
-        with _told(folder):
-            file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            yield file, temporary
-        finally:
-            os.close(file)
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-    def _settle(self, file: int, temporary: Path, path: Path) -> None:
-        with _told(path):
-            os.fchmod(file, 0o444)
-            os.fsync(file)
-            temporary.rename(path)
-        self._sync(path.parent)
-
-    def _sync(self, folder: Path) -> None:
-        with _told(folder):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
 
 
 def digests_in(folder: Path) -> list[Digest]:
     """Digests of the evidence files in one folder, by name, sorted."""
-    with _told(folder), os.scandir(folder) as entries:
+    with told(folder), os.scandir(folder) as entries:
         stems = [entry.name.removesuffix(".json") for entry in entries if entry.name.endswith(".json")]
     found = []
     for stem in sorted(stems):
@@ -345,16 +306,21 @@ def digests_in(folder: Path) -> list[Digest]:
 
 
 def _folders(area: Path) -> list[Path]:
-    with _told(area):
+    with told(area):
         try:
             return sorted(path for path in area.iterdir() if len(path.name) == 2)
         except FileNotFoundError:
             return []
 
 
+def _is_file(path: Path) -> bool:
+    with told(path):
+        return path.is_file()
+
+
 def _content(path: Path) -> bytes | None:
     """A small file's bytes, None when there is none."""
-    with _told(path):
+    with told(path):
         try:
             with path.open("rb") as file:
                 data = file.read(_MAX_EVIDENCE_BYTES + 1)
@@ -365,17 +331,10 @@ def _content(path: Path) -> bytes | None:
     return data
 
 
-def _write(file: int, data: bytes | memoryview, where: Path) -> None:
-    view = memoryview(data).cast("B")
-    with _told(where):
-        while len(view):
-            view = view[os.write(file, view) :]
-
-
 def _stream(file: int, hasher: hashlib._Hash, chunks: Iterable[bytes | memoryview], where: Path) -> None:
     for chunk in chunks:
         hasher.update(chunk)
-        _write(file, chunk, where)
+        write(file, chunk, where)
 
 
 def _clone_or_copy(source: int, file: int, hasher: hashlib._Hash, where: Path) -> None:
@@ -385,7 +344,7 @@ def _clone_or_copy(source: int, file: int, hasher: hashlib._Hash, where: Path) -
     except OSError:
         while chunk := os.read(source, _CHUNK_BYTES):
             hasher.update(chunk)
-            _write(file, chunk, where)
+            write(file, chunk, where)
     else:
         os.lseek(file, 0, os.SEEK_SET)
         while chunk := os.read(file, _CHUNK_BYTES):
@@ -406,39 +365,3 @@ def _open_source(path: Path) -> Iterator[int]:
         yield source
     finally:
         os.close(source)
-
-
-def _sweep(folder: Path) -> int:
-    """Remove what a killed writer left in a folder. Best effort: a failure here harms nothing."""
-    removed = 0
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(_TEMPORARY):
-                with contextlib.suppress(OSError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _IDLE_SECONDS:
-                        Path(entry.path).unlink()
-                        removed += 1
-    return removed
-
-
-_TOLD = {
-    errno.EROFS: ("the store is on a read-only file system", "name a writable one with --store DIR or REGRAFT_STORE"),
-    errno.ENOSPC: ("no space is left for the store", "free space, or name another directory with --store DIR"),
-    errno.EDQUOT: ("the quota for the store is used up", "free space, or name another directory with --store DIR"),
-    errno.EFBIG: ("the store's file system takes no file of this size", "name another directory with --store DIR"),
-    errno.EACCES: ("the store may not be accessed", "check its owner and mode, or name another with --store DIR"),
-    errno.EPERM: ("the store may not be changed", "check its owner and mode, or name another with --store DIR"),
-    errno.ENOTDIR: ("a file stands where the store's directory should be", "name a directory with --store DIR"),
-    errno.EEXIST: ("a file stands where the store's directory should be", "name a directory with --store DIR"),
-}
-
-
-@contextlib.contextmanager
-def _told(where: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into a StoreError."""
-    try:
-        yield
-    except OSError as error:
-        fallback = (f"the operating system refused: {error.strerror}", "regraft doctor checks the store")
-        what, hint = _TOLD.get(error.errno or 0, fallback)
-        raise StoreError(what, where=str(where), hint=hint) from error
