@@ -77,9 +77,10 @@ class Passport(msgspec.Struct, frozen=True):
         return {kind: self.latest(kind) for kind in dict.fromkeys([*kinds, *seen])}
 
     def contradictions(self) -> tuple[Contradiction, ...]:
-        """Pairs of records, same kind, parameters and materials, whose verdicts or measured intervals exclude each other.
+        """Pairs of records of the same kind, parameters and materials that exclude each other.
 
-        Intervals are compared between measurements of the same name, unit and conditions on the same processor.
+        One says pass and the other fail, or measured intervals of the same quantity, on the same processor,
+        do not meet. Records of different Regraft versions do not contradict: the newer one supersedes.
         """
         return tuple(
             Contradiction(one.evidence.kind, message, (one.digest, other.digest))
@@ -114,15 +115,13 @@ def is_about(evidence: Evidence, package: Digest) -> bool:
 
 def _conditions(evidence: Evidence) -> tuple[object, ...]:
     materials = frozenset((material.sha256, material.digest) for material in evidence.materials)
-    return evidence.kind, msgspec.json.encode(evidence.parameters, order="deterministic"), materials
+    parameters = msgspec.json.encode(evidence.parameters, order="deterministic")
+    return evidence.kind, evidence.environment.regraft, parameters, materials
 
 
 def _conflicts(one: Evidence, other: Evidence) -> Iterator[str]:
     if {one.verdict, other.verdict} == {Verdict.PASS, Verdict.FAIL}:
-        yield (
-            f"{one.kind} says {one.verdict} ({one.started}, regraft {one.environment.regraft})"
-            f" and {other.verdict} ({other.started}, regraft {other.environment.regraft})"
-        )
+        yield (f"{one.kind} says {one.verdict} ({one.started}) and {other.verdict} ({other.started})")
     if one.environment.cpu != other.environment.cpu or one.environment.threads != other.environment.threads:
         return
     known = {_quantity(measurement): measurement for measurement in one.measurements}

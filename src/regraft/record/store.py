@@ -59,6 +59,27 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
+    def exists(self) -> bool:
+        """Whether there is a store already; the first write creates one."""
+        if self._is_checked:
+            return True
+        with told(self.root):
+            try:
+                names = {path.name for path in self.root.iterdir()}
+            except FileNotFoundError:
+                return False
+        if "version" not in names:
+            if any(not is_temporary(name) and name != "lost+found" for name in names):
+                raise StoreError(
+                    "this directory has content and is not a Regraft store",
+                    where=str(self.root),
+                    hint="name an empty or new directory with --store DIR or REGRAFT_STORE",
+                )
+            return False
+        self._check_version()
+        self._is_checked = True
+        return True
+
     # evidence
 
     def put_evidence(self, evidence: Evidence) -> Digest:
@@ -89,7 +110,7 @@ class Store:
             DigestMismatch: the file was changed after it was written.
         """
         path = self._path("evidence", digest, ".json")
-        data = _content(path) if self._exists() else None
+        data = _content(path) if self.exists() else None
         if data is None:
             raise NotFound(f"the store has no evidence {digest}", where=str(self.root))
         if digest_bytes(data) != digest:
@@ -111,7 +132,7 @@ class Store:
 
     def evidence_folders(self) -> list[Path]:
         """The folders that hold evidence files, sorted."""
-        return _folders(self.root / "evidence/sha256") if self._exists() else []
+        return _folders(self.root / "evidence/sha256") if self.exists() else []
 
     def all_evidence(
         self, *, naming: Digest | None = None, on_damage: Callable[[RegraftError], None] | None = None
@@ -162,7 +183,7 @@ class Store:
     def blob_path(self, digest: Digest) -> Path | None:
         """Where a blob lies, or None. The content is not hashed again: who loads it does that."""
         path = self._path("blobs", digest)
-        return path if self._exists() and _is_file(path) else None
+        return path if self.exists() and _is_file(path) else None
 
     # steps
 
@@ -172,7 +193,7 @@ class Store:
         Raises:
             NotFound: the store does not have that evidence.
         """
-        if not (self._exists() and _is_file(self._path("evidence", evidence_digest, ".json"))):
+        if not (self.exists() and _is_file(self._path("evidence", evidence_digest, ".json"))):
             raise NotFound(f"the store has no evidence {evidence_digest}", where=str(self.root))
         path = self.root / "steps" / parse_digest(key)
         line = f"{evidence_digest}\n".encode()
@@ -181,7 +202,7 @@ class Store:
 
     def step(self, key: Digest) -> Digest | None:
         """The evidence that a step ended in, or None when it has not been done or its note is damaged."""
-        data = _content(self.root / "steps" / parse_digest(key)) if self._exists() else None
+        data = _content(self.root / "steps" / parse_digest(key)) if self.exists() else None
         if data is None:
             return None
         try:
@@ -198,7 +219,7 @@ class Store:
         Returns:
             how many were removed. Writing does the same for each folder that it comes to.
         """
-        if not self._exists():
+        if not self.exists():
             return 0
         areas = [self.root, self.root / "steps", *_folders(self.root / "evidence/sha256")]
         return sum(sweep_folder(folder) for folder in [*areas, *_folders(self.root / "blobs/sha256")])
@@ -216,27 +237,6 @@ class Store:
     def _path(self, area: str, digest: Digest, suffix: str = "") -> Path:
         checked = parse_digest(digest)
         return self.root / area / "sha256" / checked[:2] / f"{checked}{suffix}"
-
-    def _exists(self) -> bool:
-        """Whether there is a store; raises when there is something else, or a newer one."""
-        if self._is_checked:
-            return True
-        with told(self.root):
-            try:
-                names = {path.name for path in self.root.iterdir()}
-            except FileNotFoundError:
-                return False
-        if "version" not in names:
-            if any(not is_temporary(name) and name != "lost+found" for name in names):
-                raise StoreError(
-                    "this directory has content and is not a Regraft store",
-                    where=str(self.root),
-                    hint="name an empty or new directory with --store DIR or REGRAFT_STORE",
-                )
-            return False
-        self._check_version()
-        self._is_checked = True
-        return True
 
     def _check_version(self) -> None:
         path = self.root / "version"
@@ -258,7 +258,7 @@ class Store:
         """Create a folder below the root durably, and the store itself before its first content."""
         if folder in self._durable:
             return
-        if not self._exists():
+        if not self.exists():
             with told(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(StoreError):  # a parent that may be entered but not read

@@ -1,0 +1,281 @@
+"""A policy: what must be known about a package before it is used, judged on its passport."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from regraft.record.digest import Digest
+from regraft.record.evidence import JSON, DigestKind, Finding, Measurement, Record, Severity, Verdict, Where, combine
+from regraft.record.passport import Passport
+from regraft.record.units import convert
+
+LICENCE_KINDS = ("audit", "inspect")
+"""Evidence that states licences: findings whose data hold `licence`, an SPDX expression, a list of them or null."""
+
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_DIGEST_STRENGTH = (DigestKind.PARTIAL, DigestKind.DECLARED, DigestKind.COMPUTED)
+_CLOCK_SLACK_S = 300
+
+
+class Threshold(msgspec.Struct, frozen=True):
+    """A comparison with the interval of a measurement, never with its point value.
+
+    Attributes:
+        name: of the measurement.
+        bound: `low` or `high` compares that end; None demands it of the whole interval: met when every value
+            in it meets it, violated when none does, undecided between.
+        comparison: a key of OPERATORS.
+        limit: in `unit`.
+        of: only measurements with these conditions count.
+        text: as it was written.
+        line: in the policy file.
+    """
+
+    name: str
+    bound: str | None
+    comparison: str
+    limit: float
+    unit: str
+    of: dict[str, JSON]
+    text: str
+    line: int | None = None
+
+
+class Demand(msgspec.Struct, frozen=True):
+    """What is demanded of the newest evidence of one kind.
+
+    Attributes:
+        verdicts: any of these will do.
+        digest: the weakest way in which the package digest may be known.
+        max_severity: the gravest finding that is tolerated; None: the verdict alone counts.
+        max_age_s: None: any age.
+    """
+
+    kind: str
+    verdicts: tuple[Verdict, ...] = (Verdict.PASS,)
+    digest: DigestKind = DigestKind.COMPUTED
+    max_severity: Severity | None = None
+    max_age_s: float | None = None
+    measurements: tuple[Threshold, ...] = ()
+    line: int | None = None
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """Demands under a name. `digest` is that of the file; `licences` None means that any will do."""
+
+    name: str
+    digest: Digest
+    demands: tuple[Demand, ...]
+    licences: tuple[str, ...] | None = None
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What a policy makes of a passport: one finding for each demand that is met, broken or undecided."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    used: tuple[Record, ...]
+
+
+def evaluate(policy: Policy, passport: Passport, *, now: datetime | None = None) -> Judgement:
+    """Judge a passport. What is not known is never a pass: it is inconclusive, and says what is missing.
+
+    Args:
+        now: the time against which age is counted; default: the clock.
+    """
+    moment = now or datetime.now(UTC)
+    findings = [_unreadable(message) for message in passport.damage]
+    used: dict[Digest, Record] = {}
+    for demand in policy.demands:
+        record = passport.latest(demand.kind)
+        if record is None:
+            findings.append(_missing(demand, passport))
+            continue
+        used[record.digest] = record
+        broken = [*_examine(demand, record, moment), *_contradicted(demand, passport)]
+        findings += broken or [_met(demand.kind, f"{demand.kind} evidence meets the policy", demand.line)]
+    if policy.licences is not None:
+        stating = [record for kind in LICENCE_KINDS if (record := passport.latest(kind))]
+        used |= {record.digest: record for record in stating}
+        findings += _licences(policy.licences, stating)
+    verdict = combine(finding.severity.verdict for finding in findings)
+    return Judgement(verdict, tuple(findings), tuple(used.values()))
+
+
+def _examine(demand: Demand, record: Record, now: datetime) -> Iterator[Finding]:
+    evidence = record.evidence
+    if evidence.verdict not in demand.verdicts:
+        severity = Severity.HIGH if evidence.verdict is Verdict.FAIL else Severity.UNKNOWN
+        wanted = " or ".join(demand.verdicts)
+        message = f"{demand.kind} says {evidence.verdict} ({evidence.summary}); the policy wants {wanted}"
+        yield _finding("RGP-VRD-001", severity, message, demand, record)
+    kind = evidence.subject[0].digest
+    if _DIGEST_STRENGTH.index(kind) < _DIGEST_STRENGTH.index(demand.digest):
+        message = f"{demand.kind} knew the package by a {kind} digest; the policy wants {demand.digest}"
+        yield _finding("RGP-DIG-001", Severity.UNKNOWN, message, demand, record)
+    yield from _too_old(demand, record, now)
+    yield from _too_severe(demand, record)
+    for threshold in demand.measurements:
+        yield from _measured(threshold, demand, record)
+
+
+def _too_old(demand: Demand, record: Record, now: datetime) -> Iterator[Finding]:
+    if demand.max_age_s is None:
+        return
+    try:
+        age_s = (now - datetime.fromisoformat(record.evidence.started)).total_seconds()
+    except (ValueError, TypeError):
+        message = f"the date of the {demand.kind} evidence cannot be read: {record.evidence.started[:40]!r}"
+        yield _finding("RGP-AGE-001", Severity.UNKNOWN, message, demand, record)
+        return
+    if age_s < -_CLOCK_SLACK_S:
+        message = f"the {demand.kind} evidence is dated in the future: {record.evidence.started}"
+        yield _finding("RGP-AGE-001", Severity.UNKNOWN, message, demand, record)
+    elif age_s > demand.max_age_s:
+        message = (
+            f"the {demand.kind} evidence is {_days(age_s)} old; the policy wants at most {_days(demand.max_age_s)}"
+        )
+        yield _finding("RGP-AGE-001", Severity.UNKNOWN, message, demand, record)
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:.1f} days"
+
+
+def _too_severe(demand: Demand, record: Record) -> Iterator[Finding]:
+    if demand.max_severity is None:
+        return
+    order = list(Severity)
+    for found in record.evidence.findings:
+        if order.index(found.severity) < order.index(demand.max_severity):
+            severity = Severity.UNKNOWN if found.severity is Severity.UNKNOWN else Severity.HIGH
+            message = f"{demand.kind} found {found.rule} ({found.severity}): {found.message}"
+            yield _finding("RGP-SEV-001", severity, message, demand, record)
+
+
+def _measured(threshold: Threshold, demand: Demand, record: Record) -> Iterator[Finding]:
+    matching = [
+        measurement
+        for measurement in record.evidence.measurements
+        if measurement.name == threshold.name
+        and all(key in measurement.of and measurement.of[key] == value for key, value in threshold.of.items())
+    ]
+    if not matching:
+        names = sorted({measurement.name for measurement in record.evidence.measurements})
+        message = f"{demand.kind} did not measure {threshold.name}; it has: {', '.join(names) or 'nothing'}"
+        yield _finding("RGP-MSR-001", Severity.UNKNOWN, message, demand, record, threshold.line)
+    for measurement in matching:
+        limit = convert(threshold.limit, threshold.unit, to=measurement.unit)
+        shown = f"{threshold.name} in [{_number(measurement.low)}, {_number(measurement.high)}] {measurement.unit}"
+        if limit is None:
+            message = f"{threshold.name} is in {measurement.unit or 'no unit'}, which {threshold.text!r} is not"
+            yield _finding("RGP-MSR-004", Severity.UNKNOWN, message, demand, record, threshold.line)
+            continue
+        holds = _holds(threshold, measurement, limit)
+        if holds is None:
+            message = f"{shown.rstrip()} does not decide {threshold.text!r}"
+            yield _finding("RGP-MSR-003", Severity.UNKNOWN, message, demand, record, threshold.line)
+        elif not holds:
+            message = f"{shown.rstrip()} breaks {threshold.text!r}"
+            yield _finding("RGP-MSR-002", Severity.HIGH, message, demand, record, threshold.line)
+
+
+def _holds(threshold: Threshold, measurement: Measurement, limit: float) -> bool | None:
+    """Whether the interval meets the threshold; None where it is not known or lies on both sides."""
+    compare = OPERATORS[threshold.comparison]
+    if threshold.bound is not None:
+        end = measurement.low if threshold.bound == "low" else measurement.high
+        return None if end is None else compare(end, limit)
+    if measurement.low is None or measurement.high is None:
+        return None
+    low, high = compare(measurement.low, limit), compare(measurement.high, limit)
+    return low if low == high else None
+
+
+def _number(value: float | int | None) -> str:
+    return "?" if value is None else f"{value:g}"
+
+
+def _contradicted(demand: Demand, passport: Passport) -> Iterator[Finding]:
+    for contradiction in passport.contradictions():
+        if contradiction.kind == demand.kind:
+            yield Finding(
+                "RGP-CON-001",
+                Severity.UNKNOWN,
+                f"evidence contradicts itself: {contradiction.message}",
+                _where(demand.line),
+                {"evidence": [*contradiction.records]},
+            )
+
+
+def _licences(allowed: Sequence[str], records: Sequence[Record]) -> list[Finding]:
+    stated: dict[str, Finding] = {}
+    unknown = 0
+    for finding in (finding for record in records for finding in record.evidence.findings):
+        if "licence" in finding.data:
+            value = finding.data["licence"]
+            names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
+            stated |= dict.fromkeys(names, finding)
+            unknown += not names
+    known = {name.casefold() for name in allowed}
+    refused = [
+        Finding("RGP-LIC-001", Severity.HIGH, f"the licence {name} is not among those allowed", finding.where)
+        for name, finding in stated.items()
+        if not _is_allowed(name, known)
+    ]
+    if unknown or not stated:
+        message = "no evidence states the licence" if not stated else f"{unknown} licences could not be recognised"
+        refused.append(Finding("RGP-LIC-002", Severity.UNKNOWN, message, fix="regraft inspect the package"))
+    return refused or [_met("licences", f"every licence is allowed: {', '.join(stated)}", None)]
+
+
+def _is_allowed(expression: str, allowed: set[str]) -> bool:
+    """Whether an SPDX expression without parentheses grants an allowed choice; AND binds tighter than OR."""
+    if expression.casefold() in allowed:
+        return True
+    choices = re.split(r"\s+OR\s+", expression)
+    return any(all(part.strip().casefold() in allowed for part in re.split(r"\s+AND\s+", choice)) for choice in choices)
+
+
+def _missing(demand: Demand, passport: Passport) -> Finding:
+    return Finding(
+        "RGP-EVD-001",
+        Severity.UNKNOWN,
+        f"there is no {demand.kind} evidence about this package",
+        _where(demand.line),
+        fix=f"regraft {demand.kind} {passport.name}",
+    )
+
+
+def _met(field: str, message: str, line: int | None) -> Finding:
+    return Finding("RGP-MET-001", Severity.INFO, message, Where(field=field, line=line))
+
+
+def _unreadable(message: str) -> Finding:
+    return Finding(
+        "RGP-STO-001",
+        Severity.UNKNOWN,
+        f"evidence that may be about this package cannot be read: {message}",
+        fix="regraft doctor checks the store",
+    )
+
+
+def _finding(
+    rule: str, severity: Severity, message: str, demand: Demand, record: Record, line: int | None = None
+) -> Finding:
+    data: dict[str, JSON] = {"evidence": record.digest}
+    return Finding(rule, severity, message, _where(line or demand.line, demand.kind), data)
+
+
+def _where(line: int | None, field: str | None = None) -> Where:
+    return Where(line=line, field=field)
