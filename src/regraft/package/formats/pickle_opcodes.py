@@ -14,7 +14,6 @@ OPCODES: dict[int, str] = {
     ord("F"): "float_line",
     ord("I"): "int_line",
     ord("J"): "binint",
-    ord("K"): "binint1",
     ord("L"): "long_line",
     ord("M"): "binint2",
     ord("N"): "none",
@@ -33,15 +32,11 @@ OPCODES: dict[int, str] = {
     ord("}"): "empty_dict",
     ord("e"): "appends",
     ord("g"): "get_line",
-    ord("h"): "binget",
     ord("i"): "inst",
-    ord("j"): "long_binget",
     ord("l"): "list_",
     ord("]"): "empty_list",
     ord("o"): "obj",
     ord("p"): "put_line",
-    ord("q"): "binput",
-    ord("r"): "long_binput",
     ord("s"): "setitem",
     ord("t"): "tuple_",
     ord(")"): "empty_tuple",
@@ -75,7 +70,10 @@ OPCODES: dict[int, str] = {
     0x97: "next_buffer",
     0x98: "readonly_buffer",
 }
-"""Opcode → name of its handler in the machine (ADDITEMS is APPENDS on a set)."""
+"""Opcode → name of its handler in the machine (ADDITEMS is APPENDS on a set).
+
+Without BININT1, BINPUT, LONG_BINPUT, BINGET and LONG_BINGET, which the loop of the machine executes itself.
+"""
 
 FIXED_ARGUMENT_BYTES: dict[int, int] = {
     **dict.fromkeys(b"KqhUC\x80\x82\x8a\x8c", 1),

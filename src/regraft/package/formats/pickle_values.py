@@ -209,6 +209,7 @@ class PickleStream(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         root: the value that unpickling returns; None when there is none.
         globals, calls, persistent_ids: in stream order, also those before a broken end.
         buffers: out-of-band buffers asked for.
+        memoized: entries of the memo; every pickler writes some, plain text that looks like opcodes does not.
     """
 
     offset: int
@@ -224,6 +225,7 @@ class PickleStream(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     calls: list[Call]
     persistent_ids: list[PersistentId]
     buffers: int
+    memoized: int
 
 
 def bytes_of(value: Value) -> bytes | None:
