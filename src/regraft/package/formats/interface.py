@@ -91,6 +91,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         operators: operator type → number of nodes, of a graph.
         opsets: operator set domain → version.
         inputs, outputs: I/O signature of a graph.
+        loading: what the loader does with this very file, where that differs from its format's `loading`.
         metadata: flat facts that the file states about itself, under the format's own keys, values as text.
         problems: damage that was survived.
     """
@@ -102,6 +103,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     opsets: dict[str, int] = {}
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
+    loading: Loading | None = None
     metadata: dict[str, str] = {}
     problems: tuple[Problem, ...] = ()
 

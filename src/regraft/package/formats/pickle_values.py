@@ -253,7 +253,7 @@ def bytes_of(value: Value) -> bytes | None:
 
 
 def children(value: Value) -> Iterator[tuple[str, Value]]:
-    """Name and value of everything directly inside a container or a built object; not the arguments of a call."""
+    """Name and value of everything directly inside a container or a built object; of arguments only those of a dict class."""
     if isinstance(value, Dict):
         yield from _named_pairs(value.pairs)
     elif isinstance(value, (list, tuple)):
@@ -261,6 +261,7 @@ def children(value: Value) -> Iterator[tuple[str, Value]]:
     elif isinstance(value, Set):
         yield from ((str(index), item) for index, item in enumerate(value.items))
     elif isinstance(value, Call):
+        yield from _named_pairs(argument_pairs(value))
         yield from _named_pairs(value.pairs)
         yield from ((str(index), item) for index, item in enumerate(value.items))
         for state in value.states:
@@ -270,6 +271,17 @@ def children(value: Value) -> Iterator[tuple[str, Value]]:
                     yield from _named_pairs(part.pairs)
                 elif part is not None:
                     yield "", part
+
+
+def argument_pairs(call: Call) -> list[tuple[Value, Value]]:
+    """The pairs that a dict class is called with; Python 2 wrote `OrderedDict([[key, value], …])`."""
+    if call.path not in ("collections.OrderedDict", "builtins.dict"):
+        return []
+    first = call.arguments[0] if call.arguments else None
+    if isinstance(first, Dict):
+        return first.pairs
+    items = first if isinstance(first, list) else []
+    return [(item[0], item[1]) for item in items if isinstance(item, (list, tuple)) and len(item) == 2]
 
 
 def _named_pairs(pairs: list[tuple[Value, Value]]) -> Iterator[tuple[str, Value]]:
