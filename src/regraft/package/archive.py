@@ -95,6 +95,14 @@ class Archive(ABC):
             MissingExtra: the compression needs `regraft[scan]`.
         """
 
+    def open_lazily(self, member: Member) -> Reader:
+        """As `open`, but a compressed member is expanded only as far as it is read, up to its declared size.
+
+        What `open` notes about the content is noted once the end was read; `Damaged` and `LimitExceeded`
+        may come from the reader.
+        """
+        return self.open(member)
+
     def audit(self) -> tuple[Problem, ...]:
         """Check what needs a read per member (local headers, gaps), and return all problems."""
         return self.problems

@@ -66,7 +66,7 @@ def peek(reader: Reader, codec: Codec, length: int) -> bytes:
     """Up to `length` bytes from the beginning of the expanded content; empty where it cannot be expanded."""
     head = b""
     try:
-        for piece in _pieces(reader, codec, []):
+        for piece in expanded_pieces(reader, codec, []):
             head += piece
             if len(head) >= length:
                 break
@@ -94,7 +94,7 @@ def expand(reader: Reader, codec: Codec, *, where: str | None = None, prefix: by
     spool = _Spool(where, Meter(reader.meter))
     crc = 0
     try:
-        for piece in _pieces(reader, codec, problems, prefix):
+        for piece in expanded_pieces(reader, codec, problems, prefix):
             spool.write(piece)
             if spool.size > max(_RATIO_FREE_BYTES, MAX_EXPANSION_RATIO * reader.size):
                 raise LimitExceeded(f"expands to more than {MAX_EXPANSION_RATIO} times its size", where=where)
@@ -214,8 +214,12 @@ def _decoder(codec: Codec, where: str) -> _Decoder:
     return decoder
 
 
-def _pieces(reader: Reader, codec: Codec, problems: list[Problem], prefix: bytes = b"") -> Iterator[bytes]:
-    """The expanded content in pieces of at most 256 KiB; whatever the decoder raises becomes `Damaged`."""
+def expanded_pieces(reader: Reader, codec: Codec, problems: list[Problem], prefix: bytes = b"") -> Iterator[bytes]:
+    """The expanded content in pieces of at most 256 KiB, without any bound on their sum; see `expand`.
+
+    Raises:
+        Damaged: whatever the decoder raises becomes this. MissingExtra as `expand`.
+    """
     try:
         if codec is Codec.ZSTD:
             yield from _zstd_pieces(reader)

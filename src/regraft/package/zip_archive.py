@@ -8,16 +8,17 @@ Source: PKWARE APPNOTE 6.3.10, sections 4.3 and 4.5.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from regraft.errors import Damaged, LimitExceeded, Unsupported
 from regraft.package.archive import Archive, Member
-from regraft.package.compression import Codec, expand
+from regraft.package.compression import Codec, expand, expanded_pieces
 from regraft.package.formats.interface import Problem
+from regraft.package.lazy_expansion import LazyExpansion
 from regraft.package.limits import MAX_EXPANSION_RATIO, MAX_HEADER_BYTES, MAX_MEMBERS
-from regraft.package.reader import Reader
+from regraft.package.reader import Meter, Reader
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -66,32 +67,54 @@ class ZipArchive(Archive):
 
     def open(self, member: Member) -> Reader:
         """See `Archive.open`; also compares the local header with the directory."""
-        start = self._data_start(member)
-        where = f"{self.reader.where}!{member.name}"
-        raw = self.reader.section(start, member.compressed_bytes, where=where)
+        raw, codec, prefix = self._packed(member)
+        if codec is None:
+            return raw
+        content = expand(raw, codec, where=self._where(member), prefix=prefix)
+        self._note_content(member, content.reader.size, content.crc32, content.problems)
+        return content.reader
+
+    def open_lazily(self, member: Member) -> Reader:
+        """See `Archive.open_lazily`."""
+        raw, codec, prefix = self._packed(member)
+        if codec is None:
+            return raw
+        problems: list[Problem] = []
+        return LazyExpansion(
+            expanded_pieces(raw, codec, problems, prefix),
+            member.size_bytes,
+            where=self._where(member),
+            packed_meter=Meter(raw.meter),
+            on_end=lambda size, crc32: self._note_content(member, size, crc32, problems),
+        )
+
+    def _where(self, member: Member) -> str:
+        return f"{self.reader.where}!{member.name}"
+
+    def _packed(self, member: Member) -> tuple[Reader, Codec | None, bytes]:
+        """The bytes of a member as they lie, how to expand them (None: not at all), and what to feed first."""
+        raw = self.reader.section(self._data_start(member), member.compressed_bytes, where=self._where(member))
         if member.method == "stored":
             if member.size_bytes != member.compressed_bytes:
                 self.note("a stored member declares two different sizes", kind="size-mismatch", member=member.name)
-            return raw
+            return raw, None, b""
         if member.method not in _CODECS:
-            raise Unsupported(f"the compression method {member.method} cannot be read", where=where)
+            raise Unsupported(f"the compression method {member.method} cannot be read", where=raw.where)
         if member.size_bytes > max(_RATIO_FREE_BYTES, MAX_EXPANSION_RATIO * member.compressed_bytes):
-            raise LimitExceeded(f"declares more than {MAX_EXPANSION_RATIO} times its compressed size", where=where)
-        codec, prefix = _CODECS[member.method], b""
+            raise LimitExceeded(f"declares more than {MAX_EXPANSION_RATIO} times its compressed size", where=raw.where)
+        codec = _CODECS[member.method]
         if codec is Codec.LZMA:
             raw, prefix = self._lzma_stream(raw, member)
-        content = expand(raw, codec, where=where, prefix=prefix)
-        for problem in content.problems:
+            return raw, codec, prefix
+        return raw, codec, b""
+
+    def _note_content(self, member: Member, size: int, crc32: int, problems: Sequence[Problem]) -> None:
+        for problem in problems:
             self.note(problem.what, kind=problem.kind or "damaged", offset=problem.offset, member=member.name)
-        if content.reader.size != member.size_bytes:
-            self.note(
-                f"declares {member.size_bytes} bytes and has {content.reader.size}",
-                kind="size-mismatch",
-                member=member.name,
-            )
-        if content.crc32 != member.crc32:
+        if size != member.size_bytes:
+            self.note(f"declares {member.size_bytes} bytes and has {size}", kind="size-mismatch", member=member.name)
+        if crc32 != member.crc32:
             self.note("the content does not have the declared CRC-32", kind="crc-mismatch", member=member.name)
-        return content.reader
 
     def verify(self, member: Member) -> None:
         """See `Archive.verify`."""

@@ -49,7 +49,7 @@ class ArchiveTree:
             Damaged, LimitExceeded, Unsupported, MissingExtra: see `Archive.open`.
         """
         if path in self._contents:
-            return self.archive.open(self._contents[path])
+            return self.archive.open_lazily(self._contents[path])
         obstacle = next((entry.obstacle for entry in self.entries if entry.path == path), None)
         if obstacle is None:
             raise NotFound(f"the archive has no member {path!r}", where=str(self.ref))
