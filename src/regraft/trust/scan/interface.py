@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from regraft.package.formats import Format, Probe
 from regraft.package.package import Package
 from regraft.record.evidence import JSON, Finding, Severity, Where
+
+if TYPE_CHECKING:
+    from regraft.package.archive import Archive
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -42,12 +45,18 @@ class Site(msgspec.Struct, frozen=True):
         member: path within the containers (`outer.zip!inner.pkl` joined by `!`); None for the file itself.
         probe: its content.
         format: recognised by content, None when unknown.
+        archive: the content as an archive, while it is examined; None when it is none.
+        is_container: it is one, and its members are sites of their own.
+        inside: name of the format of the container that holds this member; None for a file.
     """
 
     file: str
     member: str | None
     probe: Probe
     format: Format | None
+    archive: Archive | None = None
+    inside: str | None = None
+    is_container: bool = False
 
     def where(self, *, offset: int | None = None, line: int | None = None, field: str | None = None) -> Where:
         """This place, as findings name it."""

@@ -1,0 +1,213 @@
+"""Scan: is it safe to load? Every file and member is examined by every rule family; nothing is loaded."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import time
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.errors import RegraftError
+from regraft.package.manifest import Manifest, build_manifest
+from regraft.package.package import Package, open_package
+from regraft.package.reference import ModelRef
+from regraft.package.sources.interface import SourceOptions
+from regraft.progress import progress
+from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict, Where
+from regraft.trust.scan.interface import Rule, RuleFamily, Site
+from regraft.trust.scan.walk import RULES as WALK_RULES
+from regraft.trust.scan.walk import Walk
+
+if TYPE_CHECKING:
+    from regraft.record.store import Store
+
+_FAMILIES: tuple[str, ...] = (
+    "archive:ArchiveFamily",
+    "content:ContentFamily",
+    "code:CodeFamily",
+    "repository:RepositoryFamily",
+    "install:InstallFamily",
+    "chat_template:ChatTemplateFamily",
+    "keras:KerasFamily",
+    "onnx:OnnxFamily",
+    "tensorflow:TensorflowFamily",
+    "torchscript:TorchscriptFamily",
+    "skops:SkopsFamily",
+)
+"""`module:Class` of every rule family."""
+
+EMPTY = Rule(
+    "RGS-PKG-001",
+    Severity.UNKNOWN,
+    "Nothing to judge",
+    "There is no file that could be examined, so nothing can be said about its safety.",
+    "Check the reference.",
+)
+CHANGED = Rule(
+    "RGS-PKG-002",
+    Severity.HIGH,
+    "Bytes are not those that were declared",
+    "The index that came with the package declares another digest: the file was changed after publication.",
+    "Do not use it; fetch it again from the source.",
+)
+FAMILY_FAILED = Rule(
+    "RGS-PKG-003",
+    Severity.UNKNOWN,
+    "A check could not be completed",
+    "A rule family met content that it could not handle, so it may have missed something.",
+    "Report the file to the project; until then treat it as not judged.",
+)
+_OWN_RULES = (EMPTY, CHANGED, FAMILY_FAILED, *WALK_RULES)
+
+_ORDER = {severity: i for i, severity in enumerate(Severity)}
+_OUTCOMES = {Verdict.PASS: "clean", Verdict.INCONCLUSIVE: "unknown", Verdict.FAIL: "dangerous"}
+
+
+def scan(
+    ref: str | os.PathLike[str] | ModelRef | Package,
+    *,
+    store: Store | None = None,
+    offline: bool = False,
+    allow: Collection[str] = (),
+    compute: bool = True,
+) -> Evidence:
+    """Judge whether loading a package could run code or harm the machine; nothing of it is loaded.
+
+    Args:
+        ref: a reference as a user writes it, a parsed one, or an open package.
+        store: where fetched archives are looked up and kept.
+        offline: no network.
+        allow: what a person has reviewed: a global (`module.name`), a rule (`RGS-COD-004`), or a rule in
+            one file (`RGS-COD-004:modeling_x.py`). Only inconclusive findings can be allowed.
+        compute: hash every byte; otherwise digests are declared or partial.
+    Returns:
+        evidence of kind `scan`; outcome `clean`, `unknown` or `dangerous`.
+    Raises:
+        RegraftError: the package as a whole cannot be opened.
+    """
+    cpu = time.process_time()
+    draft = Draft("scan", parameters={"allow": [*sorted(allow)]} if allow else {})
+    package = open_package(ref, options=SourceOptions(offline=offline, store=store))
+    try:
+        manifest = _manifest(package, draft, compute=compute)
+        draft.subject.extend(package.subjects(manifest))
+        walk = Walk(package)
+        findings = [*_examine(package, walk), *walk.findings]
+        if not walk.files:
+            findings.append(EMPTY.finding("the package has no files", Where()))
+        for finding in _in_order(findings):
+            draft.find(_reviewed(finding, allow))
+        _measure(draft, package, walk, manifest, cpu)
+    finally:
+        if package is not ref:
+            package.close()
+    verdict = draft.verdict
+    return draft.finish(outcome=_OUTCOMES[verdict], summary=_summary(draft.findings, verdict, walk))
+
+
+def all_rules() -> Iterator[Rule]:
+    """Every rule that a scan can report, in the order of the families."""
+    yield from _OWN_RULES
+    for family in families():
+        yield from family.rules
+
+
+@functools.cache
+def families() -> tuple[RuleFamily, ...]:
+    """One instance of every rule family."""
+    members = []
+    for spec in _FAMILIES:
+        module, name = spec.split(":")
+        members.append(getattr(importlib.import_module(f"{__name__}.{module}"), name)())
+    return tuple(members)
+
+
+def _examine(package: Package, walk: Walk) -> Iterator[Finding]:
+    seen: list[Site] = []
+    with progress("scanning", total=len(package.entries), unit="files") as advance:
+        done = 0
+        for site in walk.sites():
+            for family in families():
+                yield from _guarded(family.name, lambda family=family, site=site: family.examine(site), site.where())
+            seen.append(msgspec.structs.replace(site, archive=None))
+            advance(walk.files - done)
+            done = walk.files
+    for family in families():
+        yield from _guarded(family.name, lambda family=family: family.examine_package(package, seen), Where())
+    for site in seen:
+        site.probe.reader.close()
+
+
+def _guarded(name: str, examine: object, where: Where) -> Iterator[Finding]:
+    """Findings of one family; content that defeats it is a finding, never the end of the scan."""
+    assert callable(examine)
+    try:
+        yield from examine()
+    except (RegraftError, OSError) as error:
+        what = error.what if isinstance(error, RegraftError) else str(error)
+        yield FAMILY_FAILED.finding(f"the {name} rules stopped: {what}", where, family=name)
+    except (RecursionError, MemoryError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+        message = f"the {name} rules stopped: {type(error).__name__}: {str(error)[:200]}"
+        yield FAMILY_FAILED.finding(message, where, family=name)
+
+
+def _manifest(package: Package, draft: Draft, *, compute: bool) -> Manifest:
+    """The manifest by what the bytes are; a declared digest that differs is a finding, not the end."""
+    if not compute:
+        return package.manifest(compute=False)
+    entries = [msgspec.structs.replace(entry, sha256=None) for entry in package.entries]
+    manifest = build_manifest(entries, package.open, compute=True)
+    declared = {entry.path: entry.sha256 for entry in package.entries}
+    for item in manifest.entries:
+        wanted = declared.get(item.path)
+        if wanted is not None and wanted != item.sha256:
+            message = f"the bytes hash to {item.sha256[:12]}…, the index declares {wanted[:12]}…"
+            draft.find(CHANGED.finding(message, Where(file=item.path), declared=wanted, computed=item.sha256))
+    return manifest
+
+
+def _reviewed(finding: Finding, allow: Collection[str]) -> Finding:
+    """A finding that a person has reviewed becomes a note that says so."""
+    if finding.severity is not Severity.UNKNOWN or not allow:
+        return finding
+    names = {finding.rule, f"{finding.rule}:{finding.where.file}", *_globals_named(finding)}
+    entry = next((entry for entry in sorted(allow) if entry in names), None)
+    if entry is None:
+        return finding
+    return msgspec.structs.replace(finding, severity=Severity.INFO, data={**finding.data, "allowed": entry})
+
+
+def _globals_named(finding: Finding) -> Iterator[str]:
+    for key in ("global", "call", "name"):
+        value = finding.data.get(key)
+        if isinstance(value, str):
+            yield value
+
+
+def _in_order(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda f: (_ORDER[f.severity], f.where.file or "", f.where.member or "", f.rule))
+
+
+def _measure(draft: Draft, package: Package, walk: Walk, manifest: Manifest, cpu_start: float) -> None:
+    draft.measure("files", walk.files, "1")
+    draft.measure("members", walk.members, "1")
+    draft.measure("bytes_total", sum(entry.size_bytes for entry in manifest.entries), "byte")
+    draft.measure("bytes_read", package.meter.bytes_read, "byte")
+    draft.measure("bytes_expanded", package.meter.bytes_expanded, "byte")
+    draft.measure("cpu_seconds", round(time.process_time() - cpu_start, 6), "s")
+
+
+def _summary(findings: Iterable[Finding], verdict: Verdict, walk: Walk) -> str:
+    of_verdict = [finding for finding in findings if finding.severity.verdict is verdict]
+    files = {finding.where.file for finding in of_verdict}
+    if verdict is Verdict.PASS:
+        inside = f" and {walk.members} members" if walk.members else ""
+        return f"nothing that loading would run was found in {walk.files} files{inside}"
+    noun = "file" if len(files) == 1 else "files"
+    if verdict is Verdict.FAIL:
+        return f"{len(files)} {noun} would do harm: {of_verdict[0].message}"
+    return f"{len(files)} {noun} could not be cleared: {of_verdict[0].message}"

@@ -1,0 +1,306 @@
+"""Rules about chat templates: Jinja programs that run on every prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import Damaged, RegraftError
+from regraft.package.formats import Description
+from regraft.package.package import Package
+from regraft.record.evidence import Finding, Severity
+from regraft.trust.scan.descriptions import description_of
+from regraft.trust.scan.interface import Rule, Site
+
+if TYPE_CHECKING:
+    import jinja2
+    from jinja2 import nodes
+
+ESCAPE = Rule(
+    "RGS-TPL-001",
+    Severity.CRITICAL,
+    "A chat template reaches into Python's internals",
+    "Names such as __class__ and __globals__ serve only to break out of the template language; in a program that "
+    "renders templates without a sandbox this runs any code, on the first prompt.",
+    "Do not use this template. Report it to where you got it from.",
+)
+EVASIVE = Rule(
+    "RGS-TPL-002",
+    Severity.UNKNOWN,
+    "A chat template computes the names that it looks up",
+    "Attributes chosen by computed text are how a template hides what it reaches for.",
+    "Read the template; write out the names, or replace it by the model family's own.",
+)
+FOREIGN = Rule(
+    "RGS-TPL-003",
+    Severity.UNKNOWN,
+    "A chat template pulls in other files",
+    "include, import and extends make the rendering program read further templates.",
+    "Use a template that stands on its own.",
+)
+TRIGGER = Rule(
+    "RGS-TPL-004",
+    Severity.UNKNOWN,
+    "A chat template treats some prompts specially",
+    "It looks for words in what the user writes and then changes the prompt: a backdoor can be planted like this "
+    "without touching the weights.",
+    "Read the template; compare it with the model family's own.",
+)
+UNPARSED = Rule(
+    "RGS-TPL-005",
+    Severity.UNKNOWN,
+    "A chat template that cannot be parsed",
+    "What it does cannot be told.",
+    "Replace it by the model family's own.",
+)
+COSTLY = Rule(
+    "RGS-TPL-006",
+    Severity.UNKNOWN,
+    "A chat template can run for very long",
+    "It loops over a huge range or multiplies text: rendering one prompt may stop the server.",
+    "Replace it by the model family's own.",
+)
+
+_MAX_TEMPLATE_BYTES = 1 << 20
+_MAX_NODES = 100_000
+_FREE_OBJECTS = frozenset({"cycler", "joiner", "lipsum", "namespace", "self", "request", "url_for"})
+_INTERNALS = frozenset({"mro", "func_globals", "gi_frame", "cr_frame", "f_globals", "f_builtins", "func_code"})
+_CONTENT_NAMES = frozenset({"content", "text", "prompt", "query"})
+_WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}( [A-Za-z][A-Za-z'-]+)*")
+_FORMAT_WORDS = frozenset(
+    "text image image_url video audio think thinking function tool tools system user assistant type role name "
+    "content input output json string object array python reasoning input_text input_image input_audio".split()
+)
+_HUGE = 1_000_000
+
+
+class ChatTemplateFamily:
+    """Parses every chat template into its syntax tree and looks at what it reaches for."""
+
+    name = "chat_template"
+    rules: Sequence[Rule] = (ESCAPE, EVASIVE, FOREIGN, TRIGGER, UNPARSED, COSTLY)
+
+    def examine(self, site: Site) -> Iterator[Finding]:
+        """Findings about the templates in one file: tokenizer and processor configs, .jinja files, GGUF metadata."""
+        for field, template in templates_in(site):
+            yield from _judge(site, field, template)
+
+    def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
+        """Nothing: templates are judged one by one."""
+        return iter(())
+
+
+def templates_in(site: Site) -> Iterator[tuple[str, str]]:
+    """(field, template) of every chat template that a file holds."""
+    name = site.probe.basename
+    if name.endswith((".jinja", ".jinja2", ".j2")):
+        if "template" in site.probe.name.lower() and "chat" in site.probe.name.lower():
+            yield "", site.probe.text or ""
+    elif name.endswith(".json") and site.probe.reader.size <= _MAX_TEMPLATE_BYTES * 16:
+        if b"chat_template" in site.probe.reader.read_all():
+            yield from _in_json(site.probe.json)
+    elif site.format is not None and site.format.name == "gguf":
+        found = description_of(site)
+        metadata: Mapping[str, str] = found.metadata if isinstance(found, Description) else {}
+        for key, value in metadata.items():
+            if key.startswith("tokenizer.chat_template"):
+                yield key, value
+
+
+def _in_json(content: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(content, dict):
+        return
+    value = content.get("chat_template")
+    if isinstance(value, str):
+        yield "chat_template", value
+    elif isinstance(value, list):  # several, by name
+        for i, item in enumerate(value):
+            if isinstance(item, dict) and isinstance(item.get("template"), str):
+                yield f"chat_template[{i}].template", item["template"]
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(item, str):
+                yield f"chat_template.{key}", item
+
+
+def _judge(site: Site, field: str, template: str) -> Iterator[Finding]:
+    where = site.where(field=field or None)
+    if len(template) > _MAX_TEMPLATE_BYTES:
+        yield UNPARSED.finding(f"a template of {len(template)} characters", where)
+        return
+    if "{" not in template:
+        return
+    try:
+        tree = _parse(template)
+    except RegraftError as error:
+        rule = ESCAPE if re.search(r"__(class|globals|subclasses|builtins|import)__", template) else UNPARSED
+        yield rule.finding(error.what, where)
+        return
+    seen: set[tuple[str, int, str]] = set()
+    for rule, line, what in _look(tree):
+        if (rule.id, line, what) not in seen:
+            seen.add((rule.id, line, what))
+            yield rule.finding(f"line {line}: {what}", site.where(line=line, field=field or None), text=what)
+
+
+def _parse(template: str) -> nodes.Template:
+    import jinja2
+
+    try:
+        return _environment().parse(template)
+    except jinja2.TemplateError as error:
+        raise Damaged(f"not a Jinja template: {error}") from error
+    except (RecursionError, ValueError, OverflowError, MemoryError) as error:
+        raise Damaged(f"the template cannot be parsed: {type(error).__name__}") from error
+
+
+def _environment() -> jinja2.Environment:
+    """Jinja as chat templates use it: loop controls, and the `generation` block that marks the assistant's words."""
+    import jinja2
+    from jinja2 import nodes as syntax
+    from jinja2.ext import Extension
+
+    class Generation(Extension):
+        tags = {"generation"}  # noqa: RUF012  jinja2's own convention
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            return syntax.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
+
+    return jinja2.Environment(  # noqa: S701  only parsed, never rendered
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols", "jinja2.ext.do"]
+    )
+
+
+def _look(tree: nodes.Template) -> Iterator[tuple[Rule, int, str]]:
+    from jinja2 import nodes as syntax
+
+    pending: list[Any] = [tree]
+    count = 0
+    while pending:
+        node = pending.pop()
+        pending += list(node.iter_child_nodes())
+        count += 1
+        if count > _MAX_NODES:
+            yield UNPARSED, node.lineno, f"more than {_MAX_NODES} nodes"
+            return
+        if isinstance(node, syntax.Getattr):
+            yield from _attribute(node.attr, node)
+        elif isinstance(node, syntax.Getitem):
+            yield from _item(node)
+        elif isinstance(node, syntax.Filter) and node.name in ("attr", "map"):
+            yield from _filter(node)
+        elif isinstance(node, syntax.Include | syntax.Import | syntax.FromImport | syntax.Extends):
+            yield FOREIGN, node.lineno, type(node).__name__.lower()
+        elif isinstance(node, syntax.Compare):
+            yield from _comparison(node)
+        elif isinstance(node, syntax.Call):
+            yield from _call(node)
+        elif isinstance(node, syntax.Mul) and any(_is_huge(side) for side in (node.left, node.right)):
+            yield COSTLY, node.lineno, "multiplies by a huge number"
+
+
+def _attribute(name: str, node: Any) -> Iterator[tuple[Rule, int, str]]:
+    if (name.startswith("__") and name.endswith("__")) or name in _INTERNALS:
+        yield ESCAPE, node.lineno, f"looks up {name}"
+
+
+def _item(node: Any) -> Iterator[tuple[Rule, int, str]]:
+    key = _folded(node.arg)
+    if isinstance(key, str):
+        yield from _attribute(key, node)
+    elif _mentions_free_object(node.node):
+        yield EVASIVE, node.lineno, "looks up a computed name on a template object"
+
+
+def _filter(node: Any) -> Iterator[tuple[Rule, int, str]]:
+    named = [pair.value for pair in node.kwargs if pair.key == "attribute"]
+    arguments = named if node.name == "map" else node.args
+    if node.name == "map" and node.args and _folded(node.args[0]) == "attr":
+        arguments = node.args[1:]
+    for argument in arguments[:1]:
+        name = _folded(argument)
+        if name is None:
+            yield EVASIVE, node.lineno, f"|{node.name} with a computed name"
+        else:
+            for part in str(name).split("."):
+                yield from _attribute(part, node)
+
+
+def _comparison(node: Any) -> Iterator[tuple[Rule, int, str]]:
+    from jinja2 import nodes as syntax
+
+    for operand in node.ops:
+        sides = [node.expr, operand.expr]
+        words = [s.value for s in sides if isinstance(s, syntax.Const) and isinstance(s.value, str)]
+        if operand.op in ("in", "notin") and words and any(_is_content(s) for s in sides) and _is_word(words[0]):
+            yield TRIGGER, node.lineno, f"asks whether the content contains {words[0]!r}"
+
+
+def _call(node: Any) -> Iterator[tuple[Rule, int, str]]:
+    from jinja2 import nodes as syntax
+
+    callee = node.node
+    if isinstance(callee, syntax.Name) and callee.name == "range" and any(map(_is_huge, node.args)):
+        yield COSTLY, node.lineno, "loops over a huge range"
+    if isinstance(callee, syntax.Getattr) and callee.attr in ("startswith", "endswith", "find", "count"):
+        words = [arg.value for arg in node.args if isinstance(arg, syntax.Const) and isinstance(arg.value, str)]
+        if words and _is_content(callee.node) and _is_word(words[0]):
+            yield TRIGGER, node.lineno, f"asks whether the content {callee.attr} {words[0]!r}"
+
+
+def _folded(node: Any) -> object:
+    """A constant expression's value, concatenations and joins included; None when it is computed at run time."""
+    from jinja2 import nodes as syntax
+
+    if isinstance(node, syntax.Const):
+        return node.value
+    if isinstance(node, syntax.Concat | syntax.Add):
+        parts = node.nodes if isinstance(node, syntax.Concat) else [node.left, node.right]
+        values = [_folded(part) for part in parts]
+        return "".join(map(str, values)) if all(value is not None for value in values) else None
+    if isinstance(node, syntax.Filter) and node.name in ("join", "reverse", "lower", "string") and node.node:
+        inner = node.node
+        if isinstance(inner, syntax.List | syntax.Tuple):
+            values = [_folded(item) for item in inner.items]
+            return "".join(map(str, values)) if all(value is not None for value in values) else None
+        value = _folded(inner)
+        return str(value)[::-1] if node.name == "reverse" and value is not None else value
+    return None
+
+
+def _mentions_free_object(node: Any) -> bool:
+    from jinja2 import nodes as syntax
+
+    while isinstance(node, syntax.Getattr | syntax.Getitem | syntax.Call):
+        node = node.node
+    return isinstance(node, syntax.Name) and node.name in _FREE_OBJECTS - {"namespace"}
+
+
+def _is_content(node: Any) -> bool:
+    from jinja2 import nodes as syntax
+
+    while isinstance(node, syntax.Filter):
+        node = node.node
+    if isinstance(node, syntax.Call) and isinstance(node.node, syntax.Getattr):
+        node = node.node.node
+    if isinstance(node, syntax.Getattr):
+        return node.attr in _CONTENT_NAMES
+    if isinstance(node, syntax.Getitem):
+        return isinstance(node.arg, syntax.Const) and node.arg.value in _CONTENT_NAMES
+    return isinstance(node, syntax.Name) and node.name in _CONTENT_NAMES
+
+
+def _is_word(text: str) -> bool:
+    """Natural words, not the markup (`<think>`, `[INST]`, `/no_think`) that templates rightly look for."""
+    stripped = text.strip()
+    return bool(_WORD.fullmatch(stripped)) and stripped.lower() not in _FORMAT_WORDS
+
+
+def _is_huge(node: Any) -> bool:
+    from jinja2 import nodes as syntax
+
+    if isinstance(node, syntax.Pow):
+        return True
+    return isinstance(node, syntax.Const) and isinstance(node.value, int) and abs(node.value) > _HUGE

@@ -1,0 +1,222 @@
+"""Rules about code that a loader of the package would run: Python sources, compiled modules, libraries."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Sequence
+
+from regraft.package.formats import Role
+from regraft.package.package import Package
+from regraft.record.evidence import Finding, Severity, Where
+from regraft.trust.scan.entrypoints import EntryPoint, entry_points, is_script, path_of
+from regraft.trust.scan.interface import Rule, Site
+from regraft.trust.scan.python.effects import Kind
+from regraft.trust.scan.python.names import MAX_SOURCE_BYTES
+from regraft.trust.scan.python.program import Phase, Program, Run
+
+AT_IMPORT = Rule(
+    "RGS-COD-001",
+    Severity.CRITICAL,
+    "Code that a loader imports acts on the machine at once",
+    "Loading the model imports this file, and its top level runs a program, evaluates hidden text, "
+    "uses the network or changes files before any network is built.",
+    "Do not load this package. Report it to where you got it from.",
+)
+AT_LOAD = Rule(
+    "RGS-COD-002",
+    Severity.CRITICAL,
+    "Building the model acts on the machine",
+    "The loader calls this constructor or hook, and it runs a program, evaluates hidden text or uses the network.",
+    "Do not load this package. Report it to where you got it from.",
+)
+IN_USE = Rule(
+    "RGS-COD-003",
+    Severity.HIGH,
+    "Using the model runs a shell or hidden code",
+    "A forward pass computes; this one starts a shell or runs code that it decodes first.",
+    "Do not load this package. Report it to where you got it from.",
+)
+WOULD_RUN = Rule(
+    "RGS-COD-004",
+    Severity.UNKNOWN,
+    "Code that a loader would run",
+    "The package brings Python that its loader imports. Nothing harmful was recognised in it, "
+    "which is no proof that nothing harmful is in it.",
+    "Read the files that are listed, then pass --allow RGS-COD-004:FILE, or load with --trust-code in the sandbox.",
+)
+UNREADABLE = Rule(
+    "RGS-COD-005",
+    Severity.UNKNOWN,
+    "Code that a loader would run cannot be analysed",
+    "The file does not parse, is compiled, or is too large, so that what it does cannot be told.",
+    "Ask for the source, or load with --trust-code in the sandbox.",
+)
+HIDDEN = Rule(
+    "RGS-COD-006",
+    Severity.UNKNOWN,
+    "A script beside the model would do harm if it were run",
+    "No loader that we know reaches this file of the model repository, but its top level runs a shell "
+    "or code that it decodes first.",
+    "Do not run or import it. Report it to where you got it from.",
+)
+NOTED = Rule(
+    "RGS-COD-007",
+    Severity.INFO,
+    "Code that no loader reaches",
+    "Loading the weights does not run these files. Importing or installing the library does.",
+    "Nothing, unless you install the package: then you trust its authors with your machine.",
+)
+
+_FAILS_AT: dict[Phase, frozenset[Kind]] = {
+    Phase.IMPORT: frozenset(Kind) - {Kind.DYNAMIC, Kind.HOOK, Kind.WRITE},
+    Phase.LOAD: frozenset(
+        {Kind.SHELL, Kind.PROCESS, Kind.EVALUATE, Kind.DECODE, Kind.NETWORK, Kind.DELETE, Kind.WRITE_OUTSIDE}
+        | {Kind.NATIVE, Kind.SECRETS}
+    ),
+    Phase.USE: frozenset({Kind.SHELL, Kind.DECODE, Kind.WRITE_OUTSIDE}),
+    Phase.LATER: frozenset(),
+}
+_FAILS_INSTALLED = frozenset({Kind.SHELL, Kind.DECODE, Kind.NETWORK, Kind.SECRETS, Kind.WRITE_OUTSIDE})
+"""What `setup.py` must not do; starting git or a compiler, and evaluating a version file, are its daily work."""
+_RULES_BY_PHASE = {Phase.IMPORT: AT_IMPORT, Phase.LOAD: AT_LOAD, Phase.USE: IN_USE}
+_COMPILED = (".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib")
+_LISTED = 20
+
+
+class CodeFamily:
+    """Analyses what entry points reach; notes the rest."""
+
+    name = "code"
+    rules: Sequence[Rule] = (AT_IMPORT, AT_LOAD, IN_USE, WOULD_RUN, UNREADABLE, HIDDEN, NOTED)
+
+    def examine(self, site: Site) -> Iterator[Finding]:
+        """Nothing: whether code runs depends on the files around it."""
+        return iter(())
+
+    def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
+        """Findings about every file of code in the package."""
+        by_path = {path_of(site): site for site in sites}
+        code = {path: site for path, site in by_path.items() if _is_code(path, site)}
+        if not code:
+            return
+        points = entry_points(sites)
+        program = Program(_Sources(by_path))
+        yield from _judge_entries(program, points, by_path)
+        yield from _compiled_beside(program, by_path)
+        unreached = {path: site for path, site in code.items() if path not in set(program.reached)}
+        if not _is_library(by_path):
+            yield from _harmful_strays(unreached)
+        if unreached:
+            yield _note(unreached, len(by_path))
+
+
+class _Sources(dict[str, str]):
+    """Python sources by path, read when they are reached."""
+
+    def __init__(self, by_path: dict[str, Site]) -> None:
+        super().__init__()
+        self._sites = {path: site for path, site in by_path.items() if is_script(path)}
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._sites
+
+    def __missing__(self, path: str) -> str:
+        reader = self._sites[path].probe.reader
+        self[path] = source = reader.read_all(limit=MAX_SOURCE_BYTES).decode("utf-8", errors="replace")
+        return source
+
+
+def _judge_entries(program: Program, points: Sequence[EntryPoint], by_path: dict[str, Site]) -> Iterator[Finding]:
+    judged: set[tuple[str, int, str]] = set()
+    for point in points:
+        runs = program.reach([(point.path, point.class_name)], as_main=point.as_main)
+        harmful = [run for run in runs if run.effect.kind in _fatal_kinds(point, run.phase)]
+        for run in harmful:
+            key = (run.path, run.effect.line, run.effect.name)
+            if key not in judged:
+                judged.add(key)
+                yield _harm(run, point, by_path)
+        if not harmful and not point.as_main:
+            yield _would_run(point, runs, by_path)
+    for path, damage in program.problems.items():
+        where = by_path[path].where()
+        yield UNREADABLE.finding(f"{posixpath.basename(path)} cannot be analysed: {damage.what}", where)
+
+
+def _fatal_kinds(point: EntryPoint, phase: Phase) -> frozenset[Kind]:
+    if point.as_main:
+        return _FAILS_INSTALLED if phase <= Phase.LOAD else frozenset()
+    return _FAILS_AT[phase]
+
+
+def _harm(run: Run, point: EntryPoint, by_path: dict[str, Site]) -> Finding:
+    effect = run.effect
+    moment = {Phase.IMPORT: "when it is imported", Phase.LOAD: f"in {run.function}", Phase.USE: f"in {run.function}"}
+    return _RULES_BY_PHASE[run.phase].finding(
+        f"{effect.kind.value} {moment[run.phase]}: {effect.text}",
+        by_path[run.path].where(line=effect.line),
+        call=effect.name,
+        effect=effect.kind.name.lower(),
+        function=run.function,
+        named_by=point.named_by,
+    )
+
+
+def _would_run(point: EntryPoint, runs: Sequence[Run], by_path: dict[str, Site]) -> Finding:
+    worth_reading = [f"{run.path}:{run.effect.line} {run.effect.kind.value}: {run.effect.text}" for run in runs]
+    built = f" and builds {point.class_name}" if point.class_name else ""
+    return WOULD_RUN.finding(
+        f"{point.named_by}: a loader imports {posixpath.basename(point.path)}{built}",
+        by_path[point.path].where(),
+        named_by=point.named_by,
+        effects=list(worth_reading[:_LISTED]),
+    )
+
+
+def _compiled_beside(program: Program, by_path: dict[str, Site]) -> Iterator[Finding]:
+    """Compiled modules in the folder of a reached source: an import finds them too."""
+    folders = {posixpath.dirname(path) for path in program.reached}
+    for path, site in by_path.items():
+        folder = posixpath.dirname(path).removesuffix("/__pycache__")
+        if path.endswith(_COMPILED) and folder in folders:
+            yield UNREADABLE.finding(
+                f"{posixpath.basename(path)} is compiled and lies where it is imported", site.where()
+            )
+
+
+def _harmful_strays(unreached: dict[str, Site]) -> Iterator[Finding]:
+    for path, site in unreached.items():
+        if not is_script(path) or site.probe.reader.size > MAX_SOURCE_BYTES:
+            continue
+        program = Program({path: site.probe.reader.read_all().decode("utf-8", errors="replace")})
+        for run in program.reach([(path, None)]):
+            if run.phase is Phase.IMPORT and run.effect.kind in (Kind.SHELL, Kind.DECODE):
+                message = f"{run.effect.kind.value} when it is run: {run.effect.text}"
+                yield HIDDEN.finding(message, site.where(line=run.effect.line), call=run.effect.name)
+                break
+
+
+def _note(unreached: dict[str, Site], files: int) -> Finding:
+    names = sorted(unreached)
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return NOTED.finding(
+        f"{len(names)} of {files} files are code that loading the weights does not run: {shown}",
+        Where(file=unreached[names[0]].file),
+        files=list(names[:_LISTED]),
+        count=len(names),
+    )
+
+
+def _is_code(path: str, site: Site) -> bool:
+    if site.inside == "torchscript":
+        return False  # TorchScript only looks like Python: its interpreter knows tensors, not modules
+    return is_script(path) or path.endswith(_COMPILED) or (site.format is not None and site.format.role is Role.CODE)
+
+
+def _is_library(by_path: dict[str, Site]) -> bool:
+    """Is this a package of an installer, whose code is there to be imported by its users?"""
+    return any(
+        path.endswith((".dist-info/METADATA", ".dist-info/WHEEL", "PKG-INFO", "/package.json", "setup.py"))
+        or path in ("package.json", "DESCRIPTION")
+        for path in by_path
+    )

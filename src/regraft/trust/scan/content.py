@@ -1,0 +1,131 @@
+"""Rules about what files are: unknown formats, names that contradict content, damage."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+
+from regraft.errors import RegraftError
+from regraft.package.formats import Loading, formats
+from regraft.package.package import Package
+from regraft.record.evidence import Finding, Severity
+from regraft.trust.scan.descriptions import description_of
+from regraft.trust.scan.entrypoints import path_of
+from regraft.trust.scan.interface import Rule, Site
+from regraft.trust.scan.raw_data import raw_files
+
+UNKNOWN_FORMAT = Rule(
+    "RGS-FMT-001",
+    Severity.UNKNOWN,
+    "A format that is not known",
+    "Nobody can say what a loader would do with bytes that nobody recognises.",
+    "Find out which program reads the file; if it only holds numbers, pass --allow RGS-FMT-001:FILE.",
+)
+DISGUISED = Rule(
+    "RGS-FMT-002",
+    Severity.UNKNOWN,
+    "Content that can run code under a name that promises data",
+    "The name says data, the bytes are a format whose loader runs code: a way around checks that go by the name.",
+    "Ask why it is named so; load it only through a restricted loader.",
+)
+DAMAGED = Rule(
+    "RGS-FMT-003",
+    Severity.UNKNOWN,
+    "Damaged content",
+    "The content contradicts its own format. Loaders differ in what they do with it, and so does what they execute.",
+    "Get a sound copy.",
+)
+MISNAMED = Rule(
+    "RGS-FMT-004",
+    Severity.INFO,
+    "The name promises another format",
+    "The content is of another kind than the suffix says.",
+    "Nothing, if your loader goes by content.",
+)
+EMPTY_FILE = Rule(
+    "RGS-FMT-005",
+    Severity.INFO,
+    "An empty file",
+    "It holds nothing, although its name promises a model.",
+    "Check that the download is complete.",
+)
+
+_DATA_SUFFIXES = frozenset(
+    ".json .jsonl .txt .md .rst .csv .tsv .yaml .yml .toml .xml .html .safetensors .onnx .gguf .tflite .npy .png .jpg "
+    ".jpeg .gif .bmp .webp .wav .mp3 .flac .ogg .mp4 .pdf .svg .parquet .arrow .vocab .lock .cfg .ini .log".split()
+)
+_PARTS_OF_A_FORMAT = frozenset(
+    {"torch-zip", "torchscript", "torch-package", "torch-export", "pt2", "keras-zip", "keras", "coreml-package"}
+)
+_MAX_PROBLEMS = 20
+
+
+class ContentFamily:
+    """Judges every file by what it is."""
+
+    name = "content"
+    rules: Sequence[Rule] = (UNKNOWN_FORMAT, DISGUISED, DAMAGED, MISNAMED, EMPTY_FILE)
+
+    def examine(self, site: Site) -> Iterator[Finding]:
+        """Is the format known, does it fit the name, is the content sound?"""
+        if site.probe.reader.size == 0:
+            if site.probe.suffix in _model_suffixes():
+                yield EMPTY_FILE.finding("the file is empty", site.where())
+            return
+        if site.format is None:
+            return
+        yield from _contradiction(site)
+        yield from _damage(site)
+
+    def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
+        """Unknown formats, unless another file says that they are its raw numbers."""
+        unknown = [site for site in sites if _is_unknown(site)]
+        raw = raw_files(sites) if unknown else frozenset()
+        for site in unknown:
+            if path_of(site) not in raw:
+                yield _unknown(site)
+
+
+def _is_unknown(site: Site) -> bool:
+    return (
+        site.format is None
+        and not site.is_container
+        and site.probe.reader.size > 0
+        and site.inside not in _PARTS_OF_A_FORMAT
+    )
+
+
+def _unknown(site: Site) -> Finding:
+    size = site.probe.reader.size
+    head = site.probe.head[:8].hex(" ")
+    return UNKNOWN_FORMAT.finding(f"{size} bytes of an unknown format, beginning with {head}", site.where(), head=head)
+
+
+def _contradiction(site: Site) -> Iterator[Finding]:
+    kind, suffix = site.format, site.probe.suffix
+    assert kind is not None
+    if not suffix or suffix in kind.suffixes:
+        return
+    if kind.loading is Loading.CODE and suffix in _DATA_SUFFIXES:
+        yield DISGUISED.finding(f"named {suffix}, but the content is {kind.title}", site.where(), format=kind.name)
+    elif suffix in _model_suffixes() and kind.suffixes:
+        yield MISNAMED.finding(f"named {suffix}, but the content is {kind.title}", site.where(), format=kind.name)
+
+
+def _damage(site: Site) -> Iterator[Finding]:
+    assert site.format is not None
+    found = description_of(site)
+    if isinstance(found, RegraftError):
+        yield DAMAGED.finding(f"{site.format.title}: {found.what}", site.where(), format=site.format.name)
+        return
+    problems = found.problems if found is not None else ()
+    if site.archive is not None and site.archive.problems:
+        return  # told by the archive family, in more detail
+    for problem in problems[:_MAX_PROBLEMS]:
+        where = site.where(offset=problem.offset)
+        yield DAMAGED.finding(f"{site.format.title}: {problem.what}", where, member=problem.member)
+
+
+@functools.cache
+def _model_suffixes() -> frozenset[str]:
+    return frozenset(suffix for member in formats() if member.suffixes for suffix in member.suffixes)

@@ -1,0 +1,226 @@
+"""Entry points: which code of a package its usual loaders would run, and what names it."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from regraft.errors import Damaged
+from regraft.package.limits import MAX_NESTING
+from regraft.trust.scan.interface import Site
+
+_MARKERS = re.compile(
+    rb'auto_map|custom_pipelines|custom_generate|_class_name|"type"|_target_|activation_function|'
+    rb'base_model_name_or_path|weight_map|"handler"|_module_class|weightsManifest'
+)
+_CONFIG_BYTES = 4 << 20
+_ENTRY_FILES = {
+    "handler.py": "an inference endpoint runs it",
+    "hubconf.py": "torch.hub imports it",
+    "sitecustomize.py": "the interpreter imports it at every start",
+    "usercustomize.py": "the interpreter imports it at every start",
+    "custom_st.py": "sentence-transformers imports it",
+}
+_ENTRY_PATHS = {
+    "code/inference.py": "an inference server runs it",
+    "custom_generate/generate.py": "transformers runs it for generate()",
+    "inference.py": "an inference server runs it",
+}
+_DATASET_SCRIPT = re.compile(r"GeneratorBasedBuilder|ArrowBasedBuilder|datasets\.BuilderConfig|DatasetBuilder")
+_PIPELINE_LIBRARIES = frozenset({"diffusers", "transformers", "onnxruntime", "flax", "optimum", "stable_diffusion"})
+_INNOCENT_PREFIXES = ("torch.nn.", "sentence_transformers.", "transformers.", "torch.optim.")
+
+
+class EntryPoint(msgspec.Struct, frozen=True):
+    """A file that a loader would import.
+
+    Attributes:
+        path: of the file, as `path_of` writes it.
+        class_name: the class that the loader builds; None when it takes the whole file.
+        named_by: what makes the loader do so: `config.json, auto_map.AutoModel`.
+        as_main: it is run as a script.
+    """
+
+    path: str
+    class_name: str | None
+    named_by: str
+    as_main: bool = False
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A place in a configuration that names code: `kind` is the key's family, `value` what it says."""
+
+    site: Site
+    kind: str
+    field: str
+    value: str
+
+
+def path_of(site: Site) -> str:
+    """A path over files and members alike, so that neighbours share a folder: `a.zip!/config.json`."""
+    return site.file if site.member is None else f"{site.file}!/" + site.member.replace("!", "!/")
+
+
+def is_script(path: str) -> bool:
+    """Is this a Python source by its name? Loaders go by the name."""
+    return path.endswith((".py", ".pyw"))
+
+
+def configuration(site: Site) -> Any:
+    """The JSON or YAML of a file that mentions something that may name code; None for all others."""
+    suffix = site.probe.suffix
+    if suffix not in (".json", ".yaml", ".yml") or site.probe.reader.size > _CONFIG_BYTES:
+        return None
+    try:
+        data = site.probe.reader.read_all(limit=_CONFIG_BYTES)
+    except Damaged:
+        return None
+    if not _MARKERS.search(data):
+        return None
+    try:
+        text = data.decode("utf-8-sig")
+        return json.loads(text) if suffix == ".json" else _yaml(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def references(site: Site) -> Iterator[Reference]:
+    """What one configuration file names, without deciding whether it is harmful."""
+    content = configuration(site)
+    if content is None:
+        return
+    if site.probe.basename == "modules.json" and isinstance(content, list):
+        for i, item in enumerate(content):
+            if isinstance(item, dict) and isinstance(item.get("type"), str):
+                yield Reference(site, "module-type", f"[{i}].type", item["type"])
+        return
+    if site.probe.basename == "model_index.json" and isinstance(content, dict):
+        yield from _pipeline_parts(site, content)
+    for field, key, value in _walk(content):
+        if key == "auto_map" and isinstance(value, dict):
+            for name, target in value.items():
+                for text in target if isinstance(target, list) else [target]:
+                    if isinstance(text, str):
+                        yield Reference(site, "auto-map", f"{field}.{name}", text)
+        elif key == "impl" and "custom_pipelines" in field and isinstance(value, str):
+            yield Reference(site, "auto-map", field, value)
+        elif key == "_target_" and isinstance(value, str):
+            yield Reference(site, "target", field, value)
+        elif key == "activation_function" and isinstance(value, str) and "." in value:
+            yield Reference(site, "module-type", field, value)
+        elif key == "base_model_name_or_path" and isinstance(value, str) and value:
+            yield Reference(site, "base-model", field, value)
+
+
+def entry_points(sites: Sequence[Site]) -> list[EntryPoint]:
+    """Every file that a loader of this package would import or run."""
+    by_path = {path_of(site): site for site in sites}
+    found: dict[tuple[str, str | None], EntryPoint] = {}
+    for site in sites:
+        for reference in references(site):
+            for point in _targets(reference, by_path):
+                found.setdefault((point.path, point.class_name), point)
+    for path, site in by_path.items():
+        if is_script(path) and site.inside != "torchscript" and (why := _by_convention(path, site, by_path)):
+            found.setdefault((path, None), EntryPoint(path, None, why, as_main=path.endswith("setup.py")))
+    return list(found.values())
+
+
+def is_innocent(dotted: str) -> bool:
+    """Does this dotted name lie in a library whose classes only compute?"""
+    return dotted.startswith(_INNOCENT_PREFIXES)
+
+
+def local_file(reference: Reference) -> tuple[str, str] | None:
+    """(path, class) that a `module.Class` value means beside its configuration; None for another repository."""
+    if "--" in reference.value or "." not in reference.value:
+        return None
+    module, _, name = reference.value.rpartition(".")
+    folder = posixpath.dirname(path_of(reference.site))
+    return posixpath.normpath(posixpath.join(folder, module.replace(".", "/") + ".py")), name
+
+
+def _targets(reference: Reference, by_path: Mapping[str, Site]) -> Iterator[EntryPoint]:
+    if reference.kind == "base-model":
+        return
+    target = local_file(reference)
+    named_by = f"{path_of(reference.site)}, {reference.field}"
+    if target is None:
+        return
+    path, class_name = target
+    folder = posixpath.dirname(path_of(reference.site))
+    for candidate in (path, posixpath.join(folder, reference.value.split(".")[0], "__init__.py")):
+        if candidate in by_path:
+            yield EntryPoint(candidate, class_name, named_by)
+            return
+
+
+def _pipeline_parts(site: Site, content: dict[str, Any]) -> Iterator[Reference]:
+    for name, value in content.items():
+        if not (isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)):
+            continue
+        library, class_name = value
+        if library.split(".")[0] not in _PIPELINE_LIBRARIES:
+            module = library if name == "_class_name" else f"{name}.{library}"
+            yield Reference(site, "pipeline-part", name, f"{module}.{class_name}")
+
+
+def _by_convention(path: str, site: Site, by_path: Mapping[str, Site]) -> str | None:
+    """Why a loader runs this file although nothing names it; None when none does."""
+    if site.inside == "torch-package":
+        return "torch.package imports it with the pickles that need it"
+    folder, name = posixpath.split(path)
+    beside = {posixpath.basename(other) for other in by_path if posixpath.dirname(other) == folder}
+    root = folder in ("", ".") or folder.endswith("!")
+    if len(by_path) == 1:
+        return "it is all that there is"
+    if name == "setup.py" and (root or "PKG-INFO" in beside):
+        return "installing from source runs it"
+    if name in ("sitecustomize.py", "usercustomize.py"):
+        return _ENTRY_FILES[name]
+    if name in _ENTRY_FILES and (root or "config.json" in beside or "modules.json" in beside):
+        return _ENTRY_FILES[name]
+    for tail, why in _ENTRY_PATHS.items():
+        if path == tail or path.endswith("!/" + tail):
+            return why
+    if name == "pipeline.py" and "model_index.json" in beside:
+        return "diffusers runs it as the custom pipeline"
+    if name == "model.py" and posixpath.join(posixpath.dirname(folder), "config.pbtxt") in by_path:
+        return "Triton runs it as the Python backend"
+    if root and site.probe.reader.size < _CONFIG_BYTES and _DATASET_SCRIPT.search(site.probe.text or ""):
+        return "datasets runs it to build the data"
+    return None
+
+
+def _walk(content: Any) -> Iterator[tuple[str, str, Any]]:
+    """(path, key, value) of every mapping entry, nested at most `MAX_NESTING` deep."""
+    pending: list[tuple[str, Any, int]] = [("", content, 0)]
+    while pending:
+        field, value, depth = pending.pop()
+        if depth > MAX_NESTING:
+            continue
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                name = f"{field}.{key}" if field else str(key)
+                yield name, str(key), inner
+                if isinstance(inner, dict | list):
+                    pending.append((name, inner, depth + 1))
+        elif isinstance(value, list):
+            pending += [(f"{field}[{i}]", inner, depth + 1) for i, inner in enumerate(value)]
+
+
+def _yaml(text: str) -> Any:
+    """YAML by the safe loader, aliases refused (they multiply); None when it does not parse."""
+    import yaml
+
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            return None
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None

@@ -1,0 +1,138 @@
+"""Rules about what installing the package, or starting an interpreter beside it, would run or fetch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from regraft.errors import Damaged
+from regraft.package.package import Package
+from regraft.record.evidence import Finding, Severity
+from regraft.trust.scan.interface import Rule, Site
+from regraft.trust.scan.python.effects import Kind
+from regraft.trust.scan.python.program import Program
+
+STARTUP_CODE = Rule(
+    "RGS-INS-001",
+    Severity.CRITICAL,
+    "A .pth file that acts on the machine at every start of Python",
+    "The interpreter executes import lines of .pth files whenever it starts, whether or not the package is used.",
+    "Do not install this package. Report it to where you got it from.",
+)
+STARTUP_LINE = Rule(
+    "RGS-INS-002",
+    Severity.UNKNOWN,
+    "A .pth file that runs code at every start of Python",
+    "The interpreter executes import lines of .pth files whenever it starts, whether or not the package is used.",
+    "Read the line and the module that it imports.",
+)
+FOREIGN_SOURCE = Rule(
+    "RGS-INS-003",
+    Severity.UNKNOWN,
+    "Requirements that come from outside of the package index",
+    "Installing them runs code from an address or repository that nobody reviews, or from another index.",
+    "Pin the requirement to a version on your own index.",
+)
+INSTALL_HOOK = Rule(
+    "RGS-INS-004",
+    Severity.HIGH,
+    "Installing runs a shell command that fetches or hides something",
+    "The package's install hook starts a shell with a download, a decoder or a network connection.",
+    "Do not install this package. Report it to where you got it from.",
+)
+RECIPE = Rule(
+    "RGS-INS-005",
+    Severity.INFO,
+    "Recipes that run commands when somebody starts them",
+    "Shell scripts, Makefiles, Dockerfiles and notebooks run nothing by themselves; no loader reaches them.",
+    "Read them before you start them.",
+)
+NOTEBOOK = Rule(
+    "RGS-INS-006",
+    Severity.INFO,
+    "A notebook that runs shell commands",
+    "Running its cells executes them with your rights.",
+    "Read the cells before you run them.",
+)
+
+_PTH_BYTES = 1 << 16
+_TEXT_BYTES = 1 << 20
+_REQUIREMENTS = re.compile(r"(^|/)requirements[\w.-]*\.(txt|in)$|(^|/)constraints[\w.-]*\.txt$")
+_FOREIGN = re.compile(
+    r"^\s*(?:-i|--index-url|--extra-index-url|--find-links|-f|--trusted-host)[\s=]+(?P<index>\S+)"
+    r"|^\s*(?:-e\s+|--editable[\s=]+)?(?:[\w.\[\]-]+\s*@\s*)?(?P<url>(?:git|hg|svn|bzr)\+\S+|(?:https?|ftp|file)://\S+)",
+    re.MULTILINE,
+)
+_WELL_KNOWN_INDEX = re.compile(
+    r"https://(download\.pytorch\.org/whl|pypi\.org/simple|pypi\.nvidia\.com|files\.pythonhosted\.org)(/|$)"
+)
+_RECIPES = re.compile(r"(^|/)(Makefile|Dockerfile[\w.-]*|[\w.-]+\.(sh|bash|bat|cmd|ps1)|environment\.ya?ml)$")
+_HOOKS = ("preinstall", "install", "postinstall", "prepare")
+_HARMFUL_HOOK = re.compile(
+    r"\b(curl|wget|nc|ncat|powershell|certutil|bitsadmin)\b|/dev/tcp/|base64\s+(-d|--decode)|\bnode\s+-e\b|\beval\b"
+    r"|\|\s*(ba|z)?sh\b"
+)
+_CELL_SHELL = re.compile(r'"\s*[!%](?:sh|bash|system)?\s*(?P<command>[^"\\]*(curl|wget|bash|nc |base64|rm -rf)[^"\\]*)')
+
+
+class InstallFamily:
+    """Judges files that an installer or the interpreter runs."""
+
+    name = "install"
+    rules: Sequence[Rule] = (STARTUP_CODE, STARTUP_LINE, FOREIGN_SOURCE, INSTALL_HOOK, RECIPE, NOTEBOOK)
+
+    def examine(self, site: Site) -> Iterator[Finding]:
+        """Findings about one `.pth`, requirements, package.json or notebook file."""
+        name = site.probe.name
+        if site.probe.suffix == ".pth" and site.probe.reader.size <= _PTH_BYTES:
+            yield from _startup_file(site)
+        elif _REQUIREMENTS.search(name):
+            yield from _requirements(site)
+        elif site.probe.basename == "package.json":
+            yield from _npm_hooks(site)
+        elif site.probe.suffix == ".ipynb" and site.probe.reader.size <= _TEXT_BYTES:
+            match = _CELL_SHELL.search(site.probe.text or "")
+            if match:
+                yield NOTEBOOK.finding(f"a cell runs: {match['command'].strip()[:120]}", site.where())
+
+    def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
+        """One note about all recipes."""
+        recipes = [site for site in sites if _RECIPES.search(site.probe.name)]
+        if recipes:
+            names = [site.probe.name for site in recipes]
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield RECIPE.finding(f"{names[0]}{more}", recipes[0].where(), files=list(names[:20]))
+
+
+def _startup_file(site: Site) -> Iterator[Finding]:
+    """Lines of a path configuration file that Python executes: those that begin with `import`."""
+    for number, line in enumerate((site.probe.text or "").splitlines(), start=1):
+        if not line.startswith(("import ", "import\t")):
+            continue
+        program = Program({"line.py": line})
+        try:
+            runs = program.reach([("line.py", None)])
+        except Damaged:
+            runs = []
+        harmful = [run for run in runs if run.effect.kind is not Kind.DYNAMIC]
+        rule = STARTUP_CODE if harmful else STARTUP_LINE
+        what = harmful[0].effect.text if harmful else line[:160]
+        yield rule.finding(f"runs at every start of Python: {what}", site.where(line=number))
+
+
+def _requirements(site: Site) -> Iterator[Finding]:
+    text = site.probe.text or ""
+    for match in _FOREIGN.finditer(text[:_TEXT_BYTES]):
+        source = match["index"] or match["url"]
+        if not _WELL_KNOWN_INDEX.match(source):
+            line = text.count("\n", 0, match.start()) + 1
+            yield FOREIGN_SOURCE.finding(f"a requirement from {source[:160]}", site.where(line=line), source=source)
+
+
+def _npm_hooks(site: Site) -> Iterator[Finding]:
+    content = site.probe.json
+    scripts = content.get("scripts") if isinstance(content, dict) else None
+    for hook in _HOOKS:
+        command = scripts.get(hook) if isinstance(scripts, dict) else None
+        if isinstance(command, str) and _HARMFUL_HOOK.search(command):
+            yield INSTALL_HOOK.finding(f"{hook} runs: {command[:160]}", site.where(field=f"scripts.{hook}"))

@@ -1,0 +1,158 @@
+"""The walk over a package: every file, and every member of every container in it, within limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from regraft.errors import Damaged, LimitExceeded, RegraftError, Unsupported
+from regraft.package.archive import Archive, Member, open_archive
+from regraft.package.compression import Codec, sniff
+from regraft.package.formats import Format, Probe, recognise
+from regraft.package.limits import MAX_ARCHIVE_DEPTH, MAX_MEMBERS
+from regraft.package.package import Package
+from regraft.package.reader import Reader
+from regraft.package.sources.interface import Entry
+from regraft.record.evidence import Finding, Severity, Where
+from regraft.trust.scan.descriptions import forget
+from regraft.trust.scan.interface import Rule, Site
+
+UNOPENED = Rule(
+    "RGS-WLK-001",
+    Severity.UNKNOWN,
+    "Content that could not be looked at",
+    "What cannot be read cannot be judged; a loader that is less careful may still read it.",
+    "Get a sound copy, unpack the container yourself, or install the extra that is named.",
+)
+BEYOND_LIMITS = Rule(
+    "RGS-WLK-002",
+    Severity.UNKNOWN,
+    "Content beyond the limits of the scan",
+    "Nesting, member count or expanded size go beyond what a scan looks at; something may hide there.",
+    "Unpack the container under limits of your own and scan what comes out.",
+)
+RULES = (UNOPENED, BEYOND_LIMITS)
+
+_RAW_STORAGE = re.compile(r"(^|/)(data|tensors|weights|constants|\.data)/([\w.-]*\d[\w.-]*)$")
+_RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export", "pt2"})
+
+
+class OnDemandReader(Reader):
+    """A reader that opens its content when it is read and can be closed in between: it holds no descriptor."""
+
+    def __init__(self, opened: Reader, reopen: Callable[[], Reader]) -> None:
+        super().__init__(opened.size, where=opened.where, meter=opened.meter)
+        self._inner: Reader | None = opened
+        self._reopen = reopen
+
+    def _fetch(self, offset: int, length: int) -> bytes:
+        if self._inner is None:
+            self._inner = self._reopen()
+            if self._inner.size != self.size:
+                raise Damaged("the content changed while it was examined", where=self.where)
+        return self._inner._fetch(offset, length)
+
+    def close(self) -> None:
+        """Let go of the content; the next read opens it again."""
+        if self._inner is not None:
+            self._inner.close()
+            self._inner = None
+
+
+class Walk:
+    """One pass over a package.
+
+    Attributes:
+        findings: what could not be opened, and why.
+        files, members: how many were seen so far.
+    """
+
+    def __init__(self, package: Package) -> None:
+        self.findings: list[Finding] = []
+        self.files = 0
+        self.members = 0
+        self._package = package
+
+    def sites(self) -> Iterator[Site]:
+        """Every site. A site's archive and descriptors are released when the next one is asked for."""
+        for entry in self._package.entries:
+            self.files += 1
+            if entry.obstacle is not None:
+                self._unopened(entry.obstacle, Where(file=entry.path))
+                continue
+            try:
+                yield from self._file(entry)
+            except (RegraftError, OSError) as error:
+                self._unopened(_reason(error), Where(file=entry.path))
+
+    def _file(self, entry: Entry) -> Iterator[Site]:
+        def reopen() -> Reader:
+            return self._package.open(entry.path)
+
+        probe = Probe(OnDemandReader(reopen(), reopen), entry.path)
+        yield from self._visit(entry.path, None, probe, None, 0)
+
+    def _visit(self, file: str, member: str | None, probe: Probe, inside: str | None, depth: int) -> Iterator[Site]:
+        kind = recognise(probe)
+        where = Where(file=file, member=member)
+        archive = self._archive(probe, kind, where)
+        site = Site(file, member, probe, kind, archive, inside, archive is not None)
+        yield site
+        forget(site)
+        if archive is not None:
+            yield from self._members(file, member, archive, kind, depth)
+        probe.reader.close()
+
+    def _archive(self, probe: Probe, kind: Format | None, where: Where) -> Archive | None:
+        try:
+            return open_archive(probe.reader)
+        except Damaged as damage:
+            looks_like_zlib = sniff(probe.head) is Codec.ZLIB  # two bytes prove nothing
+            if not (looks_like_zlib and not isinstance(damage, LimitExceeded)):
+                self._unopened(damage.what, where, beyond=isinstance(damage, LimitExceeded))
+        except (RegraftError, OSError) as error:
+            self._unopened(_reason(error), where)
+        return None
+
+    def _members(
+        self, file: str, parent: str | None, archive: Archive, kind: Format | None, depth: int
+    ) -> Iterator[Site]:
+        if depth >= MAX_ARCHIVE_DEPTH:
+            self._unopened(f"more than {MAX_ARCHIVE_DEPTH} archives within archives", Where(file, parent), beyond=True)
+            return
+        kind_name = kind.name if kind is not None else archive.kind
+        for member in archive.members:
+            self.members += 1
+            if self.members > MAX_MEMBERS:
+                self._unopened(f"more than {MAX_MEMBERS} members in all", Where(file, parent), beyond=True)
+                return
+            if member.is_directory or (kind_name in _RAW_HOLDERS and _RAW_STORAGE.search(member.name)):
+                continue
+            name = member.name if parent is None else f"{parent}!{member.name}"
+            try:
+                yield from self._member(file, name, archive, member, kind_name, depth)
+            except (RegraftError, OSError) as error:
+                self._unopened(_reason(error), Where(file, name), beyond=isinstance(error, LimitExceeded))
+
+    def _member(
+        self, file: str, name: str, archive: Archive, member: Member, inside: str, depth: int
+    ) -> Iterator[Site]:
+        if member.is_link and archive.kind != "zip":
+            return  # judged by its target, in the archive family; it has no content of its own
+        if member.is_special:
+            raise Unsupported("a device, pipe or socket")
+
+        def reopen() -> Reader:
+            return archive.open(member)
+
+        yield from self._visit(file, name, Probe(OnDemandReader(reopen(), reopen), name), inside, depth + 1)
+
+    def _unopened(self, reason: str, where: Where, *, beyond: bool = False) -> None:
+        rule = BEYOND_LIMITS if beyond else UNOPENED
+        self.findings.append(rule.finding(f"not examined: {reason}", where, reason=reason))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RegraftError):
+        return f"{error.what} ({error.hint})" if error.hint else error.what
+    return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
