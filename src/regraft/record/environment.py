@@ -29,7 +29,7 @@ class Environment(msgspec.Struct, frozen=True):
 
 def capture_environment() -> Environment:
     """Describe this process without importing anything that is not imported already."""
-    loaded = {name: getattr(sys.modules[name], "__version__", "") for name in _WATCHED if name in sys.modules}
+    loaded = {name: getattr(sys.modules[name], "__version__", "") for name in _WATCHED if sys.modules.get(name)}
     cpu, isa = _processor()
     return Environment(
         regraft=__version__,

@@ -202,7 +202,8 @@ class Store:
 
     def step(self, key: Digest) -> Digest | None:
         """The evidence that a step ended in, or None when it has not been done or its note is damaged."""
-        data = _content(self.root / "steps" / parse_digest(key)) if self.exists() else None
+        path = self.root / "steps" / parse_digest(key)
+        data = _content(path) if self.exists() else None
         if data is None:
             return None
         try:
