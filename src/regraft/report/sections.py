@@ -1,0 +1,260 @@
+"""What a reader is shown of a piece of evidence, as plain tables that every form of report draws."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from regraft.record.evidence import DigestKind, Evidence, Finding, Severity, Verdict, Where
+from regraft.report.quantity import bytes_text, count_text, number_text
+
+MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?"}
+SEVERITY_ORDER = tuple(Severity)
+_MAX_ROWS = 40
+FACT_KNOWN, FACT_UNKNOWN, MODEL, FILE, FILE_GROUP = (
+    "RGI-FACT-001",
+    "RGI-FACT-002",
+    "RGI-MODEL-001",
+    "RGI-FILE-001",
+    "RGI-FILE-002",
+)
+CHECK_PREFIX = "RGD-"
+_DESCRIPTIVE = frozenset({FACT_KNOWN, FACT_UNKNOWN, MODEL, FILE, FILE_GROUP})
+
+
+class Section(msgspec.Struct, frozen=True):
+    """One table. Cells are raw text from records: whoever draws them escapes them.
+
+    Attributes:
+        numeric: indices of the columns that are aligned to the right.
+        tones: one severity or verdict word a row, for emphasis; empty when the rows are equal.
+        notes: sentences under the table.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[int, ...] = ()
+    tones: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def sections(evidence: Evidence, *, verbose: bool = False) -> list[Section]:
+    """The tables for one record, most important first.
+
+    Args:
+        verbose: every row; otherwise long tables end in a count of what was left out.
+    """
+    limit = None if verbose else _MAX_ROWS
+    drawn = [
+        _facts(evidence),
+        _models(evidence, limit),
+        _findings(evidence, limit),
+        _files(evidence, limit),
+        _checks(evidence),
+        _measurements(evidence, limit),
+    ]
+    if verbose:
+        drawn.append(_subjects(evidence))
+    return [section for section in drawn if section is not None]
+
+
+def next_command(evidence: Evidence) -> str:
+    """The command that a reader would want to run after this one; empty when there is none."""
+    reference = evidence.parameters.get("reference")
+    if not isinstance(reference, str):
+        reference = evidence.subject[0].name if evidence.subject else ""
+    if not reference:
+        return ""
+    quoted = shlex.quote(reference)
+    verb = {"inspect": "scan", "fetch": "scan"}.get(evidence.kind)
+    if verb:
+        return f"regraft {verb} {quoted}"
+    if evidence.kind == "scan":
+        return (
+            f"regraft check {quoted}"
+            if evidence.verdict is Verdict.PASS
+            else f"regraft scan {quoted} --format html -o scan.html"
+        )
+    return ""
+
+
+def place(where: Where) -> str:
+    """The place of a finding in one line: `file!member:line @offset (field)`."""
+    text = where.file or ""
+    if where.member:
+        text += f"!{where.member}" if text else where.member
+    if where.line is not None:
+        text += f":{where.line}"
+    if where.offset is not None:
+        text += f" @{where.offset}"
+    if where.field:
+        text += f" ({where.field})" if text else where.field
+    return text
+
+
+def notable(evidence: Evidence) -> list[Finding]:
+    """Findings that judge (not those that only describe), the gravest first."""
+    judged = [f for f in evidence.findings if f.rule not in _DESCRIPTIVE and not f.rule.startswith(CHECK_PREFIX)]
+    return sorted(judged, key=lambda f: (SEVERITY_ORDER.index(f.severity), f.rule))
+
+
+def described(evidence: Evidence, rule: str) -> list[dict[str, Any]]:
+    """The data of all findings under one descriptive rule."""
+    return [dict(finding.data) for finding in evidence.findings if finding.rule == rule]
+
+
+def severity_counts(evidence: Evidence) -> dict[str, int]:
+    """Severity → number of judging findings, gravest first."""
+    found = notable(evidence)
+    counts = {severity.value: sum(f.severity is severity for f in found) for severity in SEVERITY_ORDER}
+    return {severity: count for severity, count in counts.items() if count}
+
+
+def provenance_text(provenance: Iterable[Any]) -> str:
+    """Who says a fact: `header model.safetensors · config config.json (vocab_size)`."""
+    parts = []
+    for claim in provenance:
+        if isinstance(claim, dict):
+            file = str(claim.get("file") or "").rsplit("/", 1)[-1]
+            field = f" ({claim['field']})" if claim.get("field") else ""
+            parts.append(f"{claim.get('source', '')} {file}{field}".strip())
+    shown = list(dict.fromkeys(parts))
+    return " · ".join(shown[:3]) + (f" · +{len(shown) - 3}" if len(shown) > 3 else "")
+
+
+def _findings(evidence: Evidence, limit: int | None) -> Section | None:
+    found = notable(evidence)
+    if not found:
+        return None
+    kept = found[:limit]
+    rows = tuple((f.severity.value, f.rule, place(f.where), f.message) for f in kept)
+    fixes: dict[str, list[str]] = {}
+    for finding in kept:
+        if finding.fix and finding.rule not in fixes.setdefault(finding.fix, []):
+            fixes[finding.fix].append(finding.rule)
+    notes = (*_left_out(len(found), limit), *(f"{', '.join(rules)}: {fix}" for fix, rules in fixes.items()))
+    columns = ("severity", "rule", "where", "what")
+    return Section("Findings", columns, rows, tones=tuple(f.severity.value for f in kept), notes=notes)
+
+
+def _facts(evidence: Evidence) -> Section | None:
+    known, unknown = described(evidence, FACT_KNOWN), described(evidence, FACT_UNKNOWN)
+    if not known and not unknown:
+        return None
+    rows = [
+        (str(d.get("field")), str(d.get("text", d.get("value"))), provenance_text(_list(d, "provenance")))
+        for d in known
+    ]
+    rows += [(str(d.get("field")), "unknown", "not in: " + str(d.get("could_say", ""))) for d in unknown]
+    tones = ("known",) * len(known) + ("absent",) * len(unknown)
+    return Section("What it is", ("field", "value", "who says so"), tuple(rows), tones=tones)
+
+
+def _models(evidence: Evidence, limit: int | None) -> Section | None:
+    models = described(evidence, MODEL)
+    if len(models) < 2:
+        return None
+    rows = tuple(
+        (
+            str(d.get("name")),
+            str(d.get("parameters_text", "unknown")),
+            ", ".join(map(str, _list(d, "dtypes"))),
+            ", ".join(map(str, _list(d, "formats"))),
+            str(d.get("architecture") or "unknown"),
+        )
+        for d in models[:limit]
+    )
+    return Section(
+        "Models in it",
+        ("model", "parameters", "dtype", "formats", "architecture"),
+        rows,
+        notes=_left_out(len(models), limit),
+    )
+
+
+def _files(evidence: Evidence, limit: int | None) -> Section | None:
+    files, groups = described(evidence, FILE), described(evidence, FILE_GROUP)
+    if not files and not groups:
+        return None
+    rows = [
+        (
+            str(d.get("path")),
+            bytes_text(_number(d, "size_bytes")),
+            str(d.get("format") or "unknown"),
+            str(d.get("role") or ""),
+            count_text(_number(d, "parameters")) if d.get("parameters") is not None else "",
+            ", ".join(map(str, _list(d, "dtypes"))),
+        )
+        for d in files[:limit]
+    ]
+    rows += [
+        (
+            f"{d.get('count')} × {d.get('format') or 'unknown'}",
+            bytes_text(_number(d, "size_bytes")),
+            "",
+            str(d.get("role")),
+            "",
+            "",
+        )
+        for d in groups
+    ]
+    columns = ("file", "size", "format", "role", "parameters", "dtype")
+    return Section("Files", columns, tuple(rows), numeric=(1, 4), notes=_left_out(len(files), limit))
+
+
+def _checks(evidence: Evidence) -> Section | None:
+    checks = [f for f in evidence.findings if f.rule.startswith(CHECK_PREFIX)]
+    if not checks:
+        return None
+    rows = tuple(
+        (str(f.data.get("area", "")), str(f.data.get("name", "")), str(f.data.get("state", "")), f.message, f.fix or "")
+        for f in checks
+    )
+    return Section(
+        "Environment",
+        ("area", "what", "state", "detail", "what to do"),
+        rows,
+        tones=tuple(f.severity.value for f in checks),
+    )
+
+
+def _measurements(evidence: Evidence, limit: int | None) -> Section | None:
+    measured = evidence.measurements
+    if not measured:
+        return None
+    rows = []
+    for m in measured[:limit]:
+        interval = f"[{m.low:.4g}, {m.high:.4g}]" if m.low is not None and m.high is not None else ""
+        of = ", ".join(f"{key} {value}" for key, value in m.of.items())
+        rows.append((m.name, number_text(m.value, m.unit), interval, of))
+    return Section(
+        "Measured",
+        ("what", "value", "interval", "of"),
+        tuple(rows),
+        numeric=(1,),
+        notes=_left_out(len(measured), limit),
+    )
+
+
+def _subjects(evidence: Evidence) -> Section:
+    words = {DigestKind.COMPUTED: "computed", DigestKind.DECLARED: "declared", DigestKind.PARTIAL: "partial"}
+    rows = tuple((subject.name, subject.sha256, words[subject.digest]) for subject in evidence.subject)
+    return Section("Digests", ("file", "sha256", "digest"), rows)
+
+
+def _left_out(total: int, limit: int | None) -> tuple[str, ...]:
+    return (f"{total - limit} more: --verbose or --json shows all",) if limit is not None and total > limit else ()
+
+
+def _list(data: dict[str, Any], key: str) -> list[Any]:
+    value = data.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _number(data: dict[str, Any], key: str) -> float:
+    value = data.get(key)
+    return value if isinstance(value, int | float) else 0
