@@ -133,7 +133,8 @@ class Index:
             query = query.where(_evidence.c.started_s >= since.timestamp())
         if until is not None:
             query = query.where(_evidence.c.started_s <= until.timestamp())
-        return [msgspec.convert(dict(row), Entry) for row in self._rows(query)]
+        names = Entry.__struct_fields__
+        return [msgspec.convert(dict(zip(names, row.values(), strict=True)), Entry) for row in self._rows(query)]
 
     def rules(self) -> list[tuple[str, Severity, int]]:
         """(rule, severity, pieces of evidence that have it), the most frequent first."""
