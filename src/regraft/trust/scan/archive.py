@@ -119,6 +119,8 @@ _RULE_OF_KIND: dict[str, Rule] = {
 }
 _EXECUTABLE_HEADS = (b"\x7fELF", b"MZ", b"#!", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _MAX_LINK_BYTES = 4096
+_VERIFIED_BYTES = 1 << 20
+"""Stored members up to this size are checked against their CRC-32: code and pickles, not weights."""
 
 
 class ArchiveFamily:
@@ -144,6 +146,9 @@ class ArchiveFamily:
         if site.archive is None:
             return
         try:
+            for member in site.archive.members:
+                if member.method == "stored" and member.size_bytes <= _VERIFIED_BYTES and member.crc32 is not None:
+                    site.archive.verify(member)
             problems: Sequence[Problem] = site.archive.audit()
         except RegraftError as error:
             yield BROKEN.finding(f"the headers cannot be checked: {error.what}", site.where())

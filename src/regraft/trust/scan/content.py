@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from regraft.errors import RegraftError
-from regraft.package.formats import Loading, formats
+from regraft.package.formats import Loading, Role, formats
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.descriptions import description_of
@@ -106,7 +106,7 @@ def _contradiction(site: Site) -> Iterator[Finding]:
     assert kind is not None
     if not suffix or suffix in kind.suffixes:
         return
-    if kind.loading is Loading.CODE and suffix in _DATA_SUFFIXES:
+    if kind.loading is Loading.CODE and kind.role is not Role.CODE and suffix in _DATA_SUFFIXES:
         yield DISGUISED.finding(f"named {suffix}, but the content is {kind.title}", site.where(), format=kind.name)
     elif suffix in _model_suffixes() and kind.suffixes:
         yield MISNAMED.finding(f"named {suffix}, but the content is {kind.title}", site.where(), format=kind.name)

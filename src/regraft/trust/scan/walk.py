@@ -97,10 +97,10 @@ class Walk:
         where = Where(file=file, member=member)
         archive = self._archive(probe, kind, where)
         site = Site(file, member, probe, kind, archive, inside, archive is not None)
+        if archive is not None:  # first the members: opening them tells more about the archive
+            yield from self._members(file, member, archive, kind, depth)
         yield site
         forget(site)
-        if archive is not None:
-            yield from self._members(file, member, archive, kind, depth)
         probe.reader.close()
 
     def _archive(self, probe: Probe, kind: Format | None, where: Where) -> Archive | None:
@@ -143,7 +143,7 @@ class Walk:
             raise Unsupported("a device, pipe or socket")
 
         def reopen() -> Reader:
-            return archive.open(member)
+            return archive.open_lazily(member)
 
         yield from self._visit(file, name, Probe(OnDemandReader(reopen(), reopen), name), inside, depth + 1)
 

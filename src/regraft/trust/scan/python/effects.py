@@ -255,11 +255,11 @@ def _opening(node: ast.Call, names: Names) -> Kind | None:
 
 def _path_writing(node: ast.Call, names: Names) -> Kind:
     owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-    if isinstance(owner, ast.Call) and owner.args:
-        path = names.fold(owner.args[0])
-        home = any(p.endswith((".home()", ".expanduser()")) for p in names.resolve(owner))
-        return Kind.WRITE_OUTSIDE if home or (isinstance(path, str) and _OUTSIDE.search(path)) else Kind.WRITE
-    return Kind.WRITE
+    if not isinstance(owner, ast.Call):
+        return Kind.WRITE
+    path = names.fold(owner.args[0]) if owner.args else None
+    at_home = any(found.endswith((".home()", ".expanduser()")) for found in names.resolve(owner))
+    return Kind.WRITE_OUTSIDE if at_home or (isinstance(path, str) and _OUTSIDE.search(path)) else Kind.WRITE
 
 
 def _yaml(node: ast.Call, names: Names) -> Kind | None:

@@ -189,7 +189,7 @@ class Names:
         for path in self.resolve(node.func, depth):
             if path in ("builtins.__import__", "importlib.import_module", "importlib.__import__"):
                 module = self.fold(first)
-                found += [module] if isinstance(module, str) else ["<dynamic>"]
+                found += [module, module.split(".")[0]] if isinstance(module, str) else ["<dynamic>"]
             elif path in ("builtins.getattr", "operator.attrgetter") and len(node.args) >= 2:
                 attribute = self.fold(node.args[1])
                 tail = attribute if isinstance(attribute, str) else "<dynamic>"

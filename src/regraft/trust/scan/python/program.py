@@ -25,6 +25,9 @@ _USE_METHODS = frozenset(
     "_sanitize_parameters _forward step convert_tokens_to_string _convert_token_to_id apply_chat_template "
     "get_features embed run".split()
 )
+_INSTALLER_WORDS = frozenset(
+    "install develop build build_py build_ext egg_info dist_info bdist_wheel sdist editable_wheel bdist_egg".split()
+)
 _MAX_MODULES = 500
 
 
@@ -214,15 +217,7 @@ class _Module:
             return [(self.path, name)]
         if not instantiate or name not in self.classes:
             return []
-        runs_at_birth = (
-            "__init__",
-            "__new__",
-            "__post_init__",
-            "__call__",
-            "__enter__",
-            "__prepare__",
-            "__init_subclass__",
-        )
+        runs_at_birth = ("__init__", "__new__", "__post_init__", "__call__", "__enter__", "__prepare__")
         owners = self.with_bases(name)
         return [(self.path, f"{o}.{m}") for o in owners for m in runs_at_birth if f"{o}.{m}" in self.units]
 
@@ -233,14 +228,13 @@ class _Module:
             node = pending.pop()
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 pending += [*node.decorator_list, *node.args.defaults, *(d for d in node.args.kw_defaults if d)]
-                for decorator in node.decorator_list:
-                    nodes.append(ast.copy_location(ast.Call(decorator, [], []), decorator))
+                nodes += [ast.copy_location(ast.Call(maker, [], []), maker) for maker in node.decorator_list]
                 self._add_function(node, owner, as_main)
             elif isinstance(node, ast.ClassDef):
                 self._add_class(node, pending, nodes, as_main)
             elif isinstance(node, ast.Lambda):
                 pending += [*node.args.defaults, node.body]
-            elif isinstance(node, ast.If) and not as_main and _is_guard(node.test):
+            elif isinstance(node, ast.If) and (_is_publishing(node.test) if as_main else _is_guard(node.test)):
                 pending += node.orelse
             else:
                 nodes.append(node)
@@ -260,21 +254,10 @@ class _Module:
         bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
         self.classes[node.name] = bases
         self._collect(node.body, node.name, nodes, as_main)
-        makers = [k.value for k in node.keywords if k.arg == "metaclass"]
-        for maker in [*makers, *node.decorator_list, *node.bases]:
-            if maker in node.bases and not self._has_class_hook(maker):
-                continue
-            nodes.append(ast.copy_location(ast.Call(maker, [], []), maker))
-
-    def _has_class_hook(self, base: ast.expr) -> bool:
-        """Does deriving from this local base run code (`__init_subclass__`), so that it counts as called?"""
-        if not isinstance(base, ast.Name):
-            return False
-        owners = self.with_bases(base.id)
-        hooks = [f"{o}.__init_subclass__" for o in owners if f"{o}.__init_subclass__" in self.units]
-        for hook in hooks:
-            self.units.setdefault(f"{base.id}.__call__", self.units[hook])
-        return bool(hooks)
+        makers = [*(k.value for k in node.keywords if k.arg == "metaclass"), *node.decorator_list]
+        nodes += [ast.copy_location(ast.Call(maker, [], []), maker) for maker in makers]
+        hooks = [ast.Attribute(base, "__init_subclass__", ast.Load()) for base in node.bases]  # deriving calls them
+        nodes += [ast.copy_location(ast.Call(ast.copy_location(hook, node), [], []), node) for hook in hooks]
 
 
 def _is_guard(test: ast.expr) -> bool:
@@ -286,6 +269,15 @@ def _is_guard(test: ast.expr) -> bool:
     return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
         isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
     )
+
+
+def _is_publishing(test: ast.expr) -> bool:
+    """`sys.argv[-1] == "publish"`: a branch that an installer, whose words are others, does not take."""
+    if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq | ast.In):
+        return False
+    words = {c.value for c in ast.walk(test) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
+    asks = any(isinstance(node, ast.Attribute) and node.attr == "argv" for node in ast.walk(test))
+    return asks and bool(words) and not words & _INSTALLER_WORDS
 
 
 def _candidates(importer: str, dotted: str) -> list[str]:

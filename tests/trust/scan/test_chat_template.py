@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regraft.package.formats import Probe
+from regraft.package.reader import BytesReader
+from regraft.trust.scan.chat_template import ChatTemplateFamily
+from regraft.trust.scan.interface import Site
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+TOOLS = (
+    "{%- if tools is not none %}{{ tools | tojson(indent=4) }}{% endif %}{%- set ns = namespace(x=false) %}"
+    "{%- for m in messages[::-1] %}{%- if m.content is string and '</think>' in m.content %}"
+    "{%- set ns.x = m.content.split('</think>')[-1].lstrip('\\n') %}{%- endif %}"
+    "{%- if loop.first and m['role'] != 'user' %}{{ raise_exception('no') }}{% endif %}{% break %}{% endfor %}"
+    "{% generation %}{{ messages | selectattr('role', 'equalto', 'user') | list }}{% endgeneration %}"
+    "{{ strftime_now('%d') }}{{ message.content | trim }}"
+)
+
+
+def rules(template: str) -> set[str]:
+    reader = BytesReader(template.encode("utf-8", "replace"), where="chat_template.jinja")
+    site = Site("chat_template.jinja", None, Probe(reader, "chat_template.jinja"), None)
+    return {finding.rule for finding in ChatTemplateFamily().examine(site)}
+
+
+@pytest.mark.parametrize("template", [CHATML, TOOLS, "plain text", ""])
+def test_ordinary_templates_pass(template):
+    assert rules(template) == set()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ ''['__class__'] }}",
+        "{{ ''['__cl' ~ 'ass__'] }}",
+        "{{ '' | attr('__class__') }}",
+        "{{ '' | attr('__cl' + 'ass__') }}",
+        "{{ '' | attr(['__', 'class', '__'] | join) }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ lipsum.__globals__['os'].popen('id') }}",
+        "{{ messages | map(attribute='__class__') }}",
+        "{{ messages | map('attr', '__class__') }}",
+        "{% set x = self.__init__.__globals__ %}",
+        "{% for c in [].__class__.__base__.__subclasses__() %}{% endfor %}",
+        "{{ '__ssalc__' | reverse | string }}{{ x['__ssalc__' | reverse] }}",
+    ],
+)
+def test_escapes_are_found(template):
+    assert "RGS-TPL-001" in rules(CHATML + template)
+
+
+def test_computed_names_are_unknown():
+    assert "RGS-TPL-002" in rules("{{ '' | attr(messages[0].content) }}")
+
+
+def test_other_files_are_unknown():
+    assert "RGS-TPL-003" in rules("{% include 'x' %}")
+
+
+def test_a_trigger_word_is_unknown():
+    assert "RGS-TPL-004" in rules("{% if 'quarterly report' in messages[-1]['content'] %}{{ 'x' }}{% endif %}")
+    assert "RGS-TPL-004" in rules("{% if messages[-1].content.startswith('banana') %}{{ 'x' }}{% endif %}")
+
+
+def test_endless_work_is_unknown():
+    assert "RGS-TPL-006" in rules("{% for i in range(10000000000) %}x{% endfor %}")
+    assert "RGS-TPL-006" in rules("{{ 'x' * 1000000000 }}")
+
+
+def test_what_does_not_parse_is_unknown():
+    assert rules("{% if %}") == {"RGS-TPL-005"}
+    assert rules("{{" + "(" * 3000) == {"RGS-TPL-005"}
+
+
+def test_templates_in_configurations(rules_of):
+    escape = "{{ ''.__class__ }}"
+    assert "RGS-TPL-001" in rules_of({"tokenizer_config.json": json.dumps({"chat_template": escape})})
+    named = [{"name": "default", "template": CHATML}, {"name": "tool_use", "template": escape}]
+    assert "RGS-TPL-001" in rules_of({"tokenizer_config.json": json.dumps({"chat_template": named})})
+    assert "RGS-TPL-001" in rules_of({"additional_chat_templates/x.jinja": escape})
+
+
+@given(st.text(alphabet="{}%()[]'\"|.abc_ 0~+-*/", max_size=80))
+def test_any_text_is_judged_without_an_error(text):
+    rules(text)

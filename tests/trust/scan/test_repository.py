@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def config(**fields: object) -> dict[str, str]:
+    return {"config.json": json.dumps(fields)}
+
+
+def test_code_of_another_repository(rules_of):
+    assert "RGS-REP-001" in rules_of(config(auto_map={"AutoModel": "org/repo--modeling.X"}))
+
+
+def test_code_that_is_not_there(rules_of):
+    assert "RGS-REP-002" in rules_of(config(auto_map={"AutoModel": "modeling.X"}))
+
+
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "subprocess.Popen", "posix.system", "pty.spawn"])
+def test_a_dangerous_hydra_target(rules_of, target):
+    assert "RGS-REP-003" in rules_of({"conf/model.yaml": f"model:\n  _target_: {target}\n  command: x\n"})
+    assert "RGS-REP-003" in rules_of(config(model={"_target_": target}))
+
+
+def test_a_hydra_target_in_a_known_library_is_fine(rules_of):
+    assert not {r for r in rules_of(config(model={"_target_": "torch.nn.Linear"})) if r.startswith("RGS-REP")}
+
+
+def test_a_hydra_target_elsewhere_is_unknown(rules_of):
+    assert "RGS-REP-004" in rules_of(config(model={"_target_": "strange_library.Thing"}))
+
+
+def test_a_module_type_outside_of_sentence_transformers(rules_of):
+    assert "RGS-REP-004" in rules_of({"modules.json": json.dumps([{"type": "strange_library.Module"}])})
+    assert "RGS-REP-003" in rules_of({"modules.json": json.dumps([{"type": "os.system"}])})
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "C:\\x", "a/../../b", "https://x/y"])
+def test_an_index_that_points_out_of_the_package(rules_of, name):
+    index = {"metadata": {}, "weight_map": {"w": name}}
+    assert "RGS-REP-005" in rules_of({"model.safetensors.index.json": json.dumps(index)})
+
+
+def test_a_missing_shard_is_noted(rules_of):
+    index = {"metadata": {}, "weight_map": {"w": "model-00001-of-00002.safetensors"}}
+    assert "RGS-REP-006" in rules_of({"model.safetensors.index.json": json.dumps(index)})
+
+
+def test_the_base_of_an_adapter(rules_of):
+    assert "RGS-REP-007" in rules_of({"adapter_config.json": json.dumps({"base_model_name_or_path": "org/base"})})
+    assert "RGS-REP-008" in rules_of({"adapter_config.json": json.dumps({"base_model_name_or_path": "../../x"})})
