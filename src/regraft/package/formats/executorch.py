@@ -11,7 +11,10 @@ from collections import Counter
 from regraft.package.formats.flatbuffer import Buffer, Table, has_identifier
 from regraft.package.formats.interface import Description, Loading, Port, Probe, Role
 
-_SCALAR_TYPES = "uint8 int8 int16 int32 int64 float16 float32 float64 complex32 complex64 complex128 bool".split()
+_SCALAR_TYPES = (
+    "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex32", "complex64",
+    "complex128", "bool",
+)  # fmt: skip
 _BFLOAT16 = 15
 _KERNEL_CALL, _DELEGATE_CALL = 1, 2
 _TENSOR_VALUE = 4

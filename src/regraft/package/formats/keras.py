@@ -17,7 +17,7 @@ from regraft.package.formats.interface import Description, Loading, Port, Probe,
 from regraft.package.limits import MAX_TEXT_BYTES
 
 if TYPE_CHECKING:
-    JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+    JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 _LAYER_KEYS = ("layer", "layers", "forward_layer", "backward_layer", "cell", "cells")
 _ROOT_FACTS = ("keras_version", "backend", "training_config")
@@ -210,9 +210,7 @@ def _inputs(layers: list[dict[str, JSON]]) -> Iterator[Port]:
     chosen = [item for item in stated if item[0] == "InputLayer"] or stated[:1]
     for _, inner, shape in chosen:
         dtype = inner.get("dtype")
-        yield Port(
-            _fact(inner.get("name")), dtype if isinstance(dtype, str) else "float32", _shape(shape)
-        )
+        yield Port(_fact(inner.get("name")), dtype if isinstance(dtype, str) else "float32", _shape(shape))
 
 
 def _shape(shape: JSON) -> tuple[int | str | None, ...] | None:

@@ -12,9 +12,9 @@ from regraft.package.formats.interface import Description, Loading, Port, Probe,
 from regraft.package.formats.tflite_operators import CUSTOM, operator_name
 
 _DTYPES = (
-    "float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 complex128 uint64 resource variant "
-    "uint32 uint16 int4 bfloat16 int2 uint4"
-).split()
+    "float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64", "int8", "float64",
+    "complex128", "uint64", "resource", "variant", "uint32", "uint16", "int4", "bfloat16", "int2", "uint4",
+)  # fmt: skip
 _MIN_RUNTIME = "min_runtime_version"
 _MAX_FACT_CHARS = 500
 
