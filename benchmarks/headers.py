@@ -32,7 +32,7 @@ def main() -> str:
             parts += [
                 f"### inspect, {kind}, {large.stat().st_size / 2**30:.2f} GiB in 256 tensors",
                 table(timings, ours=f"1 GiB {kind}"),
-                f"Read: **{_bytes_read(large, store):,} bytes** (promise < 1,000,000). "
+                f"Read: **{_bytes_read(large, store):,} bytes** (promise < 1,000,000).",
                 f"CPU beyond the small file: **{beyond:.0f} ms** (promise < 50).",
             ]
     return "\n\n".join(parts)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from regraft import __version__
-from regraft.errors import InternalError, RegraftError, UsageError
+from regraft.errors import AccessDenied, InternalError, RegraftError, UsageError
 
 _VERBS = {
     "inspect": "What is this? Formats, tensors, licence, claims; contradictions named.",
@@ -48,6 +48,8 @@ class _Verbs(click.Group):
 
 @click.group(
     cls=_Verbs,
+    subcommand_metavar="VERB REF… [options]",
+    options_metavar="",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="regraft VERB --help explains one verb.",
 )
@@ -80,6 +82,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _close_stdout()
         return 0
+    except OSError as error:
+        return _report(_refused(error), wants_json=wants_json, debug="--debug" in arguments)
     except Exception as error:  # noqa: BLE001  the last boundary: a fault of ours is told, not thrown
         return _report(_internal(error), wants_json=wants_json, debug="--debug" in arguments)
     return result if isinstance(result, int) else 0
@@ -95,6 +99,13 @@ def _report(error: RegraftError, *, wants_json: bool, debug: bool = False) -> in
     if wants_json:
         sys.stdout.write(error_as_json(error))
     return 2
+
+
+def _refused(error: OSError) -> AccessDenied:
+    """The operating system said no where nobody expected it: disk full, descriptors gone, file vanished."""
+    wrapped = AccessDenied(f"the operating system refused: {error.strerror or error}", where=str(error.filename or ""))
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _internal(error: Exception) -> InternalError:

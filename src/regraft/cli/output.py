@@ -5,62 +5,93 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from regraft.cli.options import Settings
 from regraft.errors import AccessDenied, RegraftError, UsageError
-from regraft.package.package import Package
-from regraft.record.evidence import Evidence
+from regraft.package.package import open_package
+from regraft.package.sources.interface import SourceOptions
+from regraft.record.evidence import Evidence, combine
 from regraft.report.text import visible
 
 
-def emit(evidence: Evidence, settings: Settings, *, html: str | None = None, human: str | None = None) -> int:
-    """Print or write a result; returns the exit status of its verdict.
+class Shown(msgspec.Struct, frozen=True):
+    """A result: its evidence, and a page of the verb's own where it has one."""
 
-    Args:
-        evidence: what the verb ended in.
-        settings: form and place of the result.
-        html: a page of the verb's own; default: the general evidence page.
-        human: terminal text of the verb's own; default: the general evidence screen.
+    evidence: Evidence
+    page: str | None = None
+
+
+def each(refs: Sequence[str], examine: Callable[[str], Shown], settings: Settings) -> int:
+    """Run a verb on each subject, record and show the evidence; returns the exit status over all of them.
+
+    A subject that cannot be opened is reported and does not stop the others; the status is then 2.
+    With several subjects `--json` prints one record a line.
     """
-    text = _render(evidence, settings, html=html, human=human)
+    if settings.dry_run:
+        return max(_dry_run(ref, settings) for ref in refs)
+    if len(refs) == 1:
+        return emit([examine(refs[0])], settings)
+    shown, refused = [], 0
+    for ref in refs:
+        try:
+            shown.append(examine(ref))
+        except RegraftError as error:
+            refused += 1
+            sys.stderr.write(error_as_text(error))
+    status = emit(shown, settings) if shown else 0
+    return 2 if refused else status
+
+
+def emit(shown: Sequence[Shown], settings: Settings) -> int:
+    """Record evidence in the store, print or write it; returns the exit status of the combined verdict."""
+    for one in shown:
+        settings.store.put_evidence(one.evidence)
+    text = _render(shown, settings)
     if settings.output is None:
         sys.stdout.write(text)
     else:
         write_atomically(settings.output, text.encode())
         if not settings.quiet:
             sys.stderr.write(f"written: {settings.output}\n")
-    return evidence.verdict.exit_code
+    return combine(one.evidence.verdict for one in shown).exit_code
 
 
-def _render(evidence: Evidence, settings: Settings, *, html: str | None, human: str | None) -> str:
+def _render(shown: Sequence[Shown], settings: Settings) -> str:
+    records = [one.evidence for one in shown]
     if settings.format == "json":
-        return msgspec.json.format(evidence.to_json(), indent=2).decode() + "\n"
+        if len(records) == 1:
+            return msgspec.json.format(records[0].to_json(), indent=2).decode() + "\n"
+        return "".join(record.to_json().decode() + "\n" for record in records)
     if settings.format == "sarif":
         from regraft.report.sarif import sarif
 
-        return sarif(evidence)
+        return sarif(*records)
     if settings.format == "markdown":
         from regraft.report.markdown import markdown
 
-        return markdown(evidence)
+        return "\n".join(markdown(record, verbose=settings.verbose) for record in records)
     if settings.format == "html":
         from regraft.report.html import evidence_page
 
-        return html if html is not None else evidence_page(evidence)
+        return "\n".join(one.page or evidence_page(one.evidence) for one in shown)
     from regraft.report.human import human_text, verdict_line
 
     if settings.quiet:
-        return verdict_line(evidence) + "\n"
-    return human if human is not None else human_text(evidence, verbose=settings.verbose)
+        return "".join(verdict_line(record) + "\n" for record in records)
+    return "\n".join(human_text(record, verbose=settings.verbose) for record in records)
 
 
-def dry_run(package: Package) -> int:
+def _dry_run(ref: str, settings: Settings) -> int:
     """Say what a verb would look at: the pinned reference, the files, the bytes."""
-    total = sum(entry.size_bytes for entry in package.entries)
-    sys.stdout.write(f"{visible(str(package.ref))}: {len(package.entries)} files, {total:,} bytes; nothing was done\n")
+    options = SourceOptions(offline=settings.offline, store=settings.store)
+    with open_package(ref, options=options) as package:
+        total = sum(entry.size_bytes for entry in package.entries)
+        pinned = visible(str(package.ref))
+        sys.stdout.write(f"{pinned}: {len(package.entries)} files, {total:,} bytes; nothing was done\n")
     return 0
 
 

@@ -32,13 +32,18 @@ _SECURITY = {
 }
 
 
-def sarif(evidence: Evidence) -> str:
-    """One run with a rule for each rule id and a result for each finding."""
+def sarif(*records: Evidence) -> str:
+    """A log with one run a record: a rule for each rule id, a result for each finding."""
+    log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [_run(evidence) for evidence in records]}
+    return msgspec.json.format(msgspec.json.encode(log), indent=2).decode() + "\n"
+
+
+def _run(evidence: Evidence) -> dict[str, Any]:
     rules: dict[str, Finding] = {}
     for finding in evidence.findings:
         rules.setdefault(finding.rule, finding)
     index = {rule: number for number, rule in enumerate(rules)}
-    run = {
+    return {
         "tool": {
             "driver": {
                 "name": "regraft",
@@ -65,8 +70,6 @@ def sarif(evidence: Evidence) -> str:
             "isInconclusive": evidence.verdict is Verdict.INCONCLUSIVE,
         },
     }
-    log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
-    return msgspec.json.format(msgspec.json.encode(log), indent=2).decode() + "\n"
 
 
 def _rule(finding: Finding) -> dict[str, Any]:
