@@ -153,26 +153,34 @@ def test_each_measurement_of_the_name_must_meet_it(make_record: Make, passport_o
 
 
 @pytest.mark.parametrize(
-    ("licences", "verdict"),
+    ("claims", "verdict"),
     [
         (["MIT"], Verdict.PASS),
         (["mit"], Verdict.PASS),
         (["MIT", "Apache-2.0"], Verdict.PASS),
-        ([["MIT", "Apache-2.0"]], Verdict.PASS),
         (["GPL-3.0-only OR MIT"], Verdict.PASS),
         (["GPL-3.0-only AND MIT"], Verdict.FAIL),
         (["MIT AND Apache-2.0"], Verdict.PASS),
         (["MIT", "CC-BY-NC-4.0"], Verdict.FAIL),
-        (["MIT", None], Verdict.INCONCLUSIVE),
-        (["CC-BY-NC-4.0", None], Verdict.FAIL),
+        (["free for friends"], Verdict.FAIL),
         ([], Verdict.INCONCLUSIVE),
     ],
 )
-def test_licences(licences: list, verdict: Verdict, make_record: Make, passport_of: Callable[..., Passport]) -> None:
-    findings = tuple(Finding("RGI-LIC-001", Severity.INFO, "m", Where(), {"licence": name}) for name in licences)
+def test_every_claim_about_the_licence_must_be_allowed(
+    claims: list[str], verdict: Verdict, make_record: Make, passport_of: Callable[..., Passport]
+) -> None:
+    data = {"field": "licence", "value": claims[0] if claims else None, "provenance": [{"value": c} for c in claims]}
+    other = {"field": "task", "value": "text-classification", "provenance": []}
+    findings = tuple(Finding("RGI-FACT-001", Severity.INFO, "m", Where(), fields) for fields in (data, other))
     record = make_record("inspect", findings=findings)
     assert judge("licences: [MIT, Apache-2.0]", passport_of(record)).verdict is verdict
-    assert judge("licences: [MIT]", passport_of()).verdict is Verdict.INCONCLUSIVE
+
+
+def test_no_evidence_about_the_licence_is_inconclusive(make_record: Make, passport_of: Callable[..., Passport]) -> None:
+    judgement = judge("licences: [MIT]", passport_of(make_record("scan")))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.findings[0].fix == "regraft inspect --digest REF"
+    assert judge("licences: [MIT]", passport_of(make_record("inspect"))).verdict is Verdict.INCONCLUSIVE
 
 
 def test_contradictions_and_damage_are_never_a_pass(make_record: Make, passport_of: Callable[..., Passport]) -> None:

@@ -14,6 +14,7 @@ from regraft.record.evidence import DigestKind, Draft, Severity, Verdict, eviden
 from regraft.record.passport import read_passport
 from regraft.record.store import Store, open_store
 from regraft.trust.check import check
+from regraft.workflow.inspect import inspect
 
 _POLICY = b"schema: regraft.policy/1\nname: house rules\nevidence:\n  scan: {verdict: pass}\n"
 
@@ -103,3 +104,14 @@ def test_what_cannot_be_used(model: Path, policy: Path) -> None:
     policy.write_text("schema: regraft.policy/1\nevidence: {scna: {}}")
     with pytest.raises(PolicyError, match="scna"):
         check(model, policy)
+
+
+def test_licences_come_from_what_inspect_found(model: Path, policy: Path) -> None:
+    (model / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# A model\n")
+    policy.write_text("schema: regraft.policy/1\nlicences: [MIT]")
+    open_store().put_evidence(inspect(model, compute_digest=True).evidence)
+    evidence = check(model, policy)
+    assert evidence.outcome == "refused"
+    assert "CC-BY-NC-4.0" in evidence.summary
+    policy.write_text("schema: regraft.policy/1\nlicences: [MIT, CC-BY-NC-4.0]")
+    assert check(model, policy).outcome == "allowed"

@@ -15,7 +15,8 @@ from regraft.record.passport import Passport
 from regraft.record.units import convert
 
 LICENCE_KINDS = ("audit", "inspect")
-"""Evidence that states licences: findings whose data hold `licence`, an SPDX expression, a list of them or null."""
+"""Evidence that states licences: findings whose data say `field: licence`, with a `value` (an SPDX expression, or
+null) and a `provenance`, the list of every claim with its own `value`. Each of them must be allowed."""
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -222,9 +223,8 @@ def _licences(allowed: Sequence[str], records: Sequence[Record]) -> list[Finding
     stated: dict[str, Finding] = {}
     unknown = 0
     for finding in (finding for record in records for finding in record.evidence.findings):
-        if "licence" in finding.data:
-            value = finding.data["licence"]
-            names = [name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)]
+        if finding.data.get("field") == "licence":
+            names = _claimed(finding)
             stated |= dict.fromkeys(names, finding)
             unknown += not names
     known = {name.casefold() for name in allowed}
@@ -234,9 +234,17 @@ def _licences(allowed: Sequence[str], records: Sequence[Record]) -> list[Finding
         if not _is_allowed(name, known)
     ]
     if unknown or not stated:
-        message = "no evidence states the licence" if not stated else f"{unknown} licences could not be recognised"
-        refused.append(Finding("RGP-LIC-002", Severity.UNKNOWN, message, fix="regraft inspect the package"))
+        message = "no evidence about these bytes states the licence" if not records else "the licence is not known"
+        fix = None if records else _how_to_know("inspect", "REF")
+        refused.append(Finding("RGP-LIC-002", Severity.UNKNOWN, message, fix=fix))
     return refused or [_met("licences", f"every licence is allowed: {', '.join(stated)}", None)]
+
+
+def _claimed(finding: Finding) -> list[str]:
+    provenance = finding.data.get("provenance")
+    claims = provenance if isinstance(provenance, list) else []
+    values = [claim.get("value") for claim in claims if isinstance(claim, dict)] + [finding.data.get("value")]
+    return list(dict.fromkeys(value for value in values if isinstance(value, str)))
 
 
 def _is_allowed(expression: str, allowed: set[str]) -> bool:
@@ -253,8 +261,13 @@ def _missing(demand: Demand, passport: Passport) -> Finding:
         Severity.UNKNOWN,
         f"there is no {demand.kind} evidence about this package",
         _where(demand.line),
-        fix=f"regraft {demand.kind} {passport.name}",
+        fix=_how_to_know(demand.kind, passport.name),
     )
+
+
+def _how_to_know(kind: str, name: str) -> str:
+    """The command that makes the evidence; inspect alone does not hash unless it is told to."""
+    return f"regraft {kind}{' --digest' if kind == 'inspect' else ''} {name}"
 
 
 def _met(field: str, message: str, line: int | None) -> Finding:
