@@ -31,6 +31,7 @@ _MEMBERS: tuple[str, ...] = (
     "ort_format:OrtFormat",
     "keras:KerasHdf5",
     "hdf5:Hdf5",
+    "pickle:Pickle",
     "boosting:CatBoost",
     "native:NativeCode",
     "native:PythonBytecode",

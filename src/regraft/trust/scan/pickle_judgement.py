@@ -1,0 +1,311 @@
+"""What each call of a pickle stream would do: nothing, nobody knows, or harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from regraft.package.formats.pickle_values import (
+    Blob,
+    Call,
+    Dict,
+    Global,
+    PersistentId,
+    PickleStream,
+    Set,
+    Value,
+    bytes_of,
+)
+from regraft.trust.scan.allowlist import AllowList, allow_list
+from regraft.trust.scan.pickle_dangers import CALLERS, danger_of
+
+_RECONSTRUCTORS = frozenset({"copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__"})
+_ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1", "utf-8", "utf8", "ascii"})
+_ATTRIBUTE_GETTERS = frozenset({"builtins.getattr", "operator.attrgetter"})
+_ON_IMPORT = frozenset({"antigravity", "this", "idlelib", "turtledemo"})
+_NESTED_BYTES = "torch.storage._load_from_bytes"
+_MAX_RENDERED = 300
+_MAX_VALUES = 2_000_000
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """One thing to say about a stream.
+
+    Attributes:
+        kind: `runs`, `handed_over`, `changes`, `unlisted`, `unusual`, `computed`.
+        path: the name concerned.
+        offset: of the opcode that names or calls it.
+        message: for a human.
+        effect: what a dangerous name does.
+        args: arguments of the call, as text.
+    """
+
+    kind: str
+    path: str
+    offset: int
+    message: str
+    effect: str | None = None
+    args: str | None = None
+
+
+class Nested(msgspec.Struct, frozen=True):
+    """Bytes inside of a stream that a call would unpickle in turn."""
+
+    content: bytes | Blob
+    offset: int
+
+
+class Judge:
+    """Judges one stream.
+
+    Args:
+        stream: what the machine found.
+        inert_prefixes: module prefixes that the container's own loader resolves without Python (TorchScript).
+        names: the allow-list; default: the one that ships.
+    Attributes:
+        nested: filled while `judge` is consumed.
+    """
+
+    def __init__(
+        self, stream: PickleStream, *, inert_prefixes: tuple[str, ...] = (), names: AllowList | None = None
+    ) -> None:
+        self.stream = stream
+        self.nested: list[Nested] = []
+        self._inert = inert_prefixes
+        self._names = names or allow_list()
+        self._called: set[int] = set()
+
+    def judge(self) -> Iterator[Judgement]:
+        """Everything that is not plainly safe, in stream order; calls first, then names that are not called."""
+        for call in self.stream.calls:
+            yield from self._event(call)
+        loose = [name for name in self.stream.globals if id(name) not in self._called and not self._is_known(name)]
+        dangerous = {id(name) for name in loose if danger_of(name.module, name.name) is not None}
+        used = _reachable(self.stream, dangerous) if dangerous else set()
+        for name in loose:
+            yield self._reference(name, used=id(name) in used)
+
+    def _is_known(self, name: Global) -> bool:
+        return self._names.allows(name.module, name.name, "reference") or self._is_inert(name)
+
+    def _is_inert(self, name: Global) -> bool:
+        return bool(self._inert) and name.module is not None and f"{name.module}.".startswith(self._inert)
+
+    def _event(self, call: Call) -> Iterator[Judgement]:
+        target = call.function
+        if call.kind in ("build", "append", "setitem"):
+            if isinstance(target, Global):
+                message = f"changes {target.path} itself for the whole process: {render(call.args)}"
+                yield Judgement("changes", target.path, call.offset, message, args=render(call.args))
+            elif not isinstance(target, Call):
+                yield Judgement("unusual", "?", call.offset, f"{call.kind} on a value that is no container")
+        elif isinstance(target, Global):
+            self._called.add(id(target))
+            yield from self._call(target, call.args, call.kind, call.offset)
+        elif isinstance(target, Call):
+            yield self._call_of_result(target, call)
+        else:
+            yield Judgement("unusual", "?", call.offset, "calls a value that is no function")
+
+    def _call(self, name: Global, args: Value, kind: str, offset: int) -> Iterator[Judgement]:
+        if name.module is None or name.name is None:
+            yield _computed(name, offset)
+            return
+        arguments = args if isinstance(args, tuple) else ()
+        if name.path in _ATTRIBUTE_GETTERS:
+            yield self._attribute(name, arguments, offset)
+        elif name.path == "builtins.type" and len(arguments) == 1:
+            return
+        elif self._names.allows(name.module, name.name, kind):
+            yield from self._allowed_call(name, args, offset)
+        elif name.path in CALLERS:
+            yield self._caller(name, args, offset)
+        elif (effect := danger_of(name.module, name.name)) is not None and not self._is_known(name):
+            yield _runs(name.path, effect, args, offset)
+        elif self._is_inert(name):
+            return
+        elif self._is_known(name):
+            seen = ", ".join(sorted(self._names.uses_of(name.module, name.name)))
+            message = f"uses {name.path} by {kind}, which its library's own pickles do not do (they: {seen})"
+            yield Judgement("unusual", name.path, offset, message, args=render(args))
+        else:
+            message = f"calls {name.path}, which nobody has reviewed: look at what it does when created or restored"
+            yield Judgement("unlisted", name.path, offset, message, args=render(args))
+
+    def _allowed_call(self, name: Global, args: Value, offset: int) -> Iterator[Judgement]:
+        """An allowed constructor: are its arguments those that its library writes?"""
+        arguments = args if isinstance(args, tuple) else ()
+        path = name.path
+        if not isinstance(args, tuple):
+            yield Judgement("unusual", path, offset, f"calls {path} with something else than a tuple of arguments")
+        elif path in _RECONSTRUCTORS:
+            yield from self._reconstructed(name, arguments, offset)
+        elif path.endswith(("._rebuild_from_type_v2", "._rebuild_from_type")):
+            function = arguments[0] if arguments else None
+            if isinstance(function, Global) and len(arguments) > 2:
+                self._called.add(id(function))
+                yield from self._call(function, arguments[2], "reduce", offset)
+            else:
+                yield Judgement("unusual", path, offset, f"{path} without a function to call", args=render(args))
+        elif path == _NESTED_BYTES:
+            content = bytes_of(arguments[0]) if arguments else None
+            if content is None and arguments and isinstance(arguments[0], Blob) and arguments[0].kind == "bytes":
+                self.nested.append(Nested(arguments[0], offset))
+            elif content is not None:
+                self.nested.append(Nested(content, offset))
+            else:
+                yield Judgement("unusual", path, offset, "unpickles bytes that the stream computes")
+        elif path == "_codecs.encode" and not _is_plain_encoding(arguments):
+            yield Judgement("unusual", path, offset, "encodes text with an unusual codec", args=render(args))
+        elif path in ("builtins.bytes", "builtins.bytearray") and _is_huge(arguments[:1]):
+            yield Judgement("unusual", path, offset, f"{path} asks for a large block of memory")
+
+    def _reconstructed(self, name: Global, arguments: tuple[Value, ...], offset: int) -> Iterator[Judgement]:
+        made = arguments[0] if arguments else None
+        if not isinstance(made, Global):
+            yield Judgement("unusual", name.path, offset, f"{name.path} of a class that the stream computes")
+            return
+        self._called.add(id(made))
+        yield from self._call(made, arguments[1:], "newobj", offset)
+
+    def _attribute(self, name: Global, arguments: tuple[Value, ...], offset: int) -> Judgement:
+        """`getattr` written by a pickle: an enumeration member or bound method, or a way to any function."""
+        owner = arguments[0] if arguments else None
+        attribute = arguments[-1] if arguments and isinstance(arguments[-1], str) else None
+        if name.path == "builtins.getattr" and isinstance(owner, Global) and attribute is not None and owner.name:
+            effect = danger_of(owner.module, f"{owner.name}.{attribute}") or danger_of(owner.path, attribute)
+            if effect is None and attribute.startswith("_"):
+                effect = "reaches into the interpreter by an attribute"
+            path = f"{owner.path}.{attribute}"
+            if effect is not None:
+                return _runs(path, effect, arguments, offset)
+            return Judgement("unlisted", path, offset, f"takes the attribute {attribute} of {owner.path}")
+        if (
+            attribute is None
+            or any(part.startswith("_") for part in attribute.split("."))
+            or name.path != ("builtins.getattr")
+        ):
+            return _runs(name.path, "reads or writes attributes by name", arguments, offset)
+        return Judgement("unlisted", name.path, offset, f"takes the attribute {attribute[:80]} of an object it built")
+
+    def _caller(self, name: Global, args: Value, offset: int) -> Judgement:
+        for inner in _globals_in(args):
+            self._called.add(id(inner))
+            effect = danger_of(inner.module, inner.name)
+            if effect is not None and not self._is_known(inner):
+                return _runs(inner.path, effect, args, offset, through=name.path)
+        inner_names = ", ".join(inner.path for inner in _globals_in(args)) or "its arguments"
+        message = f"{name.path} calls {inner_names[:200]}, now or when it is used"
+        return Judgement("unlisted", name.path, offset, message, args=render(args))
+
+    def _call_of_result(self, target: Call, call: Call) -> Judgement:
+        inner = target.path
+        module, _, attribute = inner.rpartition(".")
+        builds_code = module.startswith(("cloudpickle", "dill", "types")) or inner in CALLERS
+        if builds_code or (isinstance(target.function, Global) and danger_of(module, attribute)):
+            return _runs(inner, "runs a function that the stream itself obtained", call.args, call.offset)
+        return Judgement("unusual", inner, call.offset, f"calls what {inner} returned", args=render(call.args))
+
+    def _reference(self, name: Global, *, used: bool) -> Judgement:
+        if name.module is None or name.name is None:
+            return _computed(name, name.offset)
+        effect = danger_of(name.module, name.name)
+        if name.module.split(".")[0] in _ON_IMPORT:
+            return _runs(name.path, "acts as soon as it is imported", (), name.offset)
+        if effect is not None and used:
+            message = f"hands over {name.path} ({effect}), which can be called later"
+            return Judgement("handed_over", name.path, name.offset, message, effect)
+        message = f"names {name.path}, which nobody has reviewed; importing it runs its module"
+        return Judgement("unlisted", name.path, name.offset, message, effect)
+
+
+def _runs(path: str, effect: str, args: Value, offset: int, *, through: str | None = None) -> Judgement:
+    text = render(args)
+    by = f" through {through}" if through else ""
+    return Judgement("runs", path, offset, f"loading {effect}: {path}({text}){by}", effect, text)
+
+
+def _computed(name: Global, offset: int) -> Judgement:
+    what = name.path if name.extension is not None else "a name that the stream computes"
+    return Judgement("computed", name.path, offset, f"imports {what}: only the loading process knows what that is")
+
+
+def _is_huge(arguments: tuple[Value, ...]) -> bool:
+    return any(isinstance(size, int) and size > 1 << 20 for size in arguments)
+
+
+def _is_plain_encoding(arguments: tuple[Value, ...]) -> bool:
+    return len(arguments) == 2 and isinstance(arguments[1], str) and arguments[1].lower() in _ENCODINGS
+
+
+def _inside(value: Value) -> Iterator[Value]:
+    if isinstance(value, (list, tuple)):
+        yield from value
+    elif isinstance(value, Set):
+        yield from value.items
+    elif isinstance(value, Dict):
+        for pair in value.pairs:
+            yield from pair
+    elif isinstance(value, Call):
+        yield from (value.function, value.args, value.kwargs, *value.states, *value.items)
+        for pair in value.pairs:
+            yield from pair
+    elif isinstance(value, PersistentId):
+        yield value.id
+
+
+def _globals_in(value: Value) -> Iterator[Global]:
+    """Every global in a value, each container entered once."""
+    pending, seen = [value], set[int]()
+    while pending and len(seen) < _MAX_VALUES:
+        item = pending.pop()
+        if isinstance(item, Global):
+            yield item
+        elif isinstance(item, (list, tuple, Set, Dict, Call, PersistentId)) and id(item) not in seen:
+            seen.add(id(item))
+            pending.extend(_inside(item))
+
+
+def _reachable(stream: PickleStream, wanted: set[int]) -> set[int]:
+    """Which of these globals the stream returns or gives to a call, rather than dropping them."""
+    everything = (stream.root, *stream.calls)
+    return {id(name) for name in _globals_in(everything) if id(name) in wanted}
+
+
+def render(value: Value, *, depth: int = 3) -> str:
+    """A value as short text for a message; a single text argument stands alone."""
+    if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
+        return value[0][:_MAX_RENDERED]
+    text = _text(value, depth)
+    return text if len(text) <= _MAX_RENDERED else text[: _MAX_RENDERED - 1] + "…"
+
+
+def _text(value: Value, depth: int) -> str:
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a huge integer"
+    if value is None or isinstance(value, (bool, int, float)):
+        return repr(value)
+    if isinstance(value, (str, bytes)):
+        return repr(value[:_MAX_RENDERED])
+    if isinstance(value, Global):
+        return value.path[:_MAX_RENDERED]
+    if isinstance(value, Blob):
+        return f"<{value.length} bytes>"
+    if depth <= 0:
+        return "…"
+    if isinstance(value, Call):
+        return f"{value.path[:_MAX_RENDERED]}({_joined(value.arguments, depth)})"
+    if isinstance(value, (list, tuple)):
+        return f"[{_joined(value, depth)}]" if isinstance(value, list) else f"({_joined(value, depth)})"
+    if isinstance(value, Dict):
+        parts = [f"{_text(key, depth - 1)}: {_text(item, depth - 1)}" for key, item in value.pairs[:4]]
+        return "{" + ", ".join(parts) + ("…}" if len(value.pairs) > 4 else "}")
+    if isinstance(value, Set):
+        return "{" + _joined(value.items, depth) + "}"
+    return "?"
+
+
+def _joined(values: tuple[Value, ...] | list[Value], depth: int) -> str:
+    shown = ", ".join(_text(item, depth - 1) for item in values[:6])
+    return shown + (", …" if len(values) > 6 else "")
