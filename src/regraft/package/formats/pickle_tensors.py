@@ -24,6 +24,8 @@ _MAX_DIMENSIONS = 64
 _MAX_EXTENT = 1 << 62
 _NOT_THE_MODEL = ("optim", "lr_sched", "scheduler", "callbacks", "loops", "hyper_parameters", "hparams")
 """First names of what a checkpoint keeps beside the model."""
+_THE_MODEL = ("state_dict.", "model_state_dict.", "model_state.")
+"""Where a checkpoint has one of these, nothing else in it is the model."""
 
 
 class Storage(msgspec.Struct, frozen=True):
@@ -52,7 +54,8 @@ class Arrays(msgspec.Struct, frozen=True):
 
     Attributes:
         tensors: every one under its dotted name; an array under two names is listed twice.
-        parameters: elements, each array counted once, without optimizer state and hyper-parameters.
+        parameters: elements, each array counted once: of a checkpoint's state dict where it has one, else of
+            everything but optimizer state and hyper-parameters.
         storages: storage key → storage, of torch tensors.
         problems: views that their storage cannot hold.
     """
@@ -75,7 +78,7 @@ def arrays_of(root: Value, *, prefix: str = "", member: str | None = None) -> Ar
     counted: set[tuple[object, ...]] = set()
     storages: dict[str, Storage] = {}
     problems: list[Problem] = []
-    parameters = 0
+    parameters = inside = 0
     for name, value in named_values(root):
         array = array_of(value)
         if array is None:
@@ -85,8 +88,10 @@ def arrays_of(root: Value, *, prefix: str = "", member: str | None = None) -> Ar
             break
         tensor = Tensor(prefix + name, array.dtype, array.shape, array.size_bytes)
         tensors.append(tensor)
-        if array.identity not in counted and not name.lower().startswith(_NOT_THE_MODEL):
+        is_model = name.startswith(_THE_MODEL)
+        if array.identity not in counted and (is_model or not name.lower().startswith(_NOT_THE_MODEL)):
             parameters += tensor.elements
+            inside += tensor.elements if is_model else 0
         counted.add(array.identity)
         storage = array.storage
         if storage is not None:
@@ -94,7 +99,7 @@ def arrays_of(root: Value, *, prefix: str = "", member: str | None = None) -> Ar
             if storage.elements is not None and array.least_elements > storage.elements:
                 what = f"{tensor.name} needs {array.least_elements} elements of a storage with {storage.elements}"
                 problems.append(Problem(what, None, member, "out-of-bounds"))
-    return Arrays(tuple(tensors), parameters, storages, tuple(problems[:100]))
+    return Arrays(tuple(tensors), inside or parameters, storages, tuple(problems[:100]))
 
 
 def array_of(value: Value) -> Array | None:

@@ -253,7 +253,7 @@ def bytes_of(value: Value) -> bytes | None:
 
 
 def children(value: Value) -> Iterator[tuple[str, Value]]:
-    """Name and value of everything directly inside a container or a built object; of arguments only those of a dict class."""
+    """Name and value of everything directly inside a container or object; of arguments only those of a dict class."""
     if isinstance(value, Dict):
         yield from _named_pairs(value.pairs)
     elif isinstance(value, (list, tuple)):

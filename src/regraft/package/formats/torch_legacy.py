@@ -13,6 +13,7 @@ from regraft.package.archive import Archive, is_tar_head, open_tar
 from regraft.package.formats.array_types import item_bytes, storage_dtype
 from regraft.package.formats.interface import Description, Loading, Probe, Problem, Role, Tensor
 from regraft.package.formats.pickle_machine import read_pickle
+from regraft.package.formats.pickle_streams import follow_torch_legacy
 from regraft.package.formats.pickle_tensors import Arrays, arrays_of, top_level
 from regraft.package.formats.pickle_values import Dict, Global, PersistentId, PickleStream, Value, named_values
 from regraft.package.formats.torch_zip import parameters_of
@@ -45,7 +46,7 @@ class TorchLegacy:
 
     def describe(self, probe: Probe) -> Description:
         """See `Format.describe`."""
-        streams = list(read_legacy_pickles(probe.reader))
+        streams = list(follow_torch_legacy(probe.reader))
         problems = [s.problem for s in streams if s.problem is not None]
         if len(streams) < 4:
             raise Damaged("ends before the pickled object", where=probe.name)
@@ -106,19 +107,6 @@ class TorchTar:
             metadata={**_machine_facts(machine.root), **top_level(content.root)},
             problems=tuple(problems),
         )
-
-
-def read_legacy_pickles(reader: Reader) -> Iterator[PickleStream]:
-    """The five pickles at the head: magic, protocol version, machine, the object, the order of the storages."""
-    offset = 0
-    for _ in range(5):
-        if offset >= reader.size:
-            return
-        stream = read_pickle(reader, offset)
-        yield stream
-        if not stream.stopped:
-            return
-        offset = stream.end_offset
 
 
 def _storage_problems(reader: Reader, keys: PickleStream, arrays: Arrays) -> Iterator[Problem]:
