@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from regraft.version import __version__
 
 if TYPE_CHECKING:
     from regraft.errors import RegraftError
@@ -45,6 +45,7 @@ __all__ = [
     "RegraftError",
     "Severity",
     "Verdict",
+    "__version__",
     "check",
     "doctor",
     "fetch",

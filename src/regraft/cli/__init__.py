@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Entry point of the `regraft` command."""
     if sys.argv[1:] == ["--version"]:
-        from regraft import __version__
+        from regraft.version import __version__
 
         sys.stdout.write(f"regraft {__version__}\n")
         return

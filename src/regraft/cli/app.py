@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import click
 
-from regraft import __version__
 from regraft.errors import AccessDenied, InternalError, RegraftError, UsageError
+from regraft.version import __version__
 
 _VERBS = {
     "inspect": "What is this? Formats, tensors, licence, claims; contradictions named.",

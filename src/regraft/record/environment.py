@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from regraft import __version__
+from regraft.version import __version__
 
 _WATCHED = ("numpy", "torch", "transformers", "onnx", "onnxruntime", "openvino", "huggingface_hub", "sklearn")
 
