@@ -1,4 +1,4 @@
-"""Figures: data, words that describe it, and a Vega-Lite drawing that becomes inline SVG where the extra is installed."""
+"""Figures: data, words, and a Vega-Lite drawing that becomes inline SVG where the extra is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from regraft.report.text import visible
 
 INSTALL = "pip install 'regraft[report]'"
 _PALETTE = tuple(f"var(--c{n})" for n in range(1, 8))
-_WIDTH = 640
+_WIDTH = 760
+_CHARACTER_PX = 6.6
+"""Width of a label's character: the drawing is measured without the reader's font."""
 _MAX_LABEL = 34
 
 
@@ -110,11 +112,6 @@ def dumbbells(
             "encoding": {"y": rows_axis, "x": _log_axis(quantity), "color": _color(None, [low, high])},
         },
         {
-            "transform": [{"filter": {"field": "group", "equal": high}}, {"calculate": "''", "as": "none"}],
-            "mark": {"type": "point", "opacity": 0},
-            "encoding": {"y": rows_axis, "x": _log_axis(quantity)},
-        },
-        {
             "transform": [{"filter": {"field": "group", "equal": low}}],
             "mark": {"type": "text", "align": "right", "dx": -9, "fontSize": 10.5, "color": "currentColor"},
             "encoding": {"y": rows_axis, "x": _log_axis(quantity), "text": {"field": "share"}},
@@ -197,7 +194,14 @@ def _frame(values: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _rows(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
     order = list(dict.fromkeys(str(value["row"]) for value in values))
-    return {"field": "row", "type": "nominal", "title": None, "sort": order, "axis": {"grid": True, "ticks": False}}
+    extent = round(_CHARACTER_PX * max(map(len, order), default=0)) + 12
+    return {
+        "field": "row",
+        "type": "nominal",
+        "title": None,
+        "sort": order,
+        "axis": {"grid": True, "ticks": False, "minExtent": extent, "labelPadding": 8},
+    }
 
 
 def _log_axis(title: str) -> dict[str, Any]:

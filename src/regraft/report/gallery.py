@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from regraft.record.environment import Environment
-from regraft.record.evidence import Evidence, Finding, Verdict, combine
+from regraft.record.evidence import Evidence, Finding, Severity, Verdict, combine
 from regraft.report.figures import Figure, dots, dumbbells, stacked_bars
 from regraft.report.quantity import bytes_text, count_text, seconds_text, share_text
 from regraft.report.sections import (
@@ -104,6 +104,7 @@ class Card(msgspec.Struct, frozen=True):
     reasons: tuple[Reason, ...]
     more_reasons: int
     contradictions: tuple[str, ...]
+    gaps: tuple[str, ...]
     unknowns: tuple[str, ...]
     tables: tuple[Section, ...]
     commands: tuple[str, ...]
@@ -163,10 +164,8 @@ def _card(entry: Entry, number: int) -> Card:
     name = re.sub(r"^[a-z+]+://", "", entry.reference)
     inspected = notable(entry.inspection) if entry.inspection else []
     contradictions = tuple(f.message for f in inspected if f.rule.startswith(CONTRADICTION_PREFIX))
-    found = [f for f in (notable(entry.scan) if entry.scan else [])]
-    found += [
-        f for f in inspected if not f.rule.startswith(CONTRADICTION_PREFIX) and f.severity.value in ("unknown", "high")
-    ]
+    found = notable(entry.scan) if entry.scan else []
+    gaps = [f for f in inspected if f.severity is Severity.UNKNOWN]
     reasons = _reasons(found)
     return Card(
         anchor=f"package-{number}",
@@ -181,6 +180,7 @@ def _card(entry: Entry, number: int) -> Card:
         reasons=tuple(reasons[:_MAX_REASONS]),
         more_reasons=max(0, len(reasons) - _MAX_REASONS),
         contradictions=contradictions,
+        gaps=tuple(f"{place(f.where)}: {f.message}" for f in gaps[:_MAX_REASONS]),
         unknowns=tuple(unknown),
         tables=tuple(s for s in (sections(entry.inspection) if entry.inspection else []) if s.title in _TABLES),
         commands=tuple(f"regraft {verb} {entry.reference}" for verb in ("fetch", "inspect", "scan")),
@@ -312,9 +312,11 @@ def _finding_figure(entries: Sequence[Entry]) -> Figure:
         merged[row, severity] = merged.get((row, severity), 0) + count
     clean = [_name(entry) for entry in entries if not any(row == _name(entry) for row, _ in merged)]
     note = f" No finding at all: {', '.join(clean)}." if clean else ""
+    fails = sum(count for (_, severity), count in merged.items() if severity in ("critical", "high"))
+    opens = sum(count for (_, severity), count in merged.items() if severity == "unknown")
     return stacked_bars(
         [(row, severity, count) for (row, severity), count in merged.items()],
-        title="Findings by severity",
+        title=f"Findings: {fails} that fail a package, {opens} that leave its verdict open",
         caption="Scan and inspect together. Critical and high make a verdict fail, unknown makes it inconclusive; "
         f"medium (contradictions), low and info are notes.{note}",
         quantity="findings",

@@ -76,7 +76,7 @@ def _evidence_values(evidence: Evidence, *, verbose: bool) -> dict[str, Any]:
 def _page(template: str, title: str, **values: Any) -> str:
     from markupsafe import Markup
 
-    from regraft import __version__
+    from regraft.version import __version__
 
     style = _css("style.css") + _css("page.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

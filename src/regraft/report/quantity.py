@@ -37,9 +37,9 @@ def number_text(value: float | int | None, unit: str) -> str:
     """A measured value in its unit; an unknown one says so."""
     if value is None:
         return "unknown"
-    if unit == "byte":
+    if unit in ("byte", "bytes"):
         return f"{value:,.0f} bytes ({bytes_text(value)})" if value >= 1000 else f"{value:,.0f} bytes"
-    unit = "" if unit == "1" else unit
+    unit = "" if unit in ("1", "files", "parameters") else unit
     if isinstance(value, int) or float(value).is_integer():
         return f"{int(value):,} {unit}".rstrip()
     return f"{value:.4g} {unit}".rstrip()

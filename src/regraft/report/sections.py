@@ -115,15 +115,18 @@ def severity_counts(evidence: Evidence) -> dict[str, int]:
 
 
 def provenance_text(provenance: Iterable[Any]) -> str:
-    """Who says a fact: `header model.safetensors · config config.json (vocab_size)`."""
-    parts = []
+    """Who says a fact: `header: model.safetensors · config: config.json (vocab_size)`."""
+    by_source: dict[str, dict[str, str]] = {}
     for claim in provenance:
         if isinstance(claim, dict):
             file = str(claim.get("file") or "").rsplit("/", 1)[-1]
-            field = f" ({claim['field']})" if claim.get("field") else ""
-            parts.append(f"{claim.get('source', '')} {file}{field}".strip())
-    shown = list(dict.fromkeys(parts))
-    return " · ".join(shown[:3]) + (f" · +{len(shown) - 3}" if len(shown) > 3 else "")
+            field = f" ({claim['field']})" if claim.get("field") not in (None, "format") else ""
+            by_source.setdefault(str(claim.get("source", "")), {}).setdefault(str(claim.get("file")), file + field)
+    parts = [
+        f"{source}: {next(iter(files.values()))}" if len(files) == 1 else f"{source}: {len(files)} files"
+        for source, files in by_source.items()
+    ]
+    return " · ".join(parts)
 
 
 def _findings(evidence: Evidence, limit: int | None) -> Section | None:
@@ -185,25 +188,23 @@ def _files(evidence: Evidence, limit: int | None) -> Section | None:
             str(d.get("path")),
             bytes_text(_number(d, "size_bytes")),
             str(d.get("format") or "unknown"),
-            str(d.get("role") or ""),
             count_text(_number(d, "parameters")) if d.get("parameters") is not None else "",
-            ", ".join(map(str, _list(d, "dtypes"))),
+            ", ".join(map(str, _list(d, "dtypes")[:2])),
         )
         for d in files[:limit]
     ]
     rows += [
         (
-            f"{d.get('count')} × {d.get('format') or 'unknown'}",
+            f"{d.get('count')} more {_plural('file', d.get('count'))}",
             bytes_text(_number(d, "size_bytes")),
-            "",
-            str(d.get("role")),
+            str(d.get("format") or "unknown"),
             "",
             "",
         )
         for d in groups
     ]
-    columns = ("file", "size", "format", "role", "parameters", "dtype")
-    return Section("Files", columns, tuple(rows), numeric=(1, 4), notes=_left_out(len(files), limit))
+    columns = ("file", "size", "format", "parameters", "dtype")
+    return Section("Files", columns, tuple(rows), numeric=(1, 3), notes=_left_out(len(files), limit))
 
 
 def _checks(evidence: Evidence) -> Section | None:
@@ -248,6 +249,10 @@ def _subjects(evidence: Evidence) -> Section:
 
 def _left_out(total: int, limit: int | None) -> tuple[str, ...]:
     return (f"{total - limit} more: --verbose or --json shows all",) if limit is not None and total > limit else ()
+
+
+def _plural(noun: str, count: object) -> str:
+    return noun if count == 1 else noun + "s"
 
 
 def _list(data: dict[str, Any], key: str) -> list[Any]:

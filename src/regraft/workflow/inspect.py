@@ -19,7 +19,8 @@ from regraft.workflow.facts.collect import Collection, collect
 from regraft.workflow.facts.examine import examine
 from regraft.workflow.facts.interface import Claim, InspectedFile
 from regraft.workflow.facts.models import Model
-from regraft.workflow.facts.settle import Contradiction, Fact, clean, plain
+from regraft.workflow.facts.plain import clean, plain
+from regraft.workflow.facts.settle import Contradiction, Fact
 
 if TYPE_CHECKING:
     from regraft.record.store import Store
@@ -36,6 +37,8 @@ _WEIGHT_SUFFIXES = frozenset(
 _LISTED_ROLES = frozenset(
     {Role.WEIGHTS, Role.GRAPH, Role.CONFIG, Role.TOKENIZER, Role.CARD, Role.LICENCE, Role.ARCHIVE}
 )
+_CONTAINERS = frozenset({"Model", "Sequential", "Functional"})
+"""Names of Keras classes that say nothing about the network."""
 _MAX_ANOMALIES = 50
 _MAX_LISTED = 2_000
 
@@ -103,7 +106,7 @@ def inspect(
             package.close()
     collected = collect(files)
     _record_facts(draft, collected)
-    _record_models(draft, collected.models)
+    _record_models(draft, collected)
     _record_files(draft, files, all_files=all_files)
     _record_damage(draft, files, has_model=bool(collected.models))
     _measure(draft, files, collected.models, header_bytes=header_bytes, bytes_read=bytes_read)
@@ -153,13 +156,13 @@ def _claim_data(claim: Claim) -> dict[str, JSON]:
     }
 
 
-def _record_models(draft: Draft, models: Sequence[Model]) -> None:
-    for model in models:
+def _record_models(draft: Draft, collected: Collection) -> None:
+    for model, facts in zip(collected.models, collected.per_model, strict=True):
         counts = model.counts
         data: dict[str, JSON] = {
             "name": model.name,
-            "files": [file.path for file in model.files],
-            "formats": list(dict.fromkeys(file.title or "" for file in model.files)),
+            "files": plain([file.path for file in model.files]),
+            "formats": plain(list(dict.fromkeys(file.title or "" for file in model.files))),
             "dtypes": list(dict.fromkeys(dtype for file in model.files for dtype in list(file.dtypes)[:1])),
             "parameters": plain(model.parameters),
             "parameters_text": _parameters_text(model),
@@ -168,7 +171,7 @@ def _record_models(draft: Draft, models: Sequence[Model]) -> None:
                 {"path": f.path, "format": f.title, "parameters": plain(f.parameters), "dtypes": list(f.dtypes)[:4]}
                 for f in model.files
             ],
-            "architecture": _architecture(model),
+            "architecture": facts["architecture"].text if "architecture" in facts else None,
         }
         where = Where(file=model.files[0].path)
         message = f"{model.name}: {data['parameters_text']} in {len(model.files)} {_plural('file', len(model.files))}"
@@ -185,15 +188,6 @@ def _parameters_text(model: Model) -> str:
     return f"{model.parameters:,}" + (f" in {len(model.files)} shards" if model.is_sharded else "")
 
 
-def _architecture(model: Model) -> str | None:
-    for file in model.files:
-        if file.description is not None:
-            for key in ("architecture", "general.architecture"):
-                if file.description.metadata.get(key):
-                    return clean(file.description.metadata[key])
-    return None
-
-
 def _record_files(draft: Draft, files: Sequence[InspectedFile], *, all_files: bool) -> None:
     grouped: dict[tuple[str, str], list[InspectedFile]] = {}
     listed = 0
@@ -206,7 +200,7 @@ def _record_files(draft: Draft, files: Sequence[InspectedFile], *, all_files: bo
                 "format": file.title,
                 "role": file.role.value,
                 "parameters": plain(file.parameters) if file.is_model else None,
-                "dtypes": list(file.dtypes)[:4],
+                "dtypes": plain([*file.dtypes][:4]),
             }
             if file.description is not None and file.description.version:
                 data["format_version"] = clean(file.description.version)
@@ -261,14 +255,14 @@ def _measure(
     draft: Draft, files: Sequence[InspectedFile], models: Sequence[Model], *, header_bytes: int, bytes_read: int
 ) -> None:
     top = [file for file in files if "!" not in file.path]
-    draft.measure("files", len(top), "1")
-    draft.measure("size_bytes", sum(file.size_bytes for file in top), "byte")
-    draft.measure("header_bytes_read", header_bytes, "byte")
-    draft.measure("bytes_read", bytes_read, "byte")
+    draft.measure("files", len(top), "files")
+    draft.measure("size_bytes", sum(file.size_bytes for file in top), "bytes")
+    draft.measure("header_bytes_read", header_bytes, "bytes")
+    draft.measure("bytes_read", bytes_read, "bytes")
     draft.measure("models", len(models), "1")
     for model in models:
         if model.parameters is not None and model.parameters < 1 << 63:
-            draft.measure("parameters", model.parameters, "1", of={"model": model.name})
+            draft.measure("parameters", model.parameters, "parameters", of={"model": model.name})
 
 
 def _tensor_table(files: Sequence[InspectedFile]) -> bytes:
@@ -295,7 +289,8 @@ def _summary(files: Sequence[InspectedFile], collected: Collection) -> str:
         count = f"{count_text(model.parameters)} parameters" if model.parameters is not None else "parameters unknown"
         formats = " + ".join(dict.fromkeys(file.title or "?" for file in model.files))
         dtype = next((d for file in model.files for d in file.dtypes), "")
-        architecture = next((f.text for f in collected.facts if f.field == "architecture" and f.is_known), "")
+        said = collected.per_model[0].get("architecture")
+        architecture = said.text if said is not None and said.text not in _CONTAINERS else ""
         parts.append(", ".join(filter(None, (architecture, count, dtype, formats))))
     else:
         counts = sorted(model.parameters for model in models if model.parameters is not None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from regraft.package.card import parse_model_card
-from regraft.record.evidence import JSON
 from regraft.workflow.facts.interface import Claim, InspectedFile, Origin
 from regraft.workflow.facts.licence import licence_value
+from regraft.workflow.facts.plain import plain
 
 _MAX_LIST = 60
 
@@ -35,7 +35,7 @@ def claims_from_card(file: InspectedFile) -> Iterator[Claim]:
             yield _claim(
                 file, field, texts[0] if len(texts) == 1 and field == "base_model" else list(texts[:_MAX_LIST]), key
             )
-    metrics: list[JSON] = [
+    metrics = [
         {
             "task": m.task,
             "dataset": m.dataset,
@@ -49,5 +49,5 @@ def claims_from_card(file: InspectedFile) -> Iterator[Claim]:
         yield _claim(file, "claimed_metrics", metrics, "model-index")
 
 
-def _claim(file: InspectedFile, field: str, value: JSON, key: str, *, said: str | None = None) -> Claim:
-    return Claim(field, value, Origin.CARD, file.path, key, said)
+def _claim(file: InspectedFile, field: str, value: object, key: str, *, said: str | None = None) -> Claim:
+    return Claim(field, plain(value), Origin.CARD, file.path, key, said)

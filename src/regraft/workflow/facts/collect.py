@@ -19,17 +19,19 @@ from regraft.workflow.facts.models import Model, group_models
 from regraft.workflow.facts.settle import FIELDS, Contradiction, Fact, settle, unknown_facts
 
 _MAX_NAMED = 3
-_MODEL_FIELDS = frozenset(
-    "architecture model_type model_name parameters dtype producer inputs outputs operators opsets layers hidden_size "
-    "context_length truncation_length vocabulary vocabulary_tokens tokenizer tokenizer_algorithm pipeline "
-    "preprocessing labels custom_code base_model task framework".split()
-)
+_PACKAGE_FIELDS = frozenset(("summary", "libraries", "licence", "language", "datasets", "claimed_metrics"))
+_MODEL_FIELDS = frozenset(field.name for field in FIELDS) - _PACKAGE_FIELDS
 
 
 class Collection(msgspec.Struct, frozen=True):
-    """Models, facts (in the order of FIELDS) and contradictions of a package."""
+    """Models, facts (in the order of FIELDS) and contradictions of a package.
+
+    Attributes:
+        per_model: facts by field, for each model in the order of `models`.
+    """
 
     models: list[Model]
+    per_model: list[dict[str, Fact]]
     facts: list[Fact]
     contradictions: list[Contradiction]
 
@@ -50,7 +52,7 @@ def collect(files: Sequence[InspectedFile]) -> Collection:
     contradictions += disagreements
     known = {fact.field: fact for fact in general} | _merged(per_model, models)
     ordered = [known[field.name] for field in FIELDS if field.name in known]
-    return Collection(models, [*ordered, *unknown_facts(known)], _unique_contradictions(contradictions))
+    return Collection(models, per_model, [*ordered, *unknown_facts(known)], _unique_contradictions(contradictions))
 
 
 def _package_claims(files: Sequence[InspectedFile]) -> Iterator[Claim]:

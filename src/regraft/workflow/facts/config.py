@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from regraft.record.evidence import JSON
 from regraft.workflow.facts.interface import Claim, InspectedFile, Origin
+from regraft.workflow.facts.plain import plain
 
 _NO_LIMIT = 1_000_000
 """Tokenizers write 1e30 where they know no limit."""
@@ -68,11 +68,10 @@ def _model(file: InspectedFile, config: dict[str, Any]) -> Iterator[Claim]:
         for pattern, task in _TASKS:
             if re.search(pattern, architectures[0]):
                 yield _claim(file, "task", task, "architectures")
-    for field, keys in (("model_type", ("model_type",)), ("base_model", ("_name_or_path", "name_or_path"))):
-        for key in keys:
-            value = config.get(key)
-            if isinstance(value, str) and value.strip("./"):
-                yield _claim(file, field, value, key)
+    for field, name in (("model_type", "model_type"), ("base_model", "_name_or_path")):
+        value = config.get(name)
+        if isinstance(value, str) and value.strip("./"):
+            yield _claim(file, field, value, name)
     dtype = config.get("torch_dtype") or config.get("dtype")
     if isinstance(dtype, str):
         yield _claim(file, "dtype", dtype.removeprefix("torch."), "torch_dtype" if "torch_dtype" in config else "dtype")
@@ -156,8 +155,8 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40
 
 
-def _claim(file: InspectedFile, field: str, value: JSON, key: str | None = None) -> Claim:
-    return Claim(field, value, Origin.CONFIG, file.path, key)
+def _claim(file: InspectedFile, field: str, value: object, key: str | None = None) -> Claim:
+    return Claim(field, plain(value), Origin.CONFIG, file.path, key)
 
 
 _READERS: dict[str, Callable[[InspectedFile, dict[str, Any]], Iterator[Claim]]] = {

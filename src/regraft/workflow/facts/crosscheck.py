@@ -9,7 +9,8 @@ from regraft.package.formats import Tensor
 from regraft.workflow.facts.header import embedding_of
 from regraft.workflow.facts.interface import Claim, InspectedFile, Origin
 from regraft.workflow.facts.models import Model
-from regraft.workflow.facts.settle import Contradiction, clean, place
+from regraft.workflow.facts.plain import clean
+from regraft.workflow.facts.settle import Contradiction, place
 
 _LAYER = re.compile(r"^(?P<stack>.*?(?:^|\.)(?:layers?|h|blocks?|layer|block|blk))\.(?P<number>\d{1,4})\.")
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)\s?([MB])(?![A-Za-z0-9])")
@@ -18,6 +19,8 @@ _OTHER_NAMES = {"speech_to_text": "speech2text", "openai-gpt": "openaigpt", "sew
 _GENERIC_SUFFIXES = frozenset(
     {".bin", ".dat", ".model", ".data", ".weights", ".ckpt", ".json", ".txt", ".tar", ".zip", ".gz", ""}
 )
+_ALSO_USUAL = {"pickle": (".joblib", ".sav"), "joblib": (".pkl", ".pickle", ".sav")}
+"""An uncompressed joblib file of one object is a plain pickle."""
 _STATED_SIZE_TOLERANCE = 0.35
 """Names round: `7B` stands for 6.7 billion, `135M` may leave embeddings out."""
 

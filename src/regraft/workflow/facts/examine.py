@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from regraft.errors import RegraftError
 from regraft.package.archive import open_archive
@@ -16,7 +17,7 @@ from regraft.workflow.facts.card import is_card_name
 from regraft.workflow.facts.config import NAMES as CONFIG_NAMES
 from regraft.workflow.facts.index import is_index_file
 from regraft.workflow.facts.interface import InspectedFile
-from regraft.workflow.facts.settle import clean
+from regraft.workflow.facts.plain import clean
 
 _LICENCE_WORDS = ("license", "licence", "copying", "unlicense")
 _MAX_DEPTH = 2
@@ -106,7 +107,7 @@ def _members(reader: Reader, path: str, depth: int) -> Iterator[InspectedFile]:
             opened.close()
 
 
-def _contents(probe: Probe, path: str) -> tuple[object, str | None]:
+def _contents(probe: Probe, path: str) -> tuple[Any, str | None]:
     """Parsed JSON and text of the files that facts are taken from; of no other."""
     name = path.rsplit("/", 1)[-1].rsplit("!", 1)[-1]
     inner = path.rsplit("!", 1)[-1]

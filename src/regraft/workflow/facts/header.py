@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from regraft.package.formats import Port, Tensor
-from regraft.record.evidence import JSON
 from regraft.workflow.facts.interface import Claim, InspectedFile, Origin
+from regraft.workflow.facts.plain import plain
 
 _EMBEDDING = re.compile(
     r"(?:^|\.)(?:word_embeddings|embed_tokens|tok_embeddings|wte|token_embedding|token_embd|shared|embed_in)\.weight$"
@@ -54,9 +54,7 @@ def claims_from_header(file: InspectedFile) -> Iterator[Claim]:
         if ports:
             yield _claim(file, field, [port_text(port) for port in ports])
     if description.operators:
-        yield _claim(
-            file, "operators", dict(sorted(description.operators.items(), key=lambda item: (-item[1], item[0])))
-        )
+        yield _claim(file, "operators", _by_count(description.operators))
     if description.opsets:
         yield _claim(file, "opsets", dict(description.opsets))
     embedding = embedding_of(description.tensors or ())
@@ -80,7 +78,7 @@ def embedding_of(tensors: tuple[Tensor, ...]) -> Tensor | None:
 def port_text(port: Port) -> str:
     """A port as `name: dtype [batch, 3, 224, 224]`; unknown dimensions as `?`."""
     if port.shape is None:
-        return f"{port.name}: {port.dtype}"
+        return port.name if port.dtype == "unknown" else f"{port.name}: {port.dtype}"
     return f"{port.name}: {port.dtype} [{', '.join('?' if extent is None else str(extent) for extent in port.shape)}]"
 
 
@@ -119,9 +117,13 @@ def _metadata(file: InspectedFile, metadata: Mapping[str, str]) -> Iterator[Clai
             break
 
 
+def _by_count(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
 def _integer(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() and len(text) < 12 else None
 
 
-def _claim(file: InspectedFile, field: str, value: JSON, *, key: str | None = None) -> Claim:
-    return Claim(field, value, Origin.HEADER, file.path, key)
+def _claim(file: InspectedFile, field: str, value: object, *, key: str | None = None) -> Claim:
+    return Claim(field, plain(value), Origin.HEADER, file.path, key)

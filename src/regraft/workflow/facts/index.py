@@ -8,9 +8,9 @@ from email.parser import HeaderParser
 
 from regraft.package.card import parse_package_json, parse_wheel_metadata
 from regraft.package.licence import normalise_licence
-from regraft.record.evidence import JSON
 from regraft.workflow.facts.interface import Claim, InspectedFile, Origin
 from regraft.workflow.facts.licence import licence_value
+from regraft.workflow.facts.plain import plain
 
 _MAX_SUMMARY = 500
 _REQUIREMENT = re.compile(r"@?[A-Za-z0-9][A-Za-z0-9._/-]*")
@@ -22,7 +22,7 @@ _LIBRARIES = (
 
 
 def is_index_file(path: str) -> bool:
-    """Whether a registry writes this file: METADATA beside a wheel's code, or PKG-INFO and package.json near the top."""
+    """Whether a registry writes this file: METADATA of a wheel, or PKG-INFO and package.json near the top."""
     folder, _, name = path.rpartition("/")
     depth = folder.count("/") + bool(folder)
     if name == "METADATA":
@@ -51,9 +51,7 @@ def _python(file: InspectedFile, text: str) -> Iterator[Claim]:
     for classifier in classifiers:
         if classifier.startswith("License ::") and (identifier := normalise_licence(classifier)):
             yield _claim(file, "licence", identifier, "Classifier", said=classifier)
-    languages: list[JSON] = [
-        c.removeprefix("Natural Language :: ") for c in classifiers if c.startswith("Natural Language :: ")
-    ]
+    languages = [c.removeprefix("Natural Language :: ") for c in classifiers if c.startswith("Natural Language :: ")]
     if languages:
         yield _claim(file, "language", languages, "Classifier")
     required = [value for key, value in headers if key == "requires-dist" and "extra ==" not in value]
@@ -77,7 +75,7 @@ def _npm(file: InspectedFile) -> Iterator[Claim]:
 
 
 def _libraries(file: InspectedFile, requirements: list[str], key: str) -> Iterator[Claim]:
-    found: list[JSON] = []
+    found = []
     for requirement in requirements:
         match = _REQUIREMENT.match(requirement)
         if match and match[0].lower().replace("_", "-") in _LIBRARIES:
@@ -86,5 +84,5 @@ def _libraries(file: InspectedFile, requirements: list[str], key: str) -> Iterat
         yield _claim(file, "libraries", found[:20], key)
 
 
-def _claim(file: InspectedFile, field: str, value: JSON, key: str, *, said: str | None = None) -> Claim:
-    return Claim(field, value, Origin.INDEX, file.path, key, said)
+def _claim(file: InspectedFile, field: str, value: object, key: str, *, said: str | None = None) -> Claim:
+    return Claim(field, plain(value), Origin.INDEX, file.path, key, said)

@@ -15,7 +15,9 @@ _VARIANT = re.compile(
     r"i?q\d(?:[_k]\w*)?|k|m|s|xs|xxs|op\d+|opset\d+|ifless|sequence|openvino|ov|onnx|torch|pytorch|tf|tflite|flax|keras|"
     r"rust|jit|jax|weights|weight|wts|optimized|optimised|simplified|sim|slim|fused|inference|consolidated|state|dict)$"
 )
-_TOP_NAMES = frozenset({"", "model", "saved_model", "variables", "pytorch_model", "graph"})
+_PLAIN_NAMES = frozenset({"", "model", "saved_model", "variables", "graph", "network", "net", "checkpoint", "best"})
+_ACCESSORIES = frozenset({"scheduler", "optimizer", "training_args", "rng_state", "trainer_state", "scaler"})
+"""What training leaves beside the weights: files of the same formats that hold no network."""
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -55,19 +57,34 @@ def group_models(files: Sequence[InspectedFile]) -> list[Model]:
     """
     groups: dict[tuple[str, str], list[InspectedFile]] = {}
     for file in files:
-        if file.is_model:
+        if file.is_model and file.basename.rpartition(".")[0] not in _ACCESSORIES:
             groups.setdefault((_home(file), _stem(file.basename)), []).append(file)
+    labels = _labels(list(groups))
     models = []
-    for (folder, stem), members in groups.items():
+    for ((folder, _), members), label in zip(groups.items(), labels, strict=True):
         ordered = tuple(sorted(members, key=lambda f: (-f.size_bytes, f.path)))
-        is_sharded = len(ordered) > 1 and all(
-            _SHARD.search(f.basename.rpartition(".")[0] or f.basename) for f in ordered
-        )
-        models.append((folder, stem, ordered, is_sharded))
+        is_sharded = len(ordered) > 1 and all(_SHARD.search(_without_suffix(f.basename)) for f in ordered)
+        models.append(Model(label, folder, ordered, is_sharded))
+    return models
+
+
+def _labels(groups: Sequence[tuple[str, str]]) -> list[str]:
+    """The shortest name of each (folder, stem) that tells it from the others."""
+    levels: list[list[str]] = [[], [], [], []]
+    for folder, stem in groups:
+        last = folder.rsplit("/", 1)[-1].rsplit("!", 1)[-1]
+        plain = stem or "model"
+        levels[0].append(last if plain in _PLAIN_NAMES and last else plain)
+        levels[1].append(plain)
+        levels[2].append(f"{last}/{plain}")
+        levels[3].append(f"{folder}/{plain}" if folder else plain)
     return [
-        Model(_label(folder, stem, ordered, models), folder, ordered, is_sharded)
-        for folder, stem, ordered, is_sharded in models
+        next((level[i] for level in levels[:3] if level.count(level[i]) == 1), levels[3][i]) for i in range(len(groups))
     ]
+
+
+def _without_suffix(basename: str) -> str:
+    return basename.rpartition(".")[0] or basename
 
 
 def _home(file: InspectedFile) -> str:
@@ -90,19 +107,3 @@ def _stem(basename: str) -> str:
     name = _SHARD.sub("", name)
     words = [word for word in re.split(r"[-_.\s]+", name.lower()) if word and not _VARIANT.match(word)]
     return "_".join(words)
-
-
-def _label(
-    folder: str,
-    stem: str,
-    files: Sequence[InspectedFile],
-    models: Sequence[tuple[str, str, Sequence[InspectedFile], bool]],
-) -> str:
-    """The shortest name that tells this group from the others."""
-    plain = stem or "model"
-    if sum((s or "model") == plain for _, s, _, _ in models) == 1 and plain not in _TOP_NAMES:
-        return plain
-    last = folder.rsplit("/", 1)[-1]
-    if plain in _TOP_NAMES and last and sum(f.rsplit("/", 1)[-1] == last for f, _, _, _ in models) == 1:
-        return last
-    return f"{folder}/{plain}" if folder else plain if len(models) > 1 or plain not in _TOP_NAMES else files[0].basename

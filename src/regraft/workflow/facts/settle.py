@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -10,11 +9,7 @@ import msgspec
 from regraft.record.evidence import JSON
 from regraft.workflow.facts.interface import Claim, Origin
 from regraft.workflow.facts.licence import is_same_licence
-
-_MAX_INTEGER = 1 << 63
-_MAX_TEXT = 2_000
-_MAX_ITEMS = 400
-_MAX_DEPTH = 8
+from regraft.workflow.facts.plain import plain
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -154,26 +149,6 @@ def value_text(field: str, value: JSON) -> str:
     return str(value)
 
 
-def plain(value: object, depth: int = 0) -> JSON:
-    """A value as JSON can hold it: bounded, finite, no lone surrogates, integers of 64 bits."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return value if -_MAX_INTEGER <= value < _MAX_INTEGER else f"about 2^{value.bit_length()}"
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, list | tuple) and depth < _MAX_DEPTH:
-        return [plain(item, depth + 1) for item in value[:_MAX_ITEMS]]
-    if isinstance(value, dict) and depth < _MAX_DEPTH:
-        return {clean(str(key)): plain(item, depth + 1) for key, item in list(value.items())[:_MAX_ITEMS]}
-    return clean(str(value)) if isinstance(value, str) else "…"
-
-
-def clean(text: str) -> str:
-    """Text that UTF-8 can hold, of bounded length."""
-    return text[:_MAX_TEXT].encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _text(field: str, said: Sequence[Claim]) -> str:
     if field == "parameters":
         return value_text(field, said[0].value)
@@ -185,7 +160,7 @@ def _text(field: str, said: Sequence[Claim]) -> str:
 
 def _distinct(field: str, said: Sequence[Claim]) -> list[Claim]:
     """One claim for each value that really differs. Different headers may differ: that is another format, no lie."""
-    same = _SAME.get(field, lambda a, b: a == b)
+    same = _SAME.get(field, _is_equal)
     distinct: list[Claim] = []
     for claim in said:
         if claim.origin is Origin.HEADER and distinct and distinct[0].origin is Origin.HEADER:
@@ -214,6 +189,10 @@ def _metrics_text(metrics: Sequence[JSON]) -> str:
             on = f" on {metric['dataset']}" if metric.get("dataset") else ""
             shown.append(f"{metric.get('metric')} {metric.get('value')}{on}")
     return ", ".join(shown) + (f" and {len(metrics) - 3} more" if len(metrics) > 3 else "")
+
+
+def _is_equal(one: JSON, other: JSON) -> bool:
+    return one == other
 
 
 def _is_same_text(one: JSON, other: JSON) -> bool:
