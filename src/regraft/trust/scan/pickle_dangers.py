@@ -97,8 +97,8 @@ EFFECTS: dict[str, str] = {
 CALLERS = frozenset(
     _words(
         "functools.partial functools.reduce functools.partialmethod functools.singledispatch builtins.map "
-        "builtins.filter builtins.sorted builtins.max builtins.min builtins.iter itertools.starmap itertools.accumulate "
-        "itertools.filterfalse itertools.takewhile itertools.dropwhile itertools.groupby builtins.zip builtins.any "
+        "builtins.filter builtins.sorted builtins.max builtins.min builtins.iter itertools.starmap "
+        "itertools.accumulate itertools.filterfalse itertools.takewhile itertools.dropwhile itertools.groupby builtins.zip builtins.any "
         "builtins.all builtins.type"
     )
 )
