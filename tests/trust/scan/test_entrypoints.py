@@ -37,7 +37,8 @@ def test_custom_pipelines_of_transformers():
 
 def test_custom_parts_of_a_diffusers_pipeline():
     index = {"_class_name": ["my_pipeline", "Pipe"], "unet": ["my_unet", "Net"], "vae": ["diffusers", "AutoencoderKL"]}
-    found = reached({"model_index.json": json.dumps(index), "my_pipeline.py": "", "unet/my_unet.py": "", "vae/x.py": ""})
+    files = {"model_index.json": json.dumps(index), "my_pipeline.py": "", "unet/my_unet.py": "", "vae/x.py": ""}
+    found = reached(files)
     assert found == {("my_pipeline.py", "Pipe"), ("unet/my_unet.py", "Net")}
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from regraft.record.store import Store
 
 _FAMILIES: tuple[str, ...] = (
+    "pickle:PickleFamily",
     "archive:ArchiveFamily",
     "content:ContentFamily",
     "code:CodeFamily",

@@ -128,6 +128,7 @@ class _Sources(dict[str, str]):
 
 def _judge_entries(program: Program, points: Sequence[EntryPoint], by_path: dict[str, Site]) -> Iterator[Finding]:
     judged: set[tuple[str, int, str]] = set()
+    listed: set[str | None] = set()
     for point in points:
         runs = program.reach([(point.path, point.class_name)], as_main=point.as_main)
         harmful = [run for run in runs if run.effect.kind in _fatal_kinds(point, run.phase)]
@@ -136,7 +137,8 @@ def _judge_entries(program: Program, points: Sequence[EntryPoint], by_path: dict
             if key not in judged:
                 judged.add(key)
                 yield _harm(run, point, by_path)
-        if not harmful and not point.as_main:
+        if not harmful and not point.as_main and (point.archive is None or point.archive not in listed):
+            listed.add(point.archive)
             yield _would_run(point, runs, by_path)
     for path, damage in program.problems.items():
         where = by_path[path].where()
@@ -164,6 +166,10 @@ def _harm(run: Run, point: EntryPoint, by_path: dict[str, Site]) -> Finding:
 
 def _would_run(point: EntryPoint, runs: Sequence[Run], by_path: dict[str, Site]) -> Finding:
     worth_reading = [f"{run.path}:{run.effect.line} {run.effect.kind.value}: {run.effect.text}" for run in runs]
+    if point.archive is not None:
+        files = [path for path in by_path if path.startswith(point.archive + "!/") and path.endswith(".py")]
+        message = f"unpickling it imports Python that it carries: {len(files)} files"
+        return WOULD_RUN.finding(message, by_path[point.archive].where(), files=[*files[:_LISTED]])
     built = f" and builds {point.class_name}" if point.class_name else ""
     return WOULD_RUN.finding(
         f"{point.named_by}: a loader imports {posixpath.basename(point.path)}{built}",
@@ -208,7 +214,7 @@ def _note(unreached: dict[str, Site], files: int) -> Finding:
 
 
 def _is_code(path: str, site: Site) -> bool:
-    if site.inside == "torchscript":
+    if site.inside == "torchscript" or (site.inside == "torch-package" and "/.data/" in path):
         return False  # TorchScript only looks like Python: its interpreter knows tensors, not modules
     return is_script(path) or path.endswith(_COMPILED) or (site.format is not None and site.format.role is Role.CODE)
 

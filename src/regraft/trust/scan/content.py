@@ -12,7 +12,7 @@ from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.descriptions import description_of
 from regraft.trust.scan.entrypoints import path_of
 from regraft.trust.scan.interface import Rule, Site
-from regraft.trust.scan.raw_data import raw_files
+from regraft.trust.scan.raw_data import is_text_of_another_encoding, looks_like_numbers, raw_files
 
 UNKNOWN_FORMAT = Rule(
     "RGS-FMT-001",
@@ -50,6 +50,14 @@ EMPTY_FILE = Rule(
     "Check that the download is complete.",
 )
 
+RAW_NUMBERS = Rule(
+    "RGS-FMT-006",
+    Severity.INFO,
+    "Numbers without a header",
+    "No format was recognised, but all of the bytes are plausible float32 values, so they hold no program.",
+    "Nothing; the code that reads the file decides what the numbers mean.",
+)
+
 _DATA_SUFFIXES = frozenset(
     ".json .jsonl .txt .md .rst .csv .tsv .yaml .yml .toml .xml .html .safetensors .onnx .gguf .tflite .npy .png .jpg "
     ".jpeg .gif .bmp .webp .wav .mp3 .flac .ogg .mp4 .pdf .svg .parquet .arrow .vocab .lock .cfg .ini .log".split()
@@ -58,13 +66,17 @@ _PARTS_OF_A_FORMAT = frozenset(
     {"torch-zip", "torchscript", "torch-package", "torch-export", "pt2", "keras-zip", "keras", "coreml-package"}
 )
 _MAX_PROBLEMS = 20
+_SMALLEST_PROGRAM = 2
+"""Bytes up to which nothing can be done: `N.` is the pickle of None."""
+_LEFTOVERS = (b"\x00\x05\x16\x07", b"\x00\x05\x16\x00", b"\x00\x00\x00\x01Bud1")
+"""What macOS leaves in folders and archives: AppleDouble files, .DS_Store."""
 
 
 class ContentFamily:
     """Judges every file by what it is."""
 
     name = "content"
-    rules: Sequence[Rule] = (UNKNOWN_FORMAT, DISGUISED, DAMAGED, MISNAMED, EMPTY_FILE)
+    rules: Sequence[Rule] = (UNKNOWN_FORMAT, DISGUISED, DAMAGED, MISNAMED, EMPTY_FILE, RAW_NUMBERS)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Is the format known, does it fit the name, is the content sound?"""
@@ -82,17 +94,23 @@ class ContentFamily:
         unknown = [site for site in sites if _is_unknown(site)]
         raw = raw_files(sites) if unknown else frozenset()
         for site in unknown:
-            if path_of(site) not in raw:
-                yield _unknown(site)
+            if path_of(site) in raw or is_text_of_another_encoding(site.probe.reader):
+                continue
+            yield _numbers(site) if looks_like_numbers(site.probe.reader) else _unknown(site)
 
 
 def _is_unknown(site: Site) -> bool:
     return (
         site.format is None
         and not site.is_container
-        and site.probe.reader.size > 0
+        and site.probe.reader.size > _SMALLEST_PROGRAM
+        and not site.probe.head.startswith(_LEFTOVERS)
         and site.inside not in _PARTS_OF_A_FORMAT
     )
+
+
+def _numbers(site: Site) -> Finding:
+    return RAW_NUMBERS.finding(f"{site.probe.reader.size} bytes that read as float32 numbers", site.where())
 
 
 def _unknown(site: Site) -> Finding:
@@ -121,6 +139,8 @@ def _damage(site: Site) -> Iterator[Finding]:
     problems = found.problems if found is not None else ()
     if site.archive is not None and site.archive.problems:
         return  # told by the archive family, in more detail
+    if site.format.loading is Loading.INERT:  # a limit on what is described is no damage
+        problems = tuple(problem for problem in problems if problem.kind != "limit")
     for problem in problems[:_MAX_PROBLEMS]:
         where = site.where(offset=problem.offset)
         yield DAMAGED.finding(f"{site.format.title}: {problem.what}", where, member=problem.member)

@@ -16,7 +16,7 @@ from regraft.trust.scan.interface import Site
 
 _MARKERS = re.compile(
     rb'auto_map|custom_pipelines|custom_generate|_class_name|"type"|_target_|activation_function|'
-    rb'base_model_name_or_path|weight_map|"handler"|_module_class|weightsManifest'
+    rb'base_model_name_or_path|weight_map|"handler"|_module_class|weightsManifest|"paths"'
 )
 _CONFIG_BYTES = 4 << 20
 _ENTRY_FILES = {
@@ -43,6 +43,7 @@ class EntryPoint(msgspec.Struct, frozen=True):
         path: of the file, as `path_of` writes it.
         class_name: the class that the loader builds; None when it takes the whole file.
         named_by: what makes the loader do so: `config.json, auto_map.AutoModel`.
+        archive: path of the torch.package archive that it belongs to, whose files are reported together.
         as_main: it is run as a script.
     """
 
@@ -50,6 +51,7 @@ class EntryPoint(msgspec.Struct, frozen=True):
     class_name: str | None
     named_by: str
     as_main: bool = False
+    archive: str | None = None
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -127,7 +129,8 @@ def entry_points(sites: Sequence[Site]) -> list[EntryPoint]:
                 found.setdefault((point.path, point.class_name), point)
     for path, site in by_path.items():
         if is_script(path) and site.inside != "torchscript" and (why := _by_convention(path, site, by_path)):
-            found.setdefault((path, None), EntryPoint(path, None, why, as_main=path.endswith("setup.py")))
+            archive = path.rpartition("!/")[0] if site.inside == "torch-package" else None
+            found.setdefault((path, None), EntryPoint(path, None, why, path.endswith("setup.py"), archive))
     return list(found.values())
 
 
@@ -173,7 +176,8 @@ def _pipeline_parts(site: Site, content: dict[str, Any]) -> Iterator[Reference]:
 def _by_convention(path: str, site: Site, by_path: Mapping[str, Site]) -> str | None:
     """Why a loader runs this file although nothing names it; None when none does."""
     if site.inside == "torch-package":
-        return "torch.package imports it with the pickles that need it"
+        is_torchscript = "/.data/" in path
+        return None if is_torchscript else "torch.package imports it with the pickles that need it"
     folder, name = posixpath.split(path)
     beside = {posixpath.basename(other) for other in by_path if posixpath.dirname(other) == folder}
     root = folder in ("", ".") or folder.endswith("!")

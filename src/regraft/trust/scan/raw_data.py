@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import array
 import posixpath
 import re
+import sys
 from collections.abc import Iterator, Sequence
 
 from regraft.errors import RegraftError
 from regraft.package.formats import Description
+from regraft.package.reader import Reader
 from regraft.trust.scan.descriptions import description_of
 from regraft.trust.scan.entrypoints import configuration, path_of
 from regraft.trust.scan.interface import Site
 from regraft.trust.scan.onnx import external_files
 
+_SAMPLE_BYTES = 64 << 10
+_TEXT_BYTES = 4 << 20
+_ORDINARY_SHARE = 0.995
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 _TENSOR_BUNDLE = re.compile(r"(?P<stem>.+)\.data-\d{5}-of-\d{5}$")
 
 
@@ -32,6 +39,41 @@ def raw_files(sites: Sequence[Site]) -> frozenset[str]:
         if match and f"{match['stem']}.index" in paths:
             found.add(path)
     return frozenset(found & paths)
+
+
+def looks_like_numbers(reader: Reader) -> bool:
+    """Are the bytes little-endian float32 values of ordinary magnitude, at the head, in the middle and at the end?
+
+    Zero, and magnitudes from 2⁻⁴⁰ to 2²⁰, are ordinary. Of random or compressed bytes, text and machine code
+    at most a third are, of trained weights and statistics more than 99.5 %.
+    """
+    size = reader.size
+    if size % 4 or size == 0:
+        return False
+    length = min(size, _SAMPLE_BYTES)
+    starts = {0, (size - length) // 8 * 4, size - length}
+    return all(_ordinary_share(reader.read_at(start, length)) >= _ORDINARY_SHARE for start in starts)
+
+
+def _ordinary_share(data: bytes) -> float:
+    numbers = array.array("f", data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    ordinary = sum(1 for number in numbers if number == 0 or 2.0**-40 <= abs(number) <= 2.0**20)
+    return ordinary / len(numbers)
+
+
+def is_text_of_another_encoding(reader: Reader) -> bool:
+    """Is this UTF-16 with its mark, or an 8-bit encoding without control characters that is mostly ASCII?"""
+    if reader.size > _TEXT_BYTES:
+        return False
+    data = reader.read_all(limit=_TEXT_BYTES)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            return "\x00" not in data.decode("utf-16")
+        except UnicodeDecodeError:
+            return False
+    return not _CONTROL.search(data) and sum(byte < 128 for byte in data) >= 0.8 * len(data)
 
 
 def _described(site: Site) -> Iterator[str]:
