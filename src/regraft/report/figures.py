@@ -42,10 +42,19 @@ def svg(figure: Figure) -> str | None:
     except ImportError:
         return None
     try:
-        drawn: str = vl_convert.vegalite_to_svg(json.dumps(figure.spec))
+        drawn: str = vl_convert.vegalite_to_svg(json.dumps(_harmless(figure.spec)))
     except ValueError:
         return None
     return drawn
+
+
+def _harmless(value: Any) -> Any:
+    """The same structure with `visible` text: vl-convert 1.9 aborts the whole process on a control character."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, list):
+        return [_harmless(item) for item in value]
+    return {visible(key): _harmless(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def dots(

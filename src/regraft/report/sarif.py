@@ -121,5 +121,6 @@ def _location(finding: Finding) -> dict[str, Any]:
 
 
 def _uri(path: str) -> str:
-    """A relative URI reference; a colon in the first segment would read as a scheme (RFC 3986, 4.2)."""
-    return quote(path.encode("utf-8", "surrogateescape"), safe="/!$&'()*+,;=@~-._")
+    """A relative URI reference: no scheme, host or fragment can be read into a file's name (RFC 3986)."""
+    quoted = quote(path.encode("utf-8", "surrogateescape"), safe="/!$&'()*+,;=@~-._")
+    return "/%2F" + quoted[2:] if quoted.startswith("//") else quoted

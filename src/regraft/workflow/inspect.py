@@ -163,14 +163,16 @@ def _record_models(draft: Draft, collected: Collection) -> None:
             "name": model.name,
             "files": plain([file.path for file in model.files]),
             "formats": plain(list(dict.fromkeys(file.title or "" for file in model.files))),
-            "dtypes": list(dict.fromkeys(dtype for file in model.files for dtype in list(file.dtypes)[:1])),
+            "dtypes": plain(list(dict.fromkeys(dtype for file in model.files for dtype in [*file.dtypes][:1]))),
             "parameters": plain(model.parameters),
             "parameters_text": _parameters_text(model),
             "is_sharded": model.is_sharded,
-            "per_file": [
-                {"path": f.path, "format": f.title, "parameters": plain(f.parameters), "dtypes": list(f.dtypes)[:4]}
-                for f in model.files
-            ],
+            "per_file": plain(
+                [
+                    {"path": f.path, "format": f.title, "parameters": f.parameters, "dtypes": [*f.dtypes][:4]}
+                    for f in model.files
+                ]
+            ),
             "architecture": facts["architecture"].text if "architecture" in facts else None,
         }
         where = Where(file=model.files[0].path)

@@ -48,7 +48,7 @@ def contradiction_of_name(file: InspectedFile) -> Contradiction | None:
         return None
     if (
         suffix in _GENERIC_SUFFIXES
-        or suffix in file.suffixes
+        or suffix in (*file.suffixes, *_ALSO_USUAL.get(file.format, ()))
         or any(file.basename.lower().endswith(s) for s in file.suffixes)
     ):
         return None
