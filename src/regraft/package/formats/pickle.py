@@ -127,11 +127,11 @@ def _is_undeclared(stream: PickleStream, size: int) -> bool:
         return True
     if stream.limited or not stream.complete:
         return stream.memoized > 2 and stream.opcodes > _SURE_OPCODES * 2
-    if stream.globals or stream.persistent_ids:
-        return all(_is_name(name) for name in stream.globals)
-    if stream.end_offset < size and not stream.memoized:
+    if not all(_is_name(name) for name in stream.globals):
         return False
-    return stream.opcodes > 1 and (bool(stream.memoized) or not isinstance(stream.root, (int, float, type(None))))
+    if stream.memoized:
+        return stream.opcodes > 3
+    return stream.end_offset == size and (stream.opcodes > 5 or bool(stream.globals))
 
 
 def _is_plausible_call(call: Call) -> bool:

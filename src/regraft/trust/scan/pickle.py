@@ -79,7 +79,7 @@ _RULES = {
     "changes": CHANGES,
 }
 _TORCHSCRIPT = frozenset({"torchscript", "torch-package", "torch-export", "pt2"})
-_TORCHSCRIPT_NAMES = ("__torch__.", "torch.jit._pickle.")
+_TORCHSCRIPT_NAMES = ("__torch__.", "torch.jit._pickle.", "torch.jit._script.unpackage_script_module.")
 _POLYGLOT_OPCODES = 5_000
 _MAX_FINDINGS = 60
 _MAX_NESTED = 10_000

@@ -98,8 +98,8 @@ CALLERS = frozenset(
     _words(
         "functools.partial functools.reduce functools.partialmethod functools.singledispatch builtins.map "
         "builtins.filter builtins.sorted builtins.max builtins.min builtins.iter itertools.starmap "
-        "itertools.accumulate itertools.filterfalse itertools.takewhile itertools.dropwhile itertools.groupby builtins.zip builtins.any "
-        "builtins.all builtins.type"
+        "itertools.accumulate itertools.filterfalse itertools.takewhile itertools.dropwhile "
+        "itertools.groupby builtins.zip builtins.any builtins.all builtins.type"
     )
 )
 """What calls its arguments, now or later: harmless by itself, never on the allow-list."""

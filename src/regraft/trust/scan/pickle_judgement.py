@@ -61,7 +61,8 @@ class Judge:
 
     Args:
         stream: what the machine found.
-        inert_prefixes: module prefixes that the container's own loader resolves without Python (TorchScript).
+        inert_prefixes: beginnings of paths that the container's own loader resolves without running Python of the
+            stream's choice (TorchScript, torch.package).
         names: the allow-list; default: the one that ships.
     Attributes:
         nested: filled while `judge` is consumed.
@@ -90,7 +91,7 @@ class Judge:
         return self._names.allows(name.module, name.name, "reference") or self._is_inert(name)
 
     def _is_inert(self, name: Global) -> bool:
-        return bool(self._inert) and name.module is not None and f"{name.module}.".startswith(self._inert)
+        return bool(self._inert) and name.module is not None and f"{name.path}.".startswith(self._inert)
 
     def _event(self, call: Call) -> Iterator[Judgement]:
         target = call.function
@@ -121,10 +122,10 @@ class Judge:
             yield from self._allowed_call(name, args, offset)
         elif name.path in CALLERS:
             yield self._caller(name, args, offset)
-        elif (effect := danger_of(name.module, name.name)) is not None and not self._is_known(name):
-            yield _runs(name.path, effect, args, offset)
         elif self._is_inert(name):
             return
+        elif (effect := danger_of(name.module, name.name)) is not None and not self._is_known(name):
+            yield _runs(name.path, effect, args, offset)
         elif self._is_known(name):
             seen = ", ".join(sorted(self._names.uses_of(name.module, name.name)))
             message = f"uses {name.path} by {kind}, which its library's own pickles do not do (they: {seen})"
