@@ -62,10 +62,13 @@ _DATA_SUFFIXES = frozenset(
     ".json .jsonl .txt .md .rst .csv .tsv .yaml .yml .toml .xml .html .safetensors .onnx .gguf .tflite .npy .png .jpg "
     ".jpeg .gif .bmp .webp .wav .mp3 .flac .ogg .mp4 .pdf .svg .parquet .arrow .vocab .lock .cfg .ini .log".split()
 )
-_PARTS_OF_A_FORMAT = frozenset(
-    {"torch-zip", "torchscript", "torch-package", "torch-export", "pt2", "keras-zip", "keras", "coreml-package"}
-)
+_PARTS_OF_A_FORMAT = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export", "keras-v3"})
+"""Containers whose members of unknown format are tensors that the container describes."""
 _MAX_PROBLEMS = 20
+_TOLD_ELSEWHERE = frozenset({"path-escape"})
+"""Kinds of problems that a family of its own judges: onnx, repository."""
+_NO_DAMAGE = frozenset({"limit", "partial", "text-cut"})
+"""Kinds that say how far a description went; what an inert format holds beyond runs nothing."""
 _SMALLEST_PROGRAM = 2
 """Bytes up to which nothing can be done: `N.` is the pickle of None."""
 _LEFTOVERS = (b"\x00\x05\x16\x07", b"\x00\x05\x16\x00", b"\x00\x00\x00\x01Bud1")
@@ -139,8 +142,8 @@ def _damage(site: Site) -> Iterator[Finding]:
     problems = found.problems if found is not None else ()
     if site.archive is not None and site.archive.problems:
         return  # told by the archive family, in more detail
-    if site.format.loading is Loading.INERT:  # a limit on what is described is no damage
-        problems = tuple(problem for problem in problems if problem.kind != "limit")
+    ignored = _TOLD_ELSEWHERE | (_NO_DAMAGE if site.format.loading is Loading.INERT else frozenset())
+    problems = tuple(problem for problem in problems if problem.kind not in ignored)
     for problem in problems[:_MAX_PROBLEMS]:
         where = site.where(offset=problem.offset)
         yield DAMAGED.finding(f"{site.format.title}: {problem.what}", where, member=problem.member)

@@ -27,15 +27,8 @@ CUSTOM_DOMAIN = Rule(
     "The runtime needs a native library, or Python (PyOp), to run them; what they do cannot be told from here.",
     "Find the library that registers the domain, then pass --allow DOMAIN.",
 )
-BAD_SHAPE = Rule(
-    "RGS-ONX-003",
-    Severity.UNKNOWN,
-    "A tensor with an impossible shape",
-    "Negative or huge extents make a runtime allocate too much, or read beyond its buffers.",
-    "Get a sound copy.",
-)
 MISSING_DATA = Rule(
-    "RGS-ONX-004",
+    "RGS-ONX-003",
     Severity.INFO,
     "External data is missing",
     "The file that holds the weights is not in the package; loading will fail.",
@@ -52,16 +45,14 @@ _STANDARD_DOMAINS = frozenset(
         "ai.onnx.preview",
     }
 )
-_EXTERNAL_KEYS = ("external_data", "external_files", "external")
 _OUT = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\~]|^[A-Za-z]:[\\/]|^\w+://|\x00")
-_MAX_EXTENT = 1 << 40
 
 
 class OnnxFamily:
     """Judges what an ONNX graph refers to."""
 
     name = "onnx"
-    rules: Sequence[Rule] = (DATA_OUTSIDE, CUSTOM_DOMAIN, BAD_SHAPE, MISSING_DATA)
+    rules: Sequence[Rule] = (DATA_OUTSIDE, CUSTOM_DOMAIN, MISSING_DATA)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about one model."""
@@ -73,10 +64,6 @@ class OnnxFamily:
                 yield DATA_OUTSIDE.finding(f"reads weights from {name[:200]!r}", site.where(), target=name[:200])
         for domain in sorted(domains_of(description) - _STANDARD_DOMAINS):
             yield CUSTOM_DOMAIN.finding(f"uses operators of the domain {domain!r}", site.where(), name=domain)
-        for tensor in description.tensors or ():
-            if any(extent < 0 or extent > _MAX_EXTENT for extent in tensor.shape):
-                yield BAD_SHAPE.finding(f"{tensor.name[:80]} has the shape {tensor.shape}", site.where())
-                break
 
     def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
         """External data that should lie in the package and does not."""
@@ -91,17 +78,13 @@ class OnnxFamily:
 
 def external_files(description: Description) -> list[str]:
     """Names of the files that hold the model's weights outside of it."""
-    found: list[str] = []
-    for key in _EXTERNAL_KEYS:
-        found += [name.strip() for name in description.metadata.get(key, "").split(", ") if name.strip()]
-    return found
+    return [name for name in description.metadata.get("external_data", "").split(", ") if name]
 
 
 def domains_of(description: Description) -> set[str]:
-    """Operator domains that the graph declares or uses, model-local function domains left out."""
+    """Operator domains that the graph uses, those of its own functions left out; imported only is not used."""
     used = {name.rpartition("::")[0] for name in description.operators if "::" in name}
-    local = {name.strip() for name in description.metadata.get("function_domains", "").split(", ")}
-    return (set(description.opsets) | used) - (local - {""})
+    return used - set(description.metadata.get("function_domains", "").split(", "))
 
 
 def _description(site: Site) -> Description | None:

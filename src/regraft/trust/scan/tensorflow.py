@@ -43,9 +43,7 @@ _OUTSIDE_OPERATORS = frozenset(
     "CacheDataset CacheDatasetV2 SnapshotDataset SnapshotDatasetV2 ImmutableConst CompositeTensorVariantFromComponents "
     "RegisterDataset GenerateBigQueryReaderPartitions BigQueryReader LMDBReader LMDBDataset".split()
 )
-_GRAPHS = frozenset(
-    {"savedmodel", "tf-saved-model", "tensorflow-savedmodel", "graphdef", "tf-graph", "tfjs", "metagraph"}
-)
+_GRAPHS = frozenset({"tf-saved-model", "tf-meta-graph", "tf-graph", "tfjs"})
 _KNOWN_CUSTOM = frozenset({"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc"})
 
 

@@ -33,7 +33,7 @@ _KNOWN_NAMESPACES = frozenset(
     "mkldnn_prepacked metal_prepack vulkan_prepack xnnpack sparse inductor torch dim_order_ops executorch_prim et_vk "
     "llama delegate operator".split()
 )
-_FORMATS = frozenset({"torchscript", "executorch", "torch-export", "pt2", "torch-package"})
+_FORMATS = frozenset({"torchscript", "executorch", "torch-export", "torch-package"})
 
 
 class TorchscriptFamily:

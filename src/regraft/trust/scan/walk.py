@@ -34,7 +34,7 @@ BEYOND_LIMITS = Rule(
 RULES = (UNOPENED, BEYOND_LIMITS)
 
 _RAW_STORAGE = re.compile(r"(^|/)(data|tensors|weights|constants|\.data)/([\w.-]*\d[\w.-]*)$")
-_RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export", "pt2"})
+_RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export"})
 
 
 class OnDemandReader(Reader):
