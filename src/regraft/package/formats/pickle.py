@@ -130,7 +130,7 @@ def _is_undeclared(stream: PickleStream, size: int) -> bool:
     if not all(_is_name(name) for name in stream.globals):
         return False
     if stream.memoized:
-        return stream.opcodes > 3
+        return stream.opcodes > 3 or stream.end_offset == size
     return stream.end_offset == size and (stream.opcodes > 5 or bool(stream.globals))
 
 
