@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from regraft.package.reader import Reader
+from regraft.package.reader import Meter, Reader
 from regraft.package.reference import ModelRef
 from regraft.record.digest import Digest
 from regraft.record.store import Store
@@ -55,11 +55,13 @@ class SourceOptions(msgspec.Struct, frozen=True):
         offline: no network; only what the store has.
         store: where fetched archives are looked up and kept; None: nothing is looked up or kept.
         keep: fetch the content whole and keep it in the store (`regraft fetch`).
+        traffic: counts the bytes that are received over the network.
     """
 
     offline: bool = False
     store: Store | None = None
     keep: bool = False
+    traffic: Meter = msgspec.field(default_factory=Meter)
 
 
 class Source(Protocol):
@@ -73,3 +75,14 @@ class Source(Protocol):
         Raises:
             NotFound, AccessDenied, NetworkFailure, Offline, AmbiguousReference, MissingExtra.
         """
+
+
+@runtime_checkable
+class RemoteSource(Source, Protocol):
+    """A source that asks the network: what it answered may be kept in the store and found there again."""
+
+    def origin(self, ref: ModelRef) -> str:
+        """Whom it would ask, without credentials: another registry may give another answer."""
+
+    def is_exact(self, ref: ModelRef) -> bool:
+        """Whether the reference can mean only one content for ever, so that a kept one needs no asking."""
