@@ -6,7 +6,7 @@ import re
 
 from regraft.errors import Damaged
 from regraft.package.card import Card, parse_model_card, parse_package_json, parse_wheel_metadata, split_front_matter
-from regraft.package.formats.interface import Description, Loading, Probe, Problem, Role
+from regraft.package.formats.interface import HEAD_BYTES, Description, Loading, Probe, Problem, Role
 
 _README = re.compile(r"(?:readme|model[-_ ]?card|modelcard)\b.*", re.DOTALL)
 _MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdx", ".rst", "", ".txt")
@@ -121,7 +121,9 @@ class WheelRecord:
 
 def _is_record(head: bytes) -> bool:
     """Lines of path, sha256 and size, as in RECORD."""
-    lines = head.splitlines(keepends=True)[:-1] or head.splitlines(keepends=True)
+    lines = head.splitlines(keepends=True)
+    if len(head) == HEAD_BYTES:
+        lines.pop()  # it may be cut off
     return len(lines) >= 2 and b",sha256=" in head and all(_RECORD_LINE.fullmatch(line) for line in lines)
 
 

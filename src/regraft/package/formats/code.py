@@ -36,7 +36,10 @@ _LANGUAGES = {
 }  # fmt: skip
 _STRUCTURES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("c++", re.compile(r"^\s*#\s*include\s*[<\"]", re.MULTILINE)),
-    ("javascript", re.compile(r"^\s*(?:[\"']use strict[\"']|module\.exports\s*=|export\s+(?:default|const)\s)", re.MULTILINE)),
+    (
+        "javascript",
+        re.compile(r"^\s*(?:[\"']use strict[\"']|module\.exports\s*=|export\s+(?:default|const)\s)", re.MULTILINE),
+    ),
     ("javascript", re.compile(r"^(?:!function|\(function|\(\(\)\s*=>)\s*\(?")),
 )  # fmt: skip
 _PLAIN_SUFFIXES = frozenset({"", ".txt", ".bak", ".orig", ".inc", ".in", ".tmpl"})

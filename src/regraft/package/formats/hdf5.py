@@ -177,19 +177,23 @@ class _Walk:
         self._descend(messages, path, depth)
 
     def _descend(self, messages: Sequence[Message], path: str, depth: int) -> None:
+        """Visit the children by name: an object with several hard links gets its first name."""
+        links = []
         try:
             for link in read_links(messages, self._medium):
-                child = f"{path}/{link.name}" if path else link.name
-                if link.address is None:
-                    self._links[child] = link.target or ""
-                    if link.is_external:
-                        self._external.append((link.target or "").split(":")[0])
-                    continue
-                self._visit_child(link.address, child, depth + 1)
+                links.append(link)  # noqa: PERF402  (what was read before the damage counts)
         except LimitExceeded:
             raise
         except Damaged as damage:
             self._problems.append(Problem(f"the group cannot be listed: {damage.what}", member=path or None))
+        for link in sorted(links, key=lambda link: link.name):
+            child = f"{path}/{link.name}" if path else link.name
+            if link.address is not None:
+                self._visit_child(link.address, child, depth + 1)
+                continue
+            self._links[child] = link.target or ""
+            if link.is_external:
+                self._external.append((link.target or "").split(":")[0])
 
     def _visit_child(self, address: int, path: str, depth: int) -> None:
         try:

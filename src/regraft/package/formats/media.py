@@ -26,7 +26,6 @@ _FONTS = {
     b"ttcf": "truetype",
 }
 _DOCUMENTS = {b"%PDF-": "pdf", b"%!PS": "postscript"}
-_RIFF = {b"WAVE": "wav", b"AVI ": "avi", b"WEBP": "webp"}
 _VIDEO_BRANDS = {b"isom", b"mp41", b"mp42", b"avc1", b"qt  ", b"M4V "}
 _IMAGE_BRANDS = {b"avif", b"heic", b"mif1"}
 
@@ -136,8 +135,8 @@ def _other(probe: Probe) -> str | None:
     head = probe.head
     if head[4:8] == b"ftyp" and (head[8:12] in _VIDEO_BRANDS or head[8:11] == b"3gp"):
         return "mp4"
-    if head[:4] == b"RIFF" and head[8:12] in _RIFF:
-        return _RIFF[head[8:12]]
+    if head[:4] == b"RIFF":
+        return "avi" if head[8:12] == b"AVI " else None
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return "matroska"
     return _signature(head, _FONTS) or _signature(head, _DOCUMENTS)
