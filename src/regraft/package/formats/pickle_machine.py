@@ -20,7 +20,7 @@ from regraft.package.formats.pickle_window import FIXED_BYTES, Broken, Limited
 from regraft.package.limits import MAX_PICKLE_OPCODES
 from regraft.package.reader import BytesReader, Reader
 
-_MAX_CONTAINERS = 6_000_000
+_MAX_CONTAINERS = 3_000_000
 _MAX_STREAMS = 100_000
 _BINPUT, _LONG_BINPUT, _BINGET, _LONG_BINGET, _BININT1, _BINUNICODE = b"qrhjKX"
 _SHORT = 64
@@ -175,7 +175,7 @@ class _Machine(Objects):
     def _advance(self, pos: int) -> int:
         """Near the end of the window: fetch more; near the end of the content: see that the opcode is whole."""
         if self.containers > _MAX_CONTAINERS:
-            raise Limited(f"more than {_MAX_CONTAINERS} containers")
+            raise Limited(f"more than {_MAX_CONTAINERS} containers, names and calls")
         left = self.end - (self.base + pos)
         self.at = self.base + pos
         if left <= 0:

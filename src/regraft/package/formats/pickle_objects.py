@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias, TypeVar
 
 from regraft.package.formats.pickle_constants import INT32, INT_DIGITS, UINT16, Constants
 from regraft.package.formats.pickle_values import Blob, Buffer, Call, Dict, Global, Opaque, PersistentId, Set, Value
 from regraft.package.formats.pickle_window import Broken
 from regraft.package.reader import Reader
+
+_T = TypeVar("_T")
 
 RawBytes: TypeAlias = "Callable[[Call, int], int]"
 """Given an object that BUILD has just finished and the offset behind it: how many bytes there are no opcodes."""
@@ -129,8 +131,10 @@ class Objects(Constants):
         target = self.stack[-1]
         if isinstance(target, list):
             target.extend(items)
-        elif isinstance(target, (Set, Call)):
+        elif isinstance(target, Set):
             target.items.extend(items)
+        elif isinstance(target, Call):
+            target.items = _longer(target.items, items)
         else:
             self.calls.append(Call(target, tuple(items), "append", self.at))
 
@@ -145,8 +149,10 @@ class Objects(Constants):
 
     def _update(self, items: list[Value]) -> None:
         target = self.stack[-1]
-        if isinstance(target, (Dict, Call)):
+        if isinstance(target, Dict):
             target.pairs.extend(self._pairs(items))
+        elif isinstance(target, Call):
+            target.pairs = _longer(target.pairs, self._pairs(items))
         else:
             self.calls.append(Call(target, tuple(self._pairs(items)), "setitem", self.at))
 
@@ -192,6 +198,7 @@ class Objects(Constants):
                 resolved = names[written[0], written[1]]
             else:
                 resolved = (imports.get(written[0], written[0]), written[1])
+        self.containers += 1
         found = Global(resolved[0], resolved[1], self.at, written=written, extension=extension)
         self.globals.append(found)
         return found
@@ -220,6 +227,7 @@ class Objects(Constants):
         return pos + 4
 
     def _call(self, function: Value, args: Value, kind: str, kwargs: Value = None) -> Call:
+        self.containers += 1
         call = Call(function, args, kind, self.at, kwargs=kwargs)
         self.calls.append(call)
         return call
@@ -257,7 +265,7 @@ class Objects(Constants):
         target = self.stack[-1]
         self._call(target, (state,), "build")
         if isinstance(target, Call):
-            target.states.append(state)
+            target.states = _longer(target.states, [state])
             if self.raw_bytes is not None:
                 return self._skip_raw(target, pos)
         return pos
@@ -279,6 +287,7 @@ class Objects(Constants):
         return self._persistent(self.stack.pop(), pos)
 
     def _persistent(self, value: Value, pos: int) -> int:
+        self.containers += 1
         found = PersistentId(value, self.at)
         self.persistent_ids.append(found)
         self.stack.append(found)
@@ -288,6 +297,14 @@ class Objects(Constants):
         self.stack.append(Buffer(self.buffers))
         self.buffers += 1
         return pos
+
+
+def _longer(kept: list[_T] | tuple[()], more: Iterable[_T]) -> list[_T]:
+    """Extend in place; most calls never get anything, and an empty tuple costs nothing."""
+    if isinstance(kept, tuple):
+        return list(more)
+    kept.extend(more)
+    return kept
 
 
 def _name(text: bytes | Blob) -> str | None:

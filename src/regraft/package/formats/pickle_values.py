@@ -7,7 +7,7 @@ cyclic or nested without bound: never hash, compare, print or recurse into them;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -110,9 +110,9 @@ class Call:
         self.kwargs = kwargs
         self.kind = kind
         self.offset = offset
-        self.states: list[Value] = []
-        self.items: list[Value] = []
-        self.pairs: list[tuple[Value, Value]] = []
+        self.states: list[Value] | tuple[()] = ()
+        self.items: list[Value] | tuple[()] = ()
+        self.pairs: list[tuple[Value, Value]] | tuple[()] = ()
 
     @property
     def path(self) -> str:
@@ -284,7 +284,7 @@ def argument_pairs(call: Call) -> list[tuple[Value, Value]]:
     return [(item[0], item[1]) for item in items if isinstance(item, (list, tuple)) and len(item) == 2]
 
 
-def _named_pairs(pairs: list[tuple[Value, Value]]) -> Iterator[tuple[str, Value]]:
+def _named_pairs(pairs: Iterable[tuple[Value, Value]]) -> Iterator[tuple[str, Value]]:
     for key, item in pairs:
         if isinstance(key, (str, int, float, bytes)):
             yield (key if isinstance(key, str) else repr(key)[:200]), item

@@ -13,6 +13,7 @@ from importlib.resources import files
 import msgspec
 
 USES = frozenset({"reduce", "newobj", "newobj_ex", "build", "inst", "obj", "reference"})
+_MAX_REMEMBERED = 10_000
 _CREATING = frozenset({"newobj", "newobj_ex", "inst", "obj"})
 
 
@@ -44,7 +45,7 @@ class AllowList:
         self._uses: dict[tuple[str, str], frozenset[str]] = {
             (module, name): uses for module, names in generated.names.items() for name, uses in names.items()
         }
-        self._patterns: list[tuple[re.Pattern[str], frozenset[str]]] = []
+        self._looked_up: dict[tuple[str, str], frozenset[str]] = {}
         for group in reviewed.groups:
             for path in group.names:
                 module, _, name = path.partition(":")
@@ -55,15 +56,21 @@ class AllowList:
         """The uses that are allowed for a name, also under names that a library used in the past; empty if none."""
         if module is None or name is None:
             return frozenset()
-        found = self._uses.get((module, name))
-        if found is not None:
-            return found
+        key = (module, name)
+        if key in self._uses:
+            return self._uses[key]
+        if key not in self._looked_up:
+            if len(self._looked_up) > _MAX_REMEMBERED:
+                self._looked_up.clear()
+            self._looked_up[key] = self._under_new_name(module, name)
+        return self._looked_up[key]
+
+    def _under_new_name(self, module: str, name: str) -> frozenset[str]:
         for old, new in self._renamed:
             renamed, count = old.subn(new, f"{module}:{name}", count=1)
-            if count:
-                found = self._uses.get(tuple(renamed.split(":", 1)))  # type: ignore[arg-type]
-                if found is not None:
-                    return found
+            new_module, _, new_name = renamed.partition(":")
+            if count and (new_module, new_name) in self._uses:
+                return self._uses[new_module, new_name]
         return frozenset()
 
     def allows(self, module: str | None, name: str | None, use: str) -> bool:
