@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,17 @@ _LISTED_ROLES = frozenset(
 )
 _CONTAINERS = frozenset({"Model", "Sequential", "Functional"})
 """Names of Keras classes that say nothing about the network."""
+_FIX = "Rely on the header, not on what is said about it, and ask the publisher."
+_FIXES = {
+    "licence": "Keep to the stricter one until the publisher says which it is.",
+    "suffix": "Load it as what it is; a wrong suffix may also be meant to mislead a scanner.",
+}
 _MAX_ANOMALIES = 50
+_SPLIT_FORMATS = ("tfjs", "tf-")
+"""Formats whose raw numbers lie in files of their own that have no format."""
 _MAX_LISTED = 2_000
+_MAX_ALIKE = 8
+"""More files of one kind than this are counted, not listed, unless they hold a model."""
 
 
 class Inspection(msgspec.Struct, frozen=True):
@@ -142,7 +152,7 @@ def _record_facts(draft: Draft, collected: Collection) -> None:
                 contradiction.message,
                 Where(file=contradiction.claims[0].file, field=contradiction.kind),
                 {"claims": [_claim_data(c) for c in contradiction.claims[:20]], "of": contradiction.of},
-                fix="Ask the publisher which is true; until then rely on the header, never on what is said about it.",
+                fix=_FIXES.get(contradiction.kind, _FIX),
             )
         )
 
@@ -166,6 +176,7 @@ def _record_models(draft: Draft, collected: Collection) -> None:
             "dtypes": plain(list(dict.fromkeys(dtype for file in model.files for dtype in [*file.dtypes][:1]))),
             "parameters": plain(model.parameters),
             "parameters_text": _parameters_text(model),
+            "buffers": plain(max(file.buffers for file in model.files)),
             "is_sharded": model.is_sharded,
             "per_file": plain(
                 [
@@ -192,9 +203,11 @@ def _parameters_text(model: Model) -> str:
 
 def _record_files(draft: Draft, files: Sequence[InspectedFile], *, all_files: bool) -> None:
     grouped: dict[tuple[str, str], list[InspectedFile]] = {}
+    alike = Counter(file.title for file in files if not file.is_model)
     listed = 0
     for file in files:
-        if listed < _MAX_LISTED and (all_files or file.role in _LISTED_ROLES or file.format is None or file.damage):
+        is_notable = file.is_model or (file.role in _LISTED_ROLES and alike[file.title] <= _MAX_ALIKE)
+        if listed < _MAX_LISTED and (all_files or is_notable or file.format is None or file.damage):
             listed += 1
             data: dict[str, JSON] = {
                 "path": file.path,
@@ -222,6 +235,7 @@ def _record_damage(draft: Draft, files: Sequence[InspectedFile], *, has_model: b
         fix = "Check the reference."
         draft.find(Finding(NOTHING_HERE, Severity.UNKNOWN, "the package has no files", Where(), fix=fix))
     anomalies = 0
+    described = {file.folder for file in files if file.is_model and (file.format or "").startswith(_SPLIT_FORMATS)}
     for file in files:
         is_main = file.is_model or _suffix(file) in _WEIGHT_SUFFIXES or (file.role is Role.ARCHIVE and not has_model)
         if file.damage:
@@ -235,7 +249,7 @@ def _record_damage(draft: Draft, files: Sequence[InspectedFile], *, has_model: b
                     fix="Get a sound copy; regraft fetch checks it against what its index declares.",
                 )
             )
-        elif file.format is None and (is_main or (not has_model and file.size_bytes > 0)):
+        elif file.format is None and file.folder not in described and (is_main or (not has_model and file.size_bytes)):
             fix = "If you know what it is, say so in an issue: a format is one file of code."
             message = f"{bytes_text(file.size_bytes)} of no format that is known here"
             draft.find(Finding(UNKNOWN_FORMAT, Severity.UNKNOWN, message, Where(file=file.path), fix=fix))
@@ -245,7 +259,8 @@ def _record_damage(draft: Draft, files: Sequence[InspectedFile], *, has_model: b
                 file=file.path, member=clean(problem.member) if problem.member else None, offset=problem.offset
             )
             data: dict[str, JSON] = {"kind": problem.kind} if problem.kind else {}
-            draft.find(Finding(ANOMALY, Severity.LOW, clean(problem.what), where, data))
+            severity = Severity.UNKNOWN if file.is_model else Severity.LOW
+            draft.find(Finding(ANOMALY, severity, clean(problem.what), where, data))
 
 
 def _suffix(file: InspectedFile) -> str:

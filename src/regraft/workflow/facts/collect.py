@@ -19,6 +19,8 @@ from regraft.workflow.facts.models import Model, group_models
 from regraft.workflow.facts.settle import FIELDS, Contradiction, Fact, settle, unknown_facts
 
 _MAX_NAMED = 3
+_LONG = 60
+_POOLED = frozenset({"framework", "producer", "dtype", "tokenizer"})
 _PACKAGE_FIELDS = frozenset(("summary", "libraries", "licence", "language", "datasets", "claimed_metrics"))
 _MODEL_FIELDS = frozenset(field.name for field in FIELDS) - _PACKAGE_FIELDS
 
@@ -74,7 +76,11 @@ def _model_claims(model: Model, models: Sequence[Model], files: Sequence[Inspect
         yield from claims_from_header(file)
     nearest: dict[str, InspectedFile] = {}
     for file in files:
-        covers = file.folder == model.folder or not file.folder or model.folder.startswith(file.folder + "/")
+        covers = (
+            file.folder == model.folder
+            or not file.folder
+            or model.folder.startswith((file.folder + "/", file.folder + "!"))
+        )
         if covers and not file.is_model:
             seen = nearest.get(file.basename)
             if seen is None or len(file.folder) > len(seen.folder):
@@ -118,11 +124,18 @@ def _merged(per_model: Sequence[dict[str, Fact]], models: Sequence[Model]) -> di
         if len(texts) == 1 and len(said) == len(models):
             merged[field.name] = msgspec.structs.replace(said[0][1], provenance=provenance, of=None)
             continue
-        shown = "; ".join(f"{name}: {fact.text}" for name, fact in said[:_MAX_NAMED])
-        more = f"; and {len(said) - _MAX_NAMED} more models" if len(said) > _MAX_NAMED else ""
         value = {name: fact.value for name, fact in said[:200]}
-        merged[field.name] = Fact(field.name, value, shown + more, provenance, field.could_say)
+        merged[field.name] = Fact(field.name, value, _merged_text(field.name, said), provenance, field.could_say)
     return merged
+
+
+def _merged_text(field: str, said: Sequence[tuple[str, Fact]]) -> str:
+    """What several models say: as one set where it does not matter who, else by name."""
+    if field in _POOLED:
+        return "; ".join(dict.fromkeys(part for _, fact in said for part in fact.text.split("; ")))
+    named = said[:1] if any(len(fact.text) > _LONG for _, fact in said) else said[:_MAX_NAMED]
+    more = f"; and {len(said) - len(named)} more models" if len(said) > len(named) else ""
+    return "; ".join(f"{name}: {fact.text}" for name, fact in named) + more
 
 
 def _unique(claims: Sequence[Claim]) -> list[Claim]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from regraft.package.formats import Port, Tensor
 from regraft.workflow.facts.interface import Claim, InspectedFile, Origin
+from regraft.workflow.facts.licence import licence_value
 from regraft.workflow.facts.plain import plain
 
 _EMBEDDING = re.compile(
@@ -24,13 +25,32 @@ _FAMILIES = {
     "pt2": "PyTorch",
     "executorch": "ExecuTorch",
     "keras": "Keras",
-    "saved-model": "TensorFlow",
+    "tf-": "TensorFlow",
     "tfjs": "TensorFlow.js",
     "coreml": "Core ML",
     "paddle": "PaddlePaddle",
     "flax": "JAX / Flax",
     "skops": "scikit-learn",
 }
+_DIRECT: dict[str, tuple[str, ...]] = {
+    "architecture": ("architecture", "general.architecture", "model_class", "class_name", "class", "object"),
+    "model_name": ("general.name", "model_name"),
+    "licence": ("general.license", "license", "licence"),
+    "tokenizer": ("tokenizer.ggml.model",),
+    "base_model": ("general.base_model.0.repo_url", "general.base_model.0.name"),
+    "language": ("general.languages",),
+    "datasets": ("general.datasets",),
+    "task": ("task",),
+}
+"""Field → keys of a format's own metadata that state it, the clearest first."""
+_GGUF_COUNTS = (
+    ("context_length", "context_length"),
+    ("layers", "block_count"),
+    ("hidden_size", "embedding_length"),
+    ("vocabulary", "vocab_size"),
+)
+_ARRAY = re.compile(r"\w+ × (\d{1,12})")
+"""How a long array is described in place of its values."""
 _PRODUCER_KEYS = (
     ("producer_name", "producer_version"),
     ("producer", "producer_version"),
@@ -92,29 +112,30 @@ def _family(file: InspectedFile) -> Iterator[Claim]:
 
 def _metadata(file: InspectedFile, metadata: Mapping[str, str]) -> Iterator[Claim]:
     architecture = metadata.get("general.architecture")
-    prefix = f"{architecture}." if architecture else None
-    direct: dict[str, tuple[str, ...]] = {
-        "architecture": ("architecture", "general.architecture", "model_class", "class_name", "class", "root_class"),
-        "model_name": ("general.name", "model_name", "graph_name", "name"),
-        "licence": ("general.license", "license", "licence"),
-        "tokenizer": ("tokenizer.ggml.model",),
-        "base_model": ("general.base_model.0.repo_url", "general.base_model.0.name"),
-        "language": ("general.languages",),
-        "datasets": ("general.datasets",),
-        "task": ("task",),
-    }
-    for field, keys in direct.items():
-        key = next((k for k in keys if metadata.get(k)), None)
+    for field, keys in _DIRECT.items():
+        key = next((k for k in keys if metadata.get(k) and not _ARRAY.fullmatch(metadata[k])), None)
         if key:
-            yield _claim(file, field, metadata[key], key=key)
-    if prefix and (length := _integer(metadata.get(f"{prefix}context_length"))):
-        yield _claim(file, "context_length", length, key=f"{prefix}context_length")
+            value = licence_value(metadata[key]) if field == "licence" else metadata[key]
+            if value:
+                yield _claim(file, field, value, key=key)
+    for field, suffix in _GGUF_COUNTS if architecture else ():
+        if (count := _integer(metadata.get(f"{architecture}.{suffix}"))) is not None:
+            yield _claim(file, field, count, key=f"{architecture}.{suffix}")
+    tokens = _ARRAY.fullmatch(metadata.get("tokenizer.ggml.tokens", ""))
+    if tokens:
+        yield _claim(file, "vocabulary_tokens", int(tokens[1]), key="tokenizer.ggml.tokens")
+    if metadata.get("tokenizer.chat_template"):
+        yield _claim(file, "chat_template", "yes", key="tokenizer.chat_template")
+    yield from _producer(file, metadata)
+
+
+def _producer(file: InspectedFile, metadata: Mapping[str, str]) -> Iterator[Claim]:
     for producer, version in _PRODUCER_KEYS:
         if metadata.get(producer):
             name = producer.removesuffix("_version").replace("general.", "") if version is None else ""
             said = " ".join(filter(None, (name, metadata[producer], metadata.get(version or "", ""))))
             yield _claim(file, "producer", said.strip(), key=producer)
-            break
+            return
 
 
 def _by_count(counts: Mapping[str, int]) -> dict[str, int]:

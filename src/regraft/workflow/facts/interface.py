@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 import msgspec
 
 from regraft.package.formats import Description, Role
 from regraft.record.evidence import JSON
+
+_BUFFER = re.compile(
+    r"(?:^|[./])(?:running_mean|running_var|num_batches_tracked|position_ids|token_type_ids|relative_position_index|"
+    r"inv_freq|masked_bias|\w*_buffer)$"
+)
+_INDEX_DTYPES = frozenset({"int64", "uint64", "bool"})
 
 
 class Origin(StrEnum):
@@ -47,13 +54,13 @@ class InspectedFile(msgspec.Struct, frozen=True):
 
     @property
     def basename(self) -> str:
-        """Last component of the path."""
-        return self.path.rsplit("/", 1)[-1]
+        """Last component of the path, within its archive."""
+        return re.split(r"[/!]", self.path)[-1]
 
     @property
     def folder(self) -> str:
-        """The path without its last component; empty at the top."""
-        return self.path.rpartition("/")[0]
+        """The path without its last component; empty at the top. An archive counts as a folder."""
+        return self.path[: -len(self.basename) - 1] if self.basename != self.path else ""
 
     @property
     def is_model(self) -> bool:
@@ -61,15 +68,25 @@ class InspectedFile(msgspec.Struct, frozen=True):
         return self.role in (Role.WEIGHTS, Role.GRAPH)
 
     @property
-    def parameters(self) -> int | None:
-        """Trained scalars that the header counts; None when it does not say."""
+    def stored(self) -> int | None:
+        """Scalars that the file stores in tensors of its own; None when the header does not say."""
         if self.description is None:
             return None
         if self.description.parameters is not None:
             return self.description.parameters
-        if not self.description.tensors:
-            return None
-        return sum(tensor.elements for tensor in self.description.tensors)
+        return sum(tensor.elements for tensor in self.description.tensors) if self.description.tensors else None
+
+    @property
+    def buffers(self) -> int:
+        """Stored scalars that no training changes by gradient: running statistics, position ids, index tables."""
+        tensors = (self.description and self.description.tensors) or ()
+        return sum(t.elements for t in tensors if t.dtype in _INDEX_DTYPES or _BUFFER.search(t.name))
+
+    @property
+    def parameters(self) -> int | None:
+        """Trained scalars: what is stored, without buffers; None when the header does not say."""
+        stored = self.stored
+        return None if stored is None else max(0, stored - self.buffers)
 
     @property
     def dtypes(self) -> dict[str, int]:

@@ -58,7 +58,7 @@ def group_models(files: Sequence[InspectedFile]) -> list[Model]:
     groups: dict[tuple[str, str], list[InspectedFile]] = {}
     for file in files:
         if file.is_model and file.basename.rpartition(".")[0] not in _ACCESSORIES:
-            groups.setdefault((_home(file), _stem(file.basename)), []).append(file)
+            groups.setdefault(_place(file), []).append(file)
     labels = _labels(list(groups))
     models = []
     for ((folder, _), members), label in zip(groups.items(), labels, strict=True):
@@ -87,14 +87,19 @@ def _without_suffix(basename: str) -> str:
     return basename.rpartition(".")[0] or basename
 
 
-def _home(file: InspectedFile) -> str:
-    """The folder that stands for the model: folders that a format brings along do not count."""
+def _place(file: InspectedFile) -> tuple[str, str]:
+    """(folder, stem) that stand for the model. A format that is a folder is named by that folder."""
     parts = file.folder.split("/") if file.folder else []
-    while parts and (
-        parts[-1] in ("variables", "onnx", "Data", "com.apple.CoreML", "weights") or parts[-1].endswith(".mlpackage")
-    ):
+    package = next((i for i, part in enumerate(parts) if part.endswith((".mlpackage", ".mlmodelc"))), None)
+    if package is not None:
+        return "/".join(parts[:package]), _stem(parts[package])
+    if parts and parts[-1] == "variables":
         parts.pop()
-    return "/".join(parts)
+    elif file.basename not in ("saved_model.pb", "saved_model.pbtxt"):
+        while parts and parts[-1] == "onnx":
+            parts.pop()
+        return "/".join(parts), _stem(file.basename)
+    return ("/".join(parts[:-1]), _stem(parts[-1])) if parts else ("", _stem(file.basename))
 
 
 def _stem(basename: str) -> str:

@@ -51,6 +51,7 @@ FIELDS: tuple[Field, ...] = (
     Field("vocabulary_tokens", "tokenizer.json, vocab.txt, GGUF header", is_expected=False),
     Field("tokenizer", "tokenizer_config.json, GGUF header", is_expected=False),
     Field("tokenizer_algorithm", "tokenizer.json", is_expected=False),
+    Field("chat_template", "GGUF header", is_expected=False),
     Field("preprocessing", "preprocessor_config.json"),
     Field("labels", "config.json (id2label), label file", is_expected=False),
     Field("custom_code", "config.json (auto_map)", is_expected=False),
@@ -61,7 +62,8 @@ FIELDS: tuple[Field, ...] = (
     Field("claimed_metrics", "card (model-index)"),
 )
 _BY_NAME = {field.name: field for field in FIELDS}
-_LISTED = frozenset({"inputs", "outputs", "datasets", "language", "labels", "libraries", "custom_code"})
+_GRAPHS = frozenset({"inputs", "outputs", "operators", "opsets"})
+_LISTED = _GRAPHS | frozenset({"datasets", "language", "labels", "libraries", "custom_code"})
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -154,7 +156,7 @@ def _text(field: str, said: Sequence[Claim]) -> str:
         return value_text(field, said[0].value)
     values = list(dict.fromkeys(value_text(field, claim.value) for claim in said))
     if field in _LISTED or len(values) == 1:
-        return values[0]
+        return values[0] + (f" ({len(values) - 1} more files differ)" if field in _GRAPHS and len(values) > 1 else "")
     return "; ".join(values[:3]) + (f"; {len(values) - 3} more" if len(values) > 3 else "")
 
 
