@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,12 +19,12 @@ def scan_files(tmp_path: Path) -> Callable[..., Evidence]:
     """Write files below a folder and scan it: `scan_files({"config.json": "{}"})`."""
 
     def write_and_scan(files: Mapping[str, Content], **options: object) -> Evidence:
-        root = tmp_path / "package"
+        root = Path(tempfile.mkdtemp(dir=tmp_path)) / "package"
         for name, content in files.items():
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
-        root.mkdir(exist_ok=True)
+        root.mkdir(exist_ok=True, parents=True)
         return scan(root, **options)  # type: ignore[arg-type]
 
     return write_and_scan

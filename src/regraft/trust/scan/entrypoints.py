@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -127,8 +127,9 @@ def entry_points(sites: Sequence[Site]) -> list[EntryPoint]:
         for reference in references(site):
             for point in _targets(reference, by_path):
                 found.setdefault((point.path, point.class_name), point)
+    layout = _Layout(by_path)
     for path, site in by_path.items():
-        if is_script(path) and site.inside != "torchscript" and (why := _by_convention(path, site, by_path)):
+        if is_script(path) and site.inside != "torchscript" and (why := _by_convention(path, site, layout)):
             archive = path.rpartition("!/")[0] if site.inside == "torch-package" else None
             found.setdefault((path, None), EntryPoint(path, None, why, path.endswith("setup.py"), archive))
     return list(found.values())
@@ -173,15 +174,36 @@ def _pipeline_parts(site: Site, content: dict[str, Any]) -> Iterator[Reference]:
             yield Reference(site, "pipeline-part", name, f"{module}.{class_name}")
 
 
-def _by_convention(path: str, site: Site, by_path: Mapping[str, Site]) -> str | None:
+class _Layout:
+    """Folders of a package: what lies in each, and which are roots (of the package, or of an archive in it)."""
+
+    def __init__(self, paths: Collection[str]) -> None:
+        self.paths = paths
+        self.names: dict[str, set[str]] = {}
+        trees: dict[str, list[str]] = {}
+        for path in paths:
+            folder, name = posixpath.split(path)
+            self.names.setdefault(folder, set()).add(name)
+            tree, _, _ = path.rpartition("!/")
+            trees.setdefault(tree, []).append(folder)
+        self.roots = {f"{tree}!" if tree else "" for tree in trees}
+        self.roots |= {posixpath.commonpath(folders) for folders in trees.values() if _are_alike(folders)}
+
+
+def _are_alike(folders: Sequence[str]) -> bool:
+    """Can they have a common path: are they all relative, or all absolute?"""
+    return len({folder.startswith("/") for folder in folders}) == 1
+
+
+def _by_convention(path: str, site: Site, layout: _Layout) -> str | None:
     """Why a loader runs this file although nothing names it; None when none does."""
     if site.inside == "torch-package":
         is_torchscript = "/.data/" in path
         return None if is_torchscript else "torch.package imports it with the pickles that need it"
     folder, name = posixpath.split(path)
-    beside = {posixpath.basename(other) for other in by_path if posixpath.dirname(other) == folder}
-    root = folder in ("", ".") or folder.endswith("!")
-    if len(by_path) == 1:
+    beside = layout.names[folder]
+    root = folder in layout.roots
+    if len(layout.paths) == 1:
         return "it is all that there is"
     if name == "setup.py" and (root or "PKG-INFO" in beside):
         return "installing from source runs it"
@@ -190,11 +212,11 @@ def _by_convention(path: str, site: Site, by_path: Mapping[str, Site]) -> str | 
     if name in _ENTRY_FILES and (root or "config.json" in beside or "modules.json" in beside):
         return _ENTRY_FILES[name]
     for tail, why in _ENTRY_PATHS.items():
-        if path == tail or path.endswith("!/" + tail):
+        if path.endswith(tail) and path.removesuffix(tail).rstrip("/") in layout.roots:
             return why
     if name == "pipeline.py" and "model_index.json" in beside:
         return "diffusers runs it as the custom pipeline"
-    if name == "model.py" and posixpath.join(posixpath.dirname(folder), "config.pbtxt") in by_path:
+    if name == "model.py" and "config.pbtxt" in layout.names.get(posixpath.dirname(folder), ()):
         return "Triton runs it as the Python backend"
     if root and site.probe.reader.size < _CONFIG_BYTES and _DATASET_SCRIPT.search(site.probe.text or ""):
         return "datasets runs it to build the data"

@@ -1,0 +1,72 @@
+"""Operators of TensorFlow, TFLite and TorchScript, on real files and on descriptions with planted operators."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import pytest
+
+from regraft.package.formats import Description, Probe
+from regraft.package.reader import BytesReader
+from regraft.record.evidence import Verdict
+from regraft.trust.scan.interface import Site
+from regraft.trust.scan.tensorflow import TensorflowFamily
+from regraft.trust.scan.torchscript import TorchscriptFamily
+
+
+class Described:
+    """A format whose description is given."""
+
+    def __init__(self, name: str, description: Description) -> None:
+        self.name = name
+        self._description = description
+
+    def describe(self, probe: Probe) -> Description:
+        return self._description
+
+
+def rules(family: object, kind: str, *operators: str, **metadata: str) -> set[str]:
+    description = Description(operators=dict.fromkeys(operators, 1), metadata=metadata)
+    site = Site("m", None, Probe(BytesReader(b"", where="m"), "m"), Described(kind, description))  # type: ignore[arg-type]
+    return {finding.rule for finding in family.examine(site)}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["tf-saved-model", "tf-meta-graph", "tf-graph", "tfjs"])
+def test_operators_of_tensorflow(kind):
+    family = TensorflowFamily()
+    assert rules(family, kind, "MatMul", "RestoreV2", "SaveV2", "MergeV2Checkpoints", "ParseExample") == set()
+    assert rules(family, kind, "ReadFile") == {"RGS-TFL-001"}
+    assert rules(family, kind, "WriteFile") == {"RGS-TFL-001"}
+    assert rules(family, kind, "PyFunc") == {"RGS-TFL-002"}
+
+
+def test_operators_of_tflite():
+    family = TensorflowFamily()
+    assert rules(family, "tflite", "CONV_2D") == set()
+    assert rules(family, "tflite", "Mine", custom_operators="Mine") == {"RGS-TFL-003"}
+    assert rules(family, "tflite", "FlexWriteFile", custom_operators="FlexWriteFile") == {"RGS-TFL-001"}
+    assert (
+        rules(family, "tflite", "TFLite_Detection_PostProcess", custom_operators="TFLite_Detection_PostProcess")
+        == set()
+    )
+
+
+def test_operators_of_torchscript():
+    family = TorchscriptFamily()
+    assert rules(family, "torchscript", "aten::conv1d", "quantized::linear") == set()
+    assert rules(family, "torchscript", "aten::save") == {"RGS-TSC-001"}
+    assert rules(family, "torchscript", "aten::from_file") == {"RGS-TSC-001"}
+    assert rules(family, "torchscript", "mylib::op") == {"RGS-TSC-002"}
+
+
+def test_torchscript_that_saves_a_file_is_found_in_its_code(scan_files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02}q\x00.")
+        archive.writestr("m/constants.pkl", b"\x80\x02).")
+        archive.writestr("m/code/__torch__.py", 'def forward(self, x: Tensor) -> Tensor:\n  torch.save(x, "/tmp/x")\n')
+        archive.writestr("m/version", "3\n")
+    evidence = scan_files({"m.pt": buffer.getvalue()})
+    assert evidence.verdict is Verdict.FAIL
+    assert "RGS-TSC-001" in {f.rule for f in evidence.findings}
