@@ -66,7 +66,7 @@ BSD3 = BSD2 + " 3. Neither the name of the copyright holder may be used to endor
         (MIT, "MIT"),
         (BSD2, "BSD-2-Clause"),
         (BSD3, "BSD-3-Clause"),
-        (f"GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007\n{COPYLEFT} … Conveying … source copies", "GPL-3.0-only"),
+        (f"GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007\n{COPYLEFT} Conveying Verbatim Copies", "GPL-3.0-only"),
         (f"GNU AFFERO GENERAL PUBLIC LICENSE Version 3, 19 November 2007 … {COPYLEFT} Remote Network Interaction",
          "AGPL-3.0-only"),
         ("Creative Commons Attribution-ShareAlike 4.0 International Public License … Licensor …", "CC-BY-SA-4.0"),

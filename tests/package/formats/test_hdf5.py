@@ -133,6 +133,16 @@ def test_a_group_that_contains_itself_ends(tmp_path: Path) -> None:
     assert set(read_hdf5(FileReader(path)).nodes) == {"", "a", "a/b"}
 
 
+def test_a_tower_of_groups_does_not_hide_what_is_below_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "tower.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = "{}"
+        file.create_group("/".join(["a"] * 400))
+    tree = read_hdf5(FileReader(path))
+    assert tree.attribute("model_config") == "{}"
+    assert [problem.kind for problem in tree.problems] == ["limit"]
+
+
 def test_a_cut_file_says_so(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:

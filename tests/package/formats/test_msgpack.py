@@ -78,6 +78,8 @@ def test_bounds() -> None:
     with pytest.raises(LimitExceeded):
         read_msgpack(BytesReader(b"\x91" * 5000 + b"\x01", where="x"))
     with pytest.raises(LimitExceeded):
+        read_msgpack(BytesReader(b"\xdf\x00\x00\x00\x01\x01" * 5000, where="x"))
+    with pytest.raises(LimitExceeded):
         read_msgpack(BytesReader(b"\xdd\x00\x04\x00\x00" + b"\x01" * (1 << 18), where="x"))
     with pytest.raises(Damaged):
         read_msgpack(BytesReader(b"\xdd\xff\xff\xff\xff", where="x"))

@@ -24,6 +24,7 @@ from regraft.package.limits import MAX_NESTING, MAX_TENSORS
 from regraft.package.reader import Reader
 
 _MAX_METADATA_CHARS = 2000
+_MAX_PROBLEMS = 1000
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -103,7 +104,7 @@ def read_hdf5(reader: Reader) -> Hdf5Tree:
 
     Raises:
         Damaged: the superblock or the root group cannot be read. Damage further down is a problem of the tree.
-        LimitExceeded: the metadata are beyond the bounds of `package.limits`.
+            Beyond a bound of `package.limits` the walk ends, with a problem of kind `limit`.
     """
     return _Walk(Medium(reader)).tree()
 
@@ -152,6 +153,7 @@ class _Walk:
         self._external: list[str] = []
         self._problems: list[Problem] = []
         self._seen: set[int] = set()
+        self._is_stopped = False
 
     def tree(self) -> Hdf5Tree:
         medium = self._medium
@@ -165,9 +167,12 @@ class _Walk:
     def _visit(self, address: int, path: str, *, depth: int) -> None:
         if address in self._seen:
             return
+        if depth > MAX_NESTING:
+            self._note(f"nested deeper than {MAX_NESTING}", path, kind="limit")
+            return
         self._seen.add(address)
-        if depth > MAX_NESTING or len(self._nodes) >= MAX_TENSORS:
-            raise LimitExceeded("too many or too deeply nested groups", where=self._medium.reader.where)
+        if len(self._nodes) >= MAX_TENSORS:
+            raise LimitExceeded(f"more than {MAX_TENSORS} objects", where=self._medium.reader.where)
         messages = read_messages(self._medium, address)
         kinds = {message.type for message in messages}
         if MessageType.DATATYPE in kinds and MessageType.DATASPACE in kinds:
@@ -182,10 +187,8 @@ class _Walk:
         try:
             for link in read_links(messages, self._medium):
                 links.append(link)  # noqa: PERF402  (what was read before the damage counts)
-        except LimitExceeded:
-            raise
         except Damaged as damage:
-            self._problems.append(Problem(f"the group cannot be listed: {damage.what}", member=path or None))
+            self._survive(damage, "the group cannot be listed", path)
         for link in sorted(links, key=lambda link: link.name):
             child = f"{path}/{link.name}" if path else link.name
             if link.address is not None:
@@ -196,12 +199,22 @@ class _Walk:
                 self._external.append((link.target or "").split(":")[0])
 
     def _visit_child(self, address: int, path: str, depth: int) -> None:
+        if self._is_stopped:
+            return
         try:
             self._visit(address, path, depth=depth)
-        except LimitExceeded:
-            raise
         except Damaged as damage:
-            self._problems.append(Problem(f"the object cannot be read: {damage.what}", member=path))
+            self._survive(damage, "the object cannot be read", path)
+
+    def _survive(self, damage: Damaged, what: str, path: str) -> None:
+        """Note damage and go on; beyond a limit the walk ends with what it has seen."""
+        is_limit = isinstance(damage, LimitExceeded)
+        self._is_stopped = self._is_stopped or is_limit
+        self._note(f"{what}: {damage.what}", path, kind="limit" if is_limit else None)
+
+    def _note(self, what: str, path: str, *, offset: int | None = None, kind: str | None = None) -> None:
+        if len(self._problems) < _MAX_PROBLEMS:
+            self._problems.append(Problem(what, offset, path or None, kind))
 
     def _attributes(self, messages: Sequence[Message], path: str) -> dict[str, Value]:
         attributes: dict[str, Value] = {}
@@ -215,8 +228,8 @@ class _Walk:
                         name, value = parse_attribute(raw, self._medium)
                         attributes[name] = value
             except Damaged as damage:
-                where = path or None
-                self._problems.append(Problem(f"an attribute is not read: {damage.what}", message.start, where))
+                kind = "limit" if isinstance(damage, LimitExceeded) else None
+                self._note(f"an attribute is not read: {damage.what}", path, offset=message.start, kind=kind)
         return attributes
 
     def _dataset(self, messages: Sequence[Message], path: str) -> Node:
@@ -255,7 +268,7 @@ class _Walk:
         end = self._medium.base + address + size
         if not self._medium.is_undefined(address) and end > self._medium.reader.size:
             what = f"the data end at {end}, beyond the file's {self._medium.reader.size} bytes"
-            self._problems.append(Problem(what, message.start, path))
+            self._note(what, path, offset=message.start)
 
     def _external_files(self, message: Message) -> list[str]:
         """Names of the raw data files that a dataset is kept in (spec IV.A.2.h)."""
