@@ -72,7 +72,10 @@ def read_pickles(source: Reader | bytes, offset: int = 0, *, end: int | None = N
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Keep the cyclic garbage collector from walking the growing graph again and again: everything in it is alive."""
+    """Keep the cyclic garbage collector from walking the growing graph again and again: everything in it is alive.
+
+    At the end freeze and unfreeze move what is young to the oldest generation without walking it either.
+    """
     paused = gc.isenabled()
     if paused:
         gc.disable()
@@ -80,6 +83,9 @@ def _collector_paused() -> Iterator[None]:
         yield
     finally:
         if paused:
+            if gc.get_freeze_count() == 0:
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
@@ -171,6 +177,7 @@ class _Machine(Objects):
         finally:
             self.at = base + pos
             self.count = count
+            self.handlers = []  # bound methods: without this the machine and its memo wait for the collector
 
     def _advance(self, pos: int) -> int:
         """Near the end of the window: fetch more; near the end of the content: see that the opcode is whole."""
