@@ -17,7 +17,7 @@ _TYPES = {
     26: ("int2", 2), 27: ("float6_e2m3fn", 6), 28: ("float6_e3m2fn", 6),
 }  # fmt: skip
 _MAX_RANK = 64
-_MAX_ELEMENTS = (1 << 60) - 1
+_MAX_ELEMENTS = (1 << 58) - 1
 _EXTERNAL = 1
 
 

@@ -26,7 +26,7 @@ _PATH_OF_LAYER = ["net", "layers", "layer"]
 _FACT_TAGS = ("MO_version", "Runtime_version", "conversion_parameters", "optimization", "legacy_frontend")
 _MAX_FACT_CHARS = 500
 _MAX_RANK = 64
-_MAX_ELEMENTS = (1 << 60) - 1
+_MAX_ELEMENTS = (1 << 58) - 1
 
 
 class OpenVino:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from regraft.errors import Damaged, LimitExceeded
 from regraft.package.formats.interface import Description, Loading, Probe, Problem, Role, Tensor
 from regraft.package.limits import MAX_TENSORS
@@ -78,7 +80,16 @@ class Safetensors:
 
 
 def _parse(header: bytes, where: str, problems: list[Problem]) -> dict[str, Any]:
-    """The header's object. JSON allows a key twice and readers differ in which one they take, so it is a problem."""
+    """The header's object. JSON allows a key twice and readers differ in which one they take, so it is a problem.
+
+    A header that is the same after decoding and encoding, as the library writes it, has no key twice: the quick way.
+    """
+    try:
+        entries = msgspec.json.decode(header)
+        if isinstance(entries, dict) and msgspec.json.encode(entries) == header.rstrip(b" "):
+            return entries
+    except (ValueError, RecursionError):
+        pass  # told below, in the words of the thorough parser
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

@@ -20,7 +20,7 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _OPTIMIZER = ("/Adam", "/Adam_1", "/Momentum", "/RMSProp", "/RMSProp_1", "/Adagrad")
 _COUNTERS = ("beta1_power", "beta2_power", "global_step", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
 _MAX_NAME_BYTES = 4096
-_MAX_ELEMENTS = (1 << 60) - 1
+_MAX_ELEMENTS = (1 << 58) - 1
 
 
 class TfCheckpointIndex:
