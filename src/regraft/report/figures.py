@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,7 +80,7 @@ def dots(
             "mark": {"type": "point", "filled": True, "size": 95, "opacity": 0.9},
             "encoding": {
                 "y": _rows(values),
-                "x": _log_axis(quantity),
+                "x": _log_axis(quantity, values),
                 "color": _color(group, sorted({str(v["group"]) for v in values})),
             },
         }
@@ -114,16 +115,16 @@ def dumbbells(
         {
             "transform": [{"filter": {"field": "group", "equal": low}}],
             "mark": {"type": "rule", "strokeWidth": 2, "color": "var(--line-strong)"},
-            "encoding": {"y": rows_axis, "x": _log_axis(quantity), "x2": {"field": "other"}},
+            "encoding": {"y": rows_axis, "x": _log_axis(quantity, values), "x2": {"field": "other"}},
         },
         {
             "mark": {"type": "point", "filled": True, "size": 85, "opacity": 1},
-            "encoding": {"y": rows_axis, "x": _log_axis(quantity), "color": _color(None, [low, high])},
+            "encoding": {"y": rows_axis, "x": _log_axis(quantity, values), "color": _color(None, [low, high])},
         },
         {
             "transform": [{"filter": {"field": "group", "equal": low}}],
             "mark": {"type": "text", "align": "right", "dx": -9, "fontSize": 10.5, "color": "currentColor"},
-            "encoding": {"y": rows_axis, "x": _log_axis(quantity), "text": {"field": "share"}},
+            "encoding": {"y": rows_axis, "x": _log_axis(quantity, values), "text": {"field": "share"}},
         },
     ]
     rows = tuple((row, *label) for (row, _, _), label in zip(pairs, labels, strict=True))
@@ -213,14 +214,16 @@ def _rows(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _log_axis(title: str) -> dict[str, Any]:
-    return {
-        "field": "value",
-        "type": "quantitative",
-        "title": title,
-        "scale": {"type": "log", "nice": True},
-        "axis": {"format": "~s", "tickCount": 6},
-    }
+def _log_axis(title: str, values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A logarithmic axis with one line a decade, and room at the left for the labels of dots."""
+    numbers = [float(v["value"]) for v in values] or [1.0]
+    low, high = min(numbers) * 0.42, max(numbers) * 1.3
+    decades = [10**n for n in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+    axis: dict[str, Any] = {"format": "~s"}
+    if len(decades) > 1:
+        axis["values"] = decades
+    scale = {"type": "log", "domain": [low, high], "nice": False}
+    return {"field": "value", "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
 def _color(title: str | None, domain: Sequence[str]) -> dict[str, Any]:

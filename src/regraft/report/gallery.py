@@ -132,10 +132,10 @@ def gallery(entries: Sequence[Entry]) -> Gallery:
     verdicts = [card.verdict for card in cards]
     contradictions = sum(len(card.contradictions) for card in cards)
     tally = (
-        (verdicts.count(Verdict.PASS), "nothing found that runs on loading", "pass"),
-        (verdicts.count(Verdict.FAIL), "dangerous to load", "fail"),
-        (verdicts.count(Verdict.INCONCLUSIVE), "could not be cleared", "inconclusive"),
-        (contradictions, "contradiction" + ("" if contradictions == 1 else "s") + " in what is claimed", "medium"),
+        (verdicts.count(Verdict.PASS), "pass", "pass"),
+        (verdicts.count(Verdict.FAIL), "fail", "fail"),
+        (verdicts.count(Verdict.INCONCLUSIVE), "inconclusive", "inconclusive"),
+        (contradictions, "contradiction" + ("" if contradictions == 1 else "s") + " among claims", "medium"),
     )
     return Gallery(
         cards=cards,
@@ -203,7 +203,7 @@ def _card_facts(entry: Entry, facts: dict[str, dict[str, Any]]) -> list[CardFact
         if field in facts:
             sources = facts[field].get("provenance") or []
             says = ", ".join(dict.fromkeys(str(c.get("source")) for c in sources if isinstance(c, dict)))
-            shown.append(CardFact(label, _short(_fact_text(facts, field)), f"says the {says}" if says else ""))
+            shown.append(CardFact(label, _short(_fact_text(facts, field)), f"from the {says}" if says else ""))
     return shown
 
 
@@ -292,8 +292,8 @@ def _read_figure(entries: Sequence[Entry]) -> Figure:
         pairs,
         title=f"Read to say what it is: {share_text(total, whole)} of all bytes",
         caption="Left dot: bytes that inspect took from the package's files; right dot: their size; logarithmic axis. "
-        "The cost follows the metadata: small packages are mostly metadata, large ones mostly weights. "
-        "A scan with computed digests reads every byte.",
+        "The cost follows the metadata: small packages are mostly metadata, "
+        "large ones mostly weights. A scan with computed digests reads every byte.",
         low="read",
         high="size",
         quantity="bytes",

@@ -13,6 +13,7 @@ from regraft.package.package import Package
 from regraft.package.reader import Reader
 from regraft.package.sources.interface import Entry
 from regraft.progress import progress
+from regraft.workflow.facts.block_reader import BlockReader
 from regraft.workflow.facts.card import is_card_name
 from regraft.workflow.facts.config import NAMES as CONFIG_NAMES
 from regraft.workflow.facts.index import is_index_file
@@ -41,7 +42,7 @@ def _entry(package: Package, entry: Entry) -> Iterator[InspectedFile]:
         yield InspectedFile(path, entry.size_bytes, damage=entry.obstacle)
         return
     try:
-        reader = package.open(entry.path)
+        reader = BlockReader(package.open(entry.path))
     except (RegraftError, OSError) as error:
         yield InspectedFile(path, entry.size_bytes, damage=_reason(error))
         return
