@@ -73,7 +73,10 @@ class Gguf:
             counts = f"{tensor_count} tensors and {fact_count} facts"
             raise Damaged(f"{counts} do not fit into {probe.reader.size} bytes", where=probe.reader.where)
         metadata = dict(_facts(stream, fact_count, problems))
-        table = [_tensor(stream, problems) for _ in range(tensor_count)]
+        table = []
+        for _ in range(tensor_count):
+            table.append(_tensor(stream, problems))
+            del problems[_MAX_PROBLEMS:]
         alignment = _alignment(metadata.get("general.alignment", "32"), problems)
         data_start = -(-stream.position // alignment) * alignment
         _check_places(table, probe.reader.size - data_start, alignment, problems)
@@ -83,7 +86,7 @@ class Gguf:
             version=str(version),
             tensors=tuple(tensor for tensor, _ in table),
             metadata=metadata,
-            problems=tuple(problems[:_MAX_PROBLEMS]),
+            problems=tuple(problems),
         )
 
 
@@ -244,6 +247,7 @@ def _check_places(table: list[tuple[Tensor, int]], available: int, alignment: in
         if offset < position:
             problems.append(Problem(f"the data of tensor {tensor.name[:200]!r} overlap those before", kind="overlap"))
         position = max(position, offset + (tensor.size_bytes or 0))
+        del problems[_MAX_PROBLEMS:]
     if position > max(available, 0):
         what = f"truncated: {position - max(available, 0)} of {position} bytes of tensor data are missing"
         problems.append(Problem(what, kind="truncated"))

@@ -51,7 +51,7 @@ class Safetensors:
             return False
         fits = 2 <= int.from_bytes(head[:8], "little") <= probe.reader.size - 8
         known = b'"dtype"' in text or text.startswith(b'"__metadata__"')
-        return known or (fits and head[4:8] == bytes(4))
+        return (known and head[6:8] == bytes(2)) or (fits and head[4:8] == bytes(4))
 
     def describe(self, probe: Probe) -> Description:
         """Everything but the values of the tensors.

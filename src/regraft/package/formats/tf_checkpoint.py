@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from regraft.errors import Damaged, LimitExceeded
-from regraft.package.formats.interface import Description, Loading, Probe, Problem, Role, Tensor
+from regraft.package.formats.interface import Description, Loading, Probe, Role, Tensor
 from regraft.package.formats.tf_graph import dtype_of, shape_of
 from regraft.package.formats.wire import Message, fields, signed
 from regraft.package.limits import MAX_HEADER_BYTES, MAX_TENSORS
@@ -48,7 +48,6 @@ class TfCheckpointIndex:
         """
         tensors: list[Tensor] = []
         metadata: dict[str, str] = {}
-        problems: list[Problem] = []
         for key, value in _entries(probe.reader):
             if not key:
                 shards = next((v for n, _, v in _fields(value, probe) if n == 1 and isinstance(v, int)), 1)
@@ -59,15 +58,12 @@ class TfCheckpointIndex:
                 metadata["object_graph_bytes"] = str(tensor.size_bytes)
                 continue
             tensors.append(tensor)
-            if len(tensors) > MAX_TENSORS:
-                raise LimitExceeded(f"more than {MAX_TENSORS} tensors", where=probe.reader.where)
         trained = [tensor for tensor in tensors if _is_trained(tensor)]
         return Description(
             version="2",
             tensors=tuple(tensors),
             parameters=sum(tensor.elements for tensor in trained) if len(trained) < len(tensors) else None,
             metadata=metadata,
-            problems=tuple(problems),
         )
 
 
@@ -104,12 +100,16 @@ def _entries(reader: Reader) -> Iterator[tuple[bytes, bytes]]:
     position = 0
     for _ in range(2):  # the meta index, which is empty
         _, position = _varint(footer, position, reader.where)
-    budget = MAX_HEADER_BYTES
+    budget, count = MAX_HEADER_BYTES, 0
     for _, handle in _block(reader, footer, position):
         budget -= _varint(handle, _varint(handle, 0, reader.where)[1], reader.where)[0]
         if budget < 0:
             raise LimitExceeded(f"more than {MAX_HEADER_BYTES} bytes of blocks", where=reader.where)
-        yield from _block(reader, handle, 0)
+        for entry in _block(reader, handle, 0):
+            count += 1
+            if count > MAX_TENSORS:
+                raise LimitExceeded(f"more than {MAX_TENSORS} entries", where=reader.where)
+            yield entry
 
 
 def _block(reader: Reader, handle: bytes, position: int) -> Iterator[tuple[bytes, bytes]]:

@@ -15,7 +15,7 @@ from regraft.package.reader import Reader
 VARINT, FIXED64, SPAN, FIXED32 = 0, 1, 2, 5
 """Wire types. A span is length-delimited: a message, text, bytes or packed numbers."""
 
-_MAX_FIELDS = 8_000_000
+_MAX_FIELDS = 3_000_000
 _MAX_TEXT_BYTES = 2000
 _MAX_NUMBER = (1 << 29) - 1
 _FIRST_READ_BYTES = 512
