@@ -90,6 +90,8 @@ class FolderTree:
     def descriptor(self, path: str) -> int:
         """A new descriptor of a listed file; the caller closes it."""
         place = self._places[path]
+        if not self._anchors:
+            raise AccessDenied("the package was closed", where=path)
         try:
             descriptor = _open_beneath(self._anchors[place.in_hub], place.parts, _READ)
         except OSError as error:
@@ -205,7 +207,7 @@ class _TreeFile(Reader):
         self._held = -1
         descriptor = tree.descriptor(path)
         status = os.fstat(descriptor)
-        self._identity = (status.st_dev, status.st_ino)
+        self._identity = _identity(status)
         super().__init__(status.st_size, where=path)
         if tree.may_hold():
             self._held = descriptor
@@ -217,9 +219,8 @@ class _TreeFile(Reader):
             return _read(self._held, offset, length, self.where)
         descriptor = self._tree.descriptor(self._path)
         try:
-            status = os.fstat(descriptor)
-            if (status.st_dev, status.st_ino) != self._identity:
-                raise Damaged("the file was replaced while it was read", where=self.where)
+            if _identity(os.fstat(descriptor)) != self._identity:
+                raise Damaged("the file was changed while it was read", where=self.where)
             return _read(descriptor, offset, length, self.where)
         finally:
             os.close(descriptor)
@@ -233,6 +234,10 @@ class _TreeFile(Reader):
     def __del__(self) -> None:
         if getattr(self, "_held", -1) >= 0:
             self.close()
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _open_root(path: Path) -> int:

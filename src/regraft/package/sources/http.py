@@ -34,6 +34,8 @@ _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 _MAX_REDIRECTS = 10
 _PIECE_BYTES = 256 << 10
+_PROGRESS_BYTES = 16 << 20
+"""Received since the last break, so that the attempts are counted anew."""
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -152,9 +154,10 @@ class HttpClient:
         Raises:
             As `get`; LimitExceeded: more than `limit` bytes.
         """
-        received = 0
+        received = start = 0
         mark: str | None = None
-        for attempt in range(_ATTEMPTS):
+        failures = 0
+        while True:
             resume = {"Range": f"bytes={received}-", "If-Range": mark} if received and mark else {}
             answer = self.get(url, headers={"Accept-Encoding": "identity", **(headers or {}), **resume})
             if received and (mark is None or mark != validator(answer.headers)):
@@ -173,9 +176,11 @@ class HttpClient:
                     if fresh:
                         yield fresh
             except TransientFailure:
-                if attempt == _ATTEMPTS - 1:
+                failures = 1 if received - start >= _PROGRESS_BYTES else failures + 1
+                start = received
+                if failures == _ATTEMPTS:
                     raise
-                _pause(attempt, None)
+                _pause(failures, None)
                 continue
             return
 
@@ -188,8 +193,7 @@ class HttpClient:
             if response.status not in _REDIRECTS or not location:
                 return self._accept(response, url)
             response.close()
-            onward = urljoin(url, location)
-            _check_redirect(url, onward)
+            onward = _onward(url, location)
             if origin_of(url) != origin_of(onward):
                 headers = {name: value for name, value in headers.items() if name.lower() not in _SECRET}
             url = onward
@@ -279,9 +283,11 @@ def origin_of(url: str) -> tuple[str, str, int | None]:
 
 def printable(url: str) -> str:
     """An address without credentials and without the query that may hold a signature."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return repr(url[:80])
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def validator(headers: Mapping[str, str]) -> str | None:
@@ -300,6 +306,17 @@ def parse_document(body: bytes, shape: type[msgspec.Struct], *, where: str) -> A
         return msgspec.json.decode(body, type=shape)
     except (ValueError, RecursionError) as error:
         raise NetworkFailure(f"the server's answer cannot be understood: {error}", where=printable(where)) from error
+
+
+def _onward(url: str, location: str) -> str:
+    """Where a redirect leads, if one may go there."""
+    try:
+        onward = urljoin(url, location)
+    except ValueError as error:
+        raise NetworkFailure("the server redirects to something that is no address", where=printable(url)) from error
+    check_address(onward)
+    _check_redirect(url, onward)
+    return onward
 
 
 def _check_redirect(url: str, onward: str) -> None:
@@ -339,14 +356,14 @@ def _told(url: str) -> Iterator[None]:
             where=printable(url),
             hint="behind a proxy that re-signs, export SSL_CERT_FILE with its certificate",
         ) from error
-    except (failures.ConnectTimeoutError, failures.ReadTimeoutError) as error:
-        raise _transient("the server does not answer in time", url, "try again, or check the proxy settings") from error
     except failures.NameResolutionError as error:
         raise _transient("the host name cannot be resolved", url, "check the name, and that you are online") from error
     except failures.NewConnectionError as error:
         raise _transient(
             "the server refuses the connection", url, "check the address, and that you are online"
         ) from error
+    except (failures.ConnectTimeoutError, failures.ReadTimeoutError) as error:
+        raise _transient("the server does not answer in time", url, "try again, or check the proxy settings") from error
     except (failures.ProtocolError, failures.ProxyError) as error:
         raise _transient(f"the connection broke: {error}", url, "try again, or check the proxy settings") from error
     except (failures.HTTPError, ValueError, OSError) as error:

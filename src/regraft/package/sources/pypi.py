@@ -101,7 +101,7 @@ def _choose_version(files: Sequence[IndexFile], ref: ModelRef) -> tuple[Version,
 
     by_version: dict[Version, list[IndexFile]] = {}
     for file in files:
-        version = _version_of(file.name)
+        version = _version_of(file.name, ref.location)
         if version is not None:
             by_version.setdefault(version, []).append(file)
     if not by_version:
@@ -119,13 +119,15 @@ def _choose_version(files: Sequence[IndexFile], ref: ModelRef) -> tuple[Version,
     return max(final), [file for file in living[max(final)] if not file.is_yanked] or living[max(final)]
 
 
-def _version_of(name: str) -> Version | None:
+def _version_of(name: str, project: str) -> Version | None:
+    """The version in a file's name; None where it is no file of the project."""
     from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sdist_filename, parse_wheel_filename
 
     try:
-        return parse_wheel_filename(name)[1] if name.endswith(".whl") else parse_sdist_filename(name)[1]
+        found, version = parse_wheel_filename(name)[:2] if name.endswith(".whl") else parse_sdist_filename(name)
     except (InvalidWheelFilename, InvalidSdistFilename):
         return None
+    return version if found == _normalized(project) else None
 
 
 def _near(wanted: str, versions: Mapping[Version, object]) -> str:
