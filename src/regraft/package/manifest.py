@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import msgspec
 
 from regraft.errors import DigestMismatch
 from regraft.package.reader import Reader
 from regraft.package.sources.interface import Entry
-from regraft.record.digest import Digest, package_digest
+from regraft.progress import progress
+from regraft.record.digest import Digest, digest_chunks, package_digest
 from regraft.record.evidence import DigestKind
 
 
@@ -45,31 +47,53 @@ def build_manifest(entries: Sequence[Entry], open_file: Callable[[str], Reader],
         DigestMismatch: a computed digest is not the declared one.
     """
     readable = [entry for entry in entries if entry.obstacle is None]
-    by_size = sorted(readable, key=lambda entry: -entry.size_bytes)
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        hashed = list(pool.map(lambda entry: _digest(entry, open_file, compute=compute), by_size))
+    hasher = _Hasher(open_file)
+    hashed = hasher.computed(readable) if compute else [hasher.declared_or_partial(entry) for entry in readable]
     by_path = {entry.path: entry for entry in hashed}
     files = tuple(by_path[entry.path] for entry in readable)
     return Manifest(files, package_digest((f.path, f.sha256) for f in files), _weakest(files))
 
 
-def _digest(entry: Entry, open_file: Callable[[str], Reader], *, compute: bool) -> ManifestEntry:
-    if not compute and entry.sha256 is not None:
-        return ManifestEntry(entry.path, entry.size_bytes, entry.sha256, DigestKind.DECLARED)
-    reader = open_file(entry.path)
-    try:
-        if not compute:
+class _Hasher:
+    """Hashes files on as many threads as there are cores; an interrupt stops all of them at the next piece."""
+
+    def __init__(self, open_file: Callable[[str], Reader]) -> None:
+        self._open = open_file
+        self._is_stopped = False
+
+    def computed(self, entries: Sequence[Entry]) -> list[ManifestEntry]:
+        by_size = sorted(entries, key=lambda entry: -entry.size_bytes)
+        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        with progress("hashing", total=sum(entry.size_bytes for entry in entries)) as advance:
+            try:
+                return list(pool.map(lambda entry: self._compute(entry, advance), by_size))
+            finally:
+                self._is_stopped = True
+                pool.shutdown(cancel_futures=True)
+
+    def declared_or_partial(self, entry: Entry) -> ManifestEntry:
+        if entry.sha256 is not None:
+            return ManifestEntry(entry.path, entry.size_bytes, entry.sha256, DigestKind.DECLARED)
+        with closing(self._open(entry.path)) as reader:
             return ManifestEntry(entry.path, reader.size, reader.fingerprint(), DigestKind.PARTIAL)
-        computed = reader.sha256()
-    finally:
-        reader.close()
-    if entry.sha256 is not None and entry.sha256 != computed:
-        raise DigestMismatch(
-            f"the bytes hash to {computed[:12]}…, its index declares {entry.sha256[:12]}…",
-            where=entry.path,
-            hint="the file was changed after it was published: do not use it, fetch it again",
-        )
-    return ManifestEntry(entry.path, reader.size, computed, DigestKind.COMPUTED)
+
+    def _compute(self, entry: Entry, advance: Callable[[int], None]) -> ManifestEntry:
+        with closing(self._open(entry.path)) as reader:
+            computed = digest_chunks(self._pieces(reader, advance))
+        if entry.sha256 is not None and entry.sha256 != computed:
+            raise DigestMismatch(
+                f"the bytes hash to {computed[:12]}…, its index declares {entry.sha256[:12]}…",
+                where=entry.path,
+                hint="the file was changed after it was published: do not use it, fetch it again",
+            )
+        return ManifestEntry(entry.path, reader.size, computed, DigestKind.COMPUTED)
+
+    def _pieces(self, reader: Reader, advance: Callable[[int], None]) -> Iterator[bytes]:
+        for piece in reader.chunks():
+            if self._is_stopped:
+                return
+            yield piece
+            advance(len(piece))
 
 
 def _weakest(files: Sequence[ManifestEntry]) -> DigestKind:
