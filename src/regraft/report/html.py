@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
+_SHORT = 22
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -129,9 +130,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals.update(marks=MARKS, used_columns=_used_columns, install=INSTALL)
+    environment.globals.update(marks=MARKS, used_columns=_used_columns, short_columns=_short_columns, install=INSTALL)
     return environment
 
 
 def _used_columns(section: Section) -> list[int]:
     return [i for i in range(len(section.columns)) if any(row[i] for row in section.rows)]
+
+
+def _short_columns(section: Section) -> list[int]:
+    """Columns of short words, which are not broken over lines."""
+    return [i for i in _used_columns(section) if max(len(row[i]) for row in section.rows) <= _SHORT]

@@ -65,11 +65,7 @@ def sections(evidence: Evidence, *, verbose: bool = False) -> list[Section]:
 def next_command(evidence: Evidence) -> str:
     """The command that a reader would want to run after this one; empty when there is none."""
     reference = evidence.parameters.get("reference")
-    if not isinstance(reference, str):
-        reference = evidence.subject[0].name if evidence.subject else ""
-    if not reference:
-        return ""
-    quoted = shlex.quote(reference)
+    quoted = shlex.quote(reference) if isinstance(reference, str) and reference else "REF"
     verb = {"inspect": "scan", "fetch": "scan"}.get(evidence.kind)
     if verb:
         return f"regraft {verb} {quoted}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -132,9 +133,10 @@ def _merged(per_model: Sequence[dict[str, Fact]], models: Sequence[Model]) -> di
 def _merged_text(field: str, said: Sequence[tuple[str, Fact]]) -> str:
     """What several models say: as one set where it does not matter who, else by name."""
     if field in _POOLED:
-        return "; ".join(dict.fromkeys(part for _, fact in said for part in fact.text.split("; ")))
+        return ", ".join(dict.fromkeys(part for _, fact in said for part in re.split(r"[;,] ", fact.text)))
     named = said[:1] if any(len(fact.text) > _LONG for _, fact in said) else said[:_MAX_NAMED]
-    more = f"; and {len(said) - len(named)} more models" if len(said) > len(named) else ""
+    left = len(said) - len(named)
+    more = f"; and {left} more {'model' if left == 1 else 'models'}" if left else ""
     return "; ".join(f"{name}: {fact.text}" for name, fact in named) + more
 
 

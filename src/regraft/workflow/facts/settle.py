@@ -156,7 +156,9 @@ def _text(field: str, said: Sequence[Claim]) -> str:
         return value_text(field, said[0].value)
     values = list(dict.fromkeys(value_text(field, claim.value) for claim in said))
     if field in _LISTED or len(values) == 1:
-        return values[0] + (f" ({len(values) - 1} more files differ)" if field in _GRAPHS and len(values) > 1 else "")
+        others = len(values) - 1
+        differ = "another file differs" if others == 1 else f"{others} other files differ"
+        return values[0] + (f" ({differ})" if field in _GRAPHS and others else "")
     return "; ".join(values[:3]) + (f"; {len(values) - 3} more" if len(values) > 3 else "")
 
 
