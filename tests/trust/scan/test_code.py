@@ -73,6 +73,17 @@ def test_code_that_cannot_be_parsed_is_inconclusive(rules_of):
     assert "RGS-COD-005" in rules_of({"config.json": CONFIG, "modeling_x.py": "class X(:\n"})
 
 
+@pytest.mark.parametrize("head", [b"\xef\xbb\xbf", b"# -*- coding: latin-1 -*-\n# \xe9\n"])
+def test_sources_in_other_encodings_are_read(scan_files, head):
+    files = {"config.json": CONFIG, "modeling_x.py": head + b"import os\nos.system('x')\n"}
+    assert scan_files(files).verdict is Verdict.FAIL
+
+
+def test_code_hidden_in_utf_7_is_read(scan_files):
+    source = b"# coding: utf-7\n# harmless +AAo-import os+AAo-os.system('x')\n"
+    assert scan_files({"config.json": CONFIG, "modeling_x.py": source}).verdict is Verdict.FAIL
+
+
 def test_compiled_modules_beside_reached_code_are_inconclusive(rules_of):
     files = {"config.json": CONFIG, "modeling_x.py": HARMLESS, "helper.cpython-311-x86_64-linux-gnu.so": b"\x7fELF"}
     assert "RGS-COD-005" in rules_of(files)

@@ -50,3 +50,27 @@ def test_a_missing_shard_is_noted(rules_of):
 def test_the_base_of_an_adapter(rules_of):
     assert "RGS-REP-007" in rules_of({"adapter_config.json": json.dumps({"base_model_name_or_path": "org/base"})})
     assert "RGS-REP-008" in rules_of({"adapter_config.json": json.dumps({"base_model_name_or_path": "../../x"})})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": ' * 5000 + '{"auto_map": {"AutoModel": "m.X"}}' + "}" * 5000,
+        '{"auto_map": {"AutoModel": "m.X"}, ' + " " * (17 << 20) + '"x": 1}',
+        '{"auto_map": {"AutoModel": "m.X"}',
+    ],
+    ids=["deep", "large", "cut"],
+)
+def test_a_configuration_that_names_code_and_cannot_be_parsed_is_unknown(rules_of, text):
+    assert "RGS-REP-009" in rules_of({"config.json": text})
+
+
+def test_padding_does_not_hide_a_reference(rules_of):
+    text = '{"x": "' + " " * (6 << 20) + '", "auto_map": {"AutoModel": "org/repo--m.X"}}'
+    assert "RGS-REP-001" in rules_of({"config.json": text})
+
+
+def test_the_handler_of_a_torchserve_archive_is_followed(rules_of):
+    manifest = json.dumps({"model": {"modelName": "x", "handler": "my_handler.py"}})
+    files = {"MAR-INF/MANIFEST.json": manifest, "my_handler.py": "import os\nos.system('x')\n", "model.txt": "x"}
+    assert "RGS-COD-001" in rules_of(files)

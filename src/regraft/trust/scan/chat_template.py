@@ -85,6 +85,8 @@ class ChatTemplateFamily:
         """Findings about the templates in one file: tokenizer and processor configs, .jinja files, GGUF metadata."""
         for field, template in templates_in(site):
             yield from _judge(site, field, template)
+        if site.probe.suffix == ".json" and _mentions_template(site) and site.probe.json is None:
+            yield UNPARSED.finding("a template in a file that cannot be parsed", site.where(field="chat_template"))
 
     def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
         """Nothing: templates are judged one by one."""
@@ -97,15 +99,23 @@ def templates_in(site: Site) -> Iterator[tuple[str, str]]:
     if name.endswith((".jinja", ".jinja2", ".j2")):
         if "template" in site.probe.name.lower() and "chat" in site.probe.name.lower():
             yield "", site.probe.text or ""
-    elif name.endswith(".json") and site.probe.reader.size <= _MAX_TEMPLATE_BYTES * 16:
-        if b"chat_template" in site.probe.reader.read_all():
-            yield from _in_json(site.probe.json)
+    elif name.endswith(".json") and _mentions_template(site):
+        yield from _in_json(site.probe.json)
     elif site.format is not None and site.format.name == "gguf":
         found = description_of(site)
         metadata: Mapping[str, str] = found.metadata if isinstance(found, Description) else {}
         for key, value in metadata.items():
             if key.startswith("tokenizer.chat_template"):
                 yield key, value
+
+
+def _mentions_template(site: Site) -> bool:
+    tail = b""
+    for chunk in site.probe.reader.chunks():
+        if b'"chat_template"' in tail + chunk:
+            return True
+        tail = chunk[-32:]
+    return False
 
 
 def _in_json(content: Any) -> Iterator[tuple[str, str]]:

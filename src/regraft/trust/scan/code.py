@@ -68,7 +68,7 @@ NOTED = Rule(
 )
 
 _FAILS_AT: dict[Phase, frozenset[Kind]] = {
-    Phase.IMPORT: frozenset(Kind) - {Kind.DYNAMIC, Kind.HOOK, Kind.WRITE},
+    Phase.IMPORT: frozenset(Kind) - {Kind.DYNAMIC, Kind.HOOK, Kind.WRITE, Kind.UNPICKLE},
     Phase.LOAD: frozenset(
         {Kind.SHELL, Kind.PROCESS, Kind.EVALUATE, Kind.DECODE, Kind.NETWORK, Kind.DELETE, Kind.WRITE_OUTSIDE}
         | {Kind.NATIVE, Kind.SECRETS}
@@ -110,7 +110,7 @@ class CodeFamily:
             yield _note(unreached, len(by_path))
 
 
-class _Sources(dict[str, str]):
+class _Sources(dict[str, str | bytes]):
     """Python sources by path, read when they are reached."""
 
     def __init__(self, by_path: dict[str, Site]) -> None:
@@ -120,9 +120,8 @@ class _Sources(dict[str, str]):
     def __contains__(self, path: object) -> bool:
         return path in self._sites
 
-    def __missing__(self, path: str) -> str:
-        reader = self._sites[path].probe.reader
-        self[path] = source = reader.read_all(limit=MAX_SOURCE_BYTES).decode("utf-8", errors="replace")
+    def __missing__(self, path: str) -> bytes:
+        self[path] = source = self._sites[path].probe.reader.read_all(limit=MAX_SOURCE_BYTES)
         return source
 
 
@@ -192,9 +191,12 @@ def _compiled_beside(program: Program, by_path: dict[str, Site]) -> Iterator[Fin
 
 def _harmful_strays(unreached: dict[str, Site]) -> Iterator[Finding]:
     for path, site in unreached.items():
-        if not is_script(path) or site.probe.reader.size > MAX_SOURCE_BYTES:
+        if not is_script(path):
             continue
-        program = Program({path: site.probe.reader.read_all().decode("utf-8", errors="replace")})
+        if site.probe.reader.size > MAX_SOURCE_BYTES:
+            yield UNREADABLE.finding(f"{site.probe.reader.size} bytes of source are too many to look at", site.where())
+            continue
+        program = Program({path: site.probe.reader.read_all()})
         for run in program.reach([(path, None)]):
             if run.phase is Phase.IMPORT and run.effect.kind in (Kind.SHELL, Kind.DECODE):
                 message = f"{run.effect.kind.value} when it is run: {run.effect.text}"

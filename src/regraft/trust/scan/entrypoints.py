@@ -10,15 +10,16 @@ from typing import Any
 
 import msgspec
 
-from regraft.errors import Damaged
-from regraft.package.limits import MAX_NESTING
+from regraft.package.limits import MAX_NESTING, MAX_TEXT_BYTES
+from regraft.record.bounded_yaml import parse_yaml
 from regraft.trust.scan.interface import Site
 
 _MARKERS = re.compile(
     rb'auto_map|custom_pipelines|custom_generate|_class_name|"type"|_target_|activation_function|'
     rb'base_model_name_or_path|weight_map|"handler"|_module_class|weightsManifest|"paths"'
 )
-_CONFIG_BYTES = 4 << 20
+_CODE_KEYS = re.compile(rb"""["']?(auto_map|custom_pipelines|_target_|weight_map)["']?[ \t\r\n]*:""")
+_CONFIG_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 _ENTRY_FILES = {
     "handler.py": "an inference endpoint runs it",
     "hubconf.py": "torch.hub imports it",
@@ -76,19 +77,28 @@ def is_script(path: str) -> bool:
 def configuration(site: Site) -> Any:
     """The JSON or YAML of a file that mentions something that may name code; None for all others."""
     suffix = site.probe.suffix
-    if suffix not in (".json", ".yaml", ".yml") or site.probe.reader.size > _CONFIG_BYTES:
+    if suffix not in _CONFIG_SUFFIXES or site.probe.reader.size > MAX_TEXT_BYTES:
         return None
-    try:
-        data = site.probe.reader.read_all(limit=_CONFIG_BYTES)
-    except Damaged:
-        return None
+    data = site.probe.reader.read_all(limit=MAX_TEXT_BYTES)
     if not _MARKERS.search(data):
         return None
     try:
         text = data.decode("utf-8-sig")
-        return json.loads(text) if suffix == ".json" else _yaml(text)
+        return json.loads(text) if suffix == ".json" else parse_yaml(text)[0]
     except (ValueError, RecursionError):
         return None
+
+
+def is_unreadable_configuration(site: Site) -> bool:
+    """Does a file mention a key that names code, although it cannot be parsed here?"""
+    if site.probe.suffix not in _CONFIG_SUFFIXES:
+        return False
+    tail = b""
+    for chunk in site.probe.reader.chunks():
+        if _CODE_KEYS.search(tail + chunk):
+            return configuration(site) is None
+        tail = chunk[-32:]
+    return False
 
 
 def references(site: Site) -> Iterator[Reference]:
@@ -115,6 +125,8 @@ def references(site: Site) -> Iterator[Reference]:
             yield Reference(site, "target", field, value)
         elif key == "activation_function" and isinstance(value, str) and "." in value:
             yield Reference(site, "module-type", field, value)
+        elif key == "handler" and site.probe.basename == "manifest.json" and isinstance(value, str):
+            yield Reference(site, "handler", field, value)
         elif key == "base_model_name_or_path" and isinstance(value, str) and value:
             yield Reference(site, "base-model", field, value)
 
@@ -144,6 +156,9 @@ def local_file(reference: Reference) -> tuple[str, str] | None:
     """(path, class) that a `module.Class` value means beside its configuration; None for another repository."""
     if "--" in reference.value or "." not in reference.value:
         return None
+    if reference.kind == "handler":  # MAR-INF/MANIFEST.json names a file of the folder above
+        above = posixpath.dirname(posixpath.dirname(path_of(reference.site)))
+        return posixpath.normpath(posixpath.join(above, reference.value.partition(":")[0])), ""
     module, _, name = reference.value.rpartition(".")
     folder = posixpath.dirname(path_of(reference.site))
     return posixpath.normpath(posixpath.join(folder, module.replace(".", "/") + ".py")), name
@@ -160,7 +175,7 @@ def _targets(reference: Reference, by_path: Mapping[str, Site]) -> Iterator[Entr
     folder = posixpath.dirname(path_of(reference.site))
     for candidate in (path, posixpath.join(folder, reference.value.split(".")[0], "__init__.py")):
         if candidate in by_path:
-            yield EntryPoint(candidate, class_name, named_by)
+            yield EntryPoint(candidate, class_name or None, named_by)
             return
 
 
@@ -218,7 +233,7 @@ def _by_convention(path: str, site: Site, layout: _Layout) -> str | None:
         return "diffusers runs it as the custom pipeline"
     if name == "model.py" and "config.pbtxt" in layout.names.get(posixpath.dirname(folder), ()):
         return "Triton runs it as the Python backend"
-    if root and site.probe.reader.size < _CONFIG_BYTES and _DATASET_SCRIPT.search(site.probe.text or ""):
+    if root and _DATASET_SCRIPT.search(site.probe.text or ""):
         return "datasets runs it to build the data"
     return None
 
@@ -238,15 +253,3 @@ def _walk(content: Any) -> Iterator[tuple[str, str, Any]]:
                     pending.append((name, inner, depth + 1))
         elif isinstance(value, list):
             pending += [(f"{field}[{i}]", inner, depth + 1) for i, inner in enumerate(value)]
-
-
-def _yaml(text: str) -> Any:
-    """YAML by the safe loader, aliases refused (they multiply); None when it does not parse."""
-    import yaml
-
-    try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            return None
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 
-from regraft.errors import RegraftError
 from regraft.package.formats import Description
 from regraft.package.reader import Reader
 from regraft.trust.scan.descriptions import description_of
@@ -90,10 +89,7 @@ def _described(site: Site) -> Iterator[str]:
 
 
 def _manifest_paths(site: Site) -> Iterator[str]:
-    try:
-        content = configuration(site)
-    except RegraftError:
-        return
+    content = configuration(site)
     groups = content.get("weightsManifest") if isinstance(content, dict) else content
     for group in groups if isinstance(groups, list) else ():
         names = group.get("paths") if isinstance(group, dict) else None

@@ -6,10 +6,17 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 
-from regraft.errors import Damaged
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
-from regraft.trust.scan.entrypoints import Reference, configuration, is_innocent, local_file, path_of, references
+from regraft.trust.scan.entrypoints import (
+    Reference,
+    configuration,
+    is_innocent,
+    is_unreadable_configuration,
+    local_file,
+    path_of,
+    references,
+)
 from regraft.trust.scan.interface import Rule, Site
 from regraft.trust.scan.pickle_dangers import danger_of
 from regraft.trust.scan.python.effects import Kind, kind_of
@@ -71,6 +78,14 @@ REMOTE_BASE_CODE = Rule(
     "Do not load this package. Report it to where you got it from.",
 )
 
+UNREADABLE = Rule(
+    "RGS-REP-009",
+    Severity.UNKNOWN,
+    "A configuration that names code cannot be parsed",
+    "It mentions a key that makes loaders import code, but is too large, too deep or not well-formed.",
+    "Get a sound copy; look at what the key names.",
+)
+
 _KNOWN_LIBRARIES = frozenset(
     "torch transformers diffusers pytorch_lightning lightning lightning_fabric torchvision torchaudio torchmetrics "
     "hydra omegaconf nemo sklearn timm peft accelerate monai datasets tokenizers pyannote speechbrain "
@@ -94,6 +109,7 @@ class RepositoryFamily:
         MISSING_SHARD,
         OTHER_BASE,
         REMOTE_BASE_CODE,
+        UNREADABLE,
     )
 
     def examine(self, site: Site) -> Iterator[Finding]:
@@ -107,6 +123,8 @@ class RepositoryFamily:
         for site in sites:
             for reference in references(site):
                 yield from _judge(reference, paths, modules)
+            if is_unreadable_configuration(site):
+                yield UNREADABLE.finding("a key that names code, in a file that cannot be parsed", site.where())
             if site.probe.basename.endswith((".index.json", "model.json")):
                 yield from _index(site, paths)
 
@@ -169,10 +187,7 @@ def _index(site: Site, paths: set[str]) -> Iterator[Finding]:
 
 def _named_files(site: Site) -> Iterator[str]:
     """Files that an index of shards names: safetensors and torch (`weight_map`), TensorFlow.js (`paths`)."""
-    try:
-        content = configuration(site)
-    except Damaged:
-        return
+    content = configuration(site)
     if not isinstance(content, dict):
         return
     shards = content.get("weight_map")

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     SHELL = "runs a shell command"
     PROCESS = "starts a process"
     EVALUATE = "evaluates text as code"
+    EVALUATE_NAME = "evaluates a text that it is given"
     DECODE = "runs code that it decodes first"
     NATIVE = "calls native code"
     NETWORK = "uses the network"
@@ -103,9 +104,10 @@ _PREFIXES: tuple[tuple[str, Kind], ...] = (
 )
 _HARMLESS = re.compile(
     r"(socket\.(gethostname|AF_|SOCK_|error|timeout|getdefaulttimeout)|requests\.(exceptions|adapters|Session$|Response)"
-    r"|httpx\.(HTTPError|Timeout|Response|AsyncClient$|Client$)|aiohttp\.Client(Error|Response|Timeout)"
+    r"|httpx\.(HTTPError|Timeout|Response|AsyncClient$|Client$|Limits)|aiohttp\.Client(Error|Response|Timeout)"
     r"|urllib3\.(exceptions|disable_warnings|util)|paramiko\.\w*Exception|websockets\.exceptions)"
 )
+_DECODERS = ("b64decode", "b32decode", "b16decode", "b85decode", "a85decode", "decompress", "fromhex", "unhexlify")
 _WRITERS = ("write_text", "write_bytes", "unlink", "rmdir", "touch", "symlink_to", "hardlink_to")
 _SHELL_TEXT = re.compile(
     r"\b(curl|wget|nc|ncat|bash|sh|zsh|powershell|pwsh|cmd(\.exe)?|certutil|mshta|chmod|crontab|base64|python3?\s+-c"
@@ -135,7 +137,7 @@ def effects_in(nodes: list[ast.AST], names: Names) -> Iterator[Effect]:
             if id(node) not in funcs and isinstance(node.ctx, ast.Load):
                 yield from _of_mention(node, names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 300:
-            if _SECRETS.search(node.value) and "\n" not in node.value:
+            if _SECRETS.search(node.value) and not re.search(r"\s", node.value):
                 yield Effect(Kind.SECRETS, node.value[:80], repr(node.value[:80]), node.lineno)
         elif isinstance(node, ast.Assign | ast.Delete):
             yield from _of_assignment(node, names)
@@ -150,8 +152,14 @@ def _climbs(node: ast.expr) -> bool:
 def _of_call(node: ast.Call, names: Names) -> Iterator[Effect]:
     for path in sorted(names.resolve(node.func)):
         kind = kind_of(path)
-        if path in ("builtins.eval", "builtins.exec"):
+        if path.endswith(".__init_subclass__"):
+            kind = None  # a base class is named, not called
+        elif path in ("builtins.eval", "builtins.exec"):
             kind = _evaluation(node, names)
+            if kind is Kind.EVALUATE and path == "builtins.eval" and _is_given(node):
+                kind = Kind.EVALUATE_NAME
+        elif kind is Kind.UNPICKLE and path.endswith(".loads") and _is_decoded(node, names):
+            kind = Kind.DECODE
         elif kind is Kind.PROCESS and path.startswith("subprocess."):
             kind = _process(node, names)
         elif path == "torch.load" and _keyword(node, "weights_only", names) is True:
@@ -172,6 +180,8 @@ def _of_call(node: ast.Call, names: Names) -> Iterator[Effect]:
 def _of_mention(node: ast.expr, names: Names) -> Iterator[Effect]:
     for path in sorted(names.resolve(node)):
         kind = kind_of(path)
+        if path.startswith("types."):
+            continue  # asked for in isinstance() far more often than called
         if kind in (Kind.SHELL, Kind.PROCESS, Kind.EVALUATE, Kind.DECODE, Kind.DELETE, Kind.NATIVE):
             yield Effect(kind, path.removeprefix("builtins."), _text(node), node.lineno)
             return
@@ -208,13 +218,26 @@ def _evaluation(node: ast.Call, names: Names) -> Kind | None:
         return _literal_evaluation(text)
     if text is not None:
         return Kind.DECODE
-    decoders = ("b64decode", "b32decode", "b16decode", "b85decode", "a85decode", "decompress", "fromhex", "unhexlify")
+    return Kind.DECODE if _is_decoded(node, names) else Kind.EVALUATE
+
+
+def _is_given(node: ast.Call) -> bool:
+    """`eval(config.activation)`: how many networks turn a name in their configuration into a class."""
+    return bool(node.args) and isinstance(node.args[0], ast.Name | ast.Attribute | ast.Subscript)
+
+
+def _is_decoded(node: ast.Call, names: Names) -> bool:
+    """Is the first argument spelled out in the source in a coded form, or fetched from the network?"""
+    if not node.args:
+        return False
+    if names.fold(node.args[0]) is not None:
+        return True
     for inner in ast.walk(node.args[0]):
         if isinstance(inner, ast.Call):
             for path in names.resolve(inner.func):
-                if path.endswith(decoders) or path.startswith(("marshal.", "codecs.decode", "urllib.", "requests.")):
-                    return Kind.DECODE
-    return Kind.EVALUATE
+                if path.endswith(_DECODERS) or path.startswith(("marshal.", "codecs.decode", "urllib.", "requests.")):
+                    return True
+    return False
 
 
 def _literal_evaluation(text: str | bytes) -> Kind | None:

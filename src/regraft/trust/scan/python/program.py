@@ -61,12 +61,13 @@ class Program:
     """Modules of one package, reached from entry points.
 
     Args:
-        sources: path → source of every Python file that may be imported.
+        sources: path → source of every Python file that may be imported, bytes where its encoding is not known.
     """
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
+    def __init__(self, sources: Mapping[str, str | bytes]) -> None:
         self._sources = sources
         self._modules: dict[str, _Module] = {}
+        self._spread: set[tuple[str, str, Phase]] = set()
         self.problems: dict[str, Damaged] = {}
         """Files that were reached and could not be parsed."""
 
@@ -78,6 +79,7 @@ class Program:
             as_main: the files are run as scripts, so that `if __name__ == "__main__"` counts.
         """
         phases: dict[tuple[str, str], Phase] = {}
+        self._spread.clear()
         for path, _ in entries:
             self._mark(path, "<module>", Phase.IMPORT, phases, as_main)
         for phase, methods in ((Phase.LOAD, _LOAD_METHODS), (Phase.USE, _USE_METHODS)):
@@ -127,7 +129,7 @@ class Program:
             if key[1] not in module.units:
                 continue
             phases[key] = phase
-            pending += self._called(module, module.units[key[1]])
+            pending += self._called(module, module.units[key[1]], phase)
             if key[1] == "<module>":
                 pending += [(target, "<module>") for target in self._imports(module)]
 
@@ -159,7 +161,7 @@ class Program:
             found += [path for path in _candidates(module.path, name) if path in self._sources]
         return found
 
-    def _called(self, module: _Module, unit: _Unit) -> list[tuple[str, str]]:
+    def _called(self, module: _Module, unit: _Unit, phase: Phase) -> list[tuple[str, str]]:
         """Units that a unit may call: by local name, by method name, or through an imported neighbour."""
         found: list[tuple[str, str]] = []
         for node in unit.nodes:
@@ -168,7 +170,10 @@ class Program:
                 if isinstance(target, ast.Name):
                     found += module.units_named(target.id, instantiate=isinstance(node, ast.Call))
                 elif isinstance(target, ast.Attribute) and isinstance(node, ast.Call):
-                    found += [(module.path, unit_name) for unit_name in module.methods.get(target.attr, ())]
+                    spread = (module.path, target.attr, phase)
+                    if spread not in self._spread:  # all methods of that name are on their way already
+                        self._spread.add(spread)
+                        found += [(module.path, unit_name) for unit_name in module.methods.get(target.attr, ())]
                 if isinstance(node, ast.Call):
                     found += self._called_elsewhere(module, target)
         return found
