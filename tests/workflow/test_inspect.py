@@ -184,6 +184,21 @@ def test_unclear_licences_contradict_nothing(bert):
     assert messages(inspect(bert(extra=extra))) == []
 
 
+def test_the_licence_of_a_part_is_told_and_contradicts_nothing(bert):
+    isc = (
+        "Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby "
+        "granted, provided that the above copyright notice and this permission notice appear in all copies. "
+        'THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH REGARD TO THIS SOFTWARE'
+    )
+    package = {"name": "x", "license": "MIT"}
+    inside = inspect(bert(extra={"package.json": package, "vendored/LICENSE": isc}))
+    assert messages(inside) == []
+    assert facts_of(inside)["licence"].value == "MIT"
+    assert facts_of(inside)["licences_inside"].value == "ISC"
+    main = inspect(bert(extra={"package.json": package, "LICENSE": isc}))
+    assert [c.kind for c in main.contradictions] == ["licence"]
+
+
 def test_claimed_metrics_come_from_the_model_index(bert):
     card = """---
 model-index:

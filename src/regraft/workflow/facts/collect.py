@@ -22,7 +22,9 @@ from regraft.workflow.facts.settle import FIELDS, Contradiction, Fact, settle, u
 _MAX_NAMED = 3
 _LONG = 60
 _POOLED = frozenset({"framework", "producer", "dtype", "tokenizer"})
-_PACKAGE_FIELDS = frozenset(("summary", "libraries", "licence", "language", "datasets", "claimed_metrics"))
+_PACKAGE_FIELDS = frozenset(
+    ("summary", "libraries", "licence", "licences_inside", "language", "datasets", "claimed_metrics")
+)
 _MODEL_FIELDS = frozenset(field.name for field in FIELDS) - _PACKAGE_FIELDS
 
 

@@ -10,6 +10,8 @@ from regraft.workflow.facts.interface import Claim, InspectedFile, Origin
 
 _NOTHING = frozenset({"", "unknown", "none"})
 _MAX_NAME = 80
+_MAIN_NAME = re.compile(r"(?:licen[cs]e|copying)(?:\.(?:txt|md|rst))?", re.IGNORECASE)
+_MAIN_FOLDER = re.compile(r"|package|[^/]*\.(?:dist|egg)-info(?:/licenses)?|[^/]*\.(?:zip|whl|tgz|gz)")
 
 
 def licence_value(name: str) -> str | None:
@@ -21,10 +23,15 @@ def licence_value(name: str) -> str | None:
 
 
 def claims_from_licence(file: InspectedFile) -> Iterator[Claim]:
-    """Which licence a licence text is; nothing when it is not recognised."""
+    """Which licence a licence text is; nothing when it is not recognised.
+
+    `LICENSE` at the top or in the wheel's metadata speaks for the package; a text with another name or deeper
+    inside (`LICENSE-shadcn.md`, `vendored/license.txt`) speaks for a part of it and contradicts nothing.
+    """
     match = identify_licence(file.text or "")
     if match is not None:
-        yield Claim("licence", match.spdx, Origin.LICENCE_TEXT, file.path)
+        is_main = _MAIN_NAME.fullmatch(file.basename) and _MAIN_FOLDER.fullmatch(file.folder.rsplit("!", 1)[-1])
+        yield Claim("licence" if is_main else "licences_inside", match.spdx, Origin.LICENCE_TEXT, file.path)
 
 
 def is_same_licence(one: str, other: str) -> bool:

@@ -56,6 +56,7 @@ FIELDS: tuple[Field, ...] = (
     Field("labels", "config.json (id2label), label file", is_expected=False),
     Field("custom_code", "config.json (auto_map)", is_expected=False),
     Field("licence", "card, METADATA, LICENSE text", is_compared=True),
+    Field("licences_inside", "licence texts of parts", is_expected=False),
     Field("base_model", "card, config.json"),
     Field("language", "card, METADATA classifiers", is_expected=False),
     Field("datasets", "card"),

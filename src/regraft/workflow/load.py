@@ -1,0 +1,106 @@
+"""Load: a model that can be called, from a reference. What could execute code is scanned first."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from regraft.errors import PermitRefused, UntrustedReference
+from regraft.package.package import Package, open_package
+from regraft.package.reference import ModelRef, parse_reference
+from regraft.package.sources.interface import SourceOptions
+from regraft.record.evidence import Record, Verdict
+from regraft.record.permit import Permit, permit_from_scan
+from regraft.runtime import load as load_permitted
+from regraft.runtime import model_path, needs_permit
+from regraft.runtime.interface import Model
+from regraft.trust.scan import scan
+
+if TYPE_CHECKING:
+    from regraft.record.store import Store
+
+
+def load(
+    ref: str | os.PathLike[str] | ModelRef | Package,
+    *,
+    runtime: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    factory: str | None = None,
+    head: bool = True,
+    trust_code: bool = False,
+    store: Store | None = None,
+    offline: bool = False,
+) -> Model:
+    """Load a model, scanning its package first where loading could execute code.
+
+    Args:
+        ref: a reference as a user writes it, a parsed one, or an open package; `py:module:factory` is the
+            user's own network and is called as it is.
+        runtime: `torch`, `onnxruntime`, `openvino`, `numpy`; None for the first that can load it.
+        threads: intra-op threads; None for the runtime's default.
+        precision: computation precision to demand, as `float32`.
+        factory: `module:factory` of the user's own, for weights whose package does not say which network they are.
+        head: with the task head that the package declares; False for the backbone alone, whose output is features.
+        trust_code: the user vouches for the package's code. It would run in the sandbox only.
+        store: where fetched packages are looked up, and where the scan is kept.
+        offline: no network.
+    Returns:
+        the model; `close` it when done.
+    Raises:
+        PermitRefused: the scan found danger, could not decide, or the package's own code would have to run.
+        AmbiguousReference: the package has several models; name one after `#`.
+        Unsupported, MissingExtra, NotFound, Damaged, DigestMismatch.
+    """
+    if not isinstance(ref, Package):
+        ref = ref if isinstance(ref, ModelRef) else parse_reference(ref)
+        if ref.scheme == "py":
+            from regraft.runtime.torch_factory import model_from_factory
+
+            return model_from_factory(ref.location, threads=threads, precision=precision)
+    if factory is not None:
+        factory = _own_code(factory)
+    package = open_package(ref, options=SourceOptions(offline=offline, store=store))
+    try:
+        path = model_path(package, runtime=runtime, factory=factory)
+        permit = _permit(package, trust_code=trust_code, store=store) if needs_permit(package, path) else None
+        return load_permitted(
+            package,
+            permit,
+            runtime=runtime,
+            path=path,
+            threads=threads,
+            precision=precision,
+            factory=factory,
+            head=head,
+        )
+    finally:
+        if package is not ref:
+            package.close()
+
+
+def _permit(package: Package, *, trust_code: bool, store: Store | None) -> Permit:
+    """Scan, and derive leave to load data. Code of a package has no place to run in."""
+    evidence = scan(package, store=store)
+    if store is not None:
+        store.put_evidence(evidence)
+    if trust_code and evidence.verdict is Verdict.INCONCLUSIVE:
+        raise PermitRefused(
+            f"the package's code would run when it is loaded: {evidence.summary}",
+            where=str(package.ref),
+            hint="code of a package runs in the sandbox only, and this version has none: "
+            "load weights that are data (safetensors, ONNX), or name your own implementation with factory=",
+        )
+    return permit_from_scan(Record(evidence.digest, evidence), evidence.subject[0].sha256)
+
+
+def _own_code(factory: str) -> str:
+    """`module:factory`, with or without `py:`.
+
+    Raises:
+        UntrustedReference: it is another kind of reference.
+    """
+    parsed = parse_reference(factory if factory.startswith("py:") else f"py:{factory}")
+    if parsed.scheme != "py":
+        raise UntrustedReference("a factory is your own code: module:factory", where=factory)
+    return parsed.location
