@@ -186,8 +186,8 @@ def test_unclear_licences_contradict_nothing(bert):
 
 def test_the_licence_of_a_part_is_told_and_contradicts_nothing(bert):
     isc = (
-        "Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby "
-        "granted, provided that the above copyright notice and this permission notice appear in all copies. "
+        "Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is "
+        "hereby granted, provided that the above copyright notice and this permission notice appear in all copies. "
         'THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES WITH REGARD TO THIS SOFTWARE'
     )
     package = {"name": "x", "license": "MIT"}
