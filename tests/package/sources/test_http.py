@@ -7,7 +7,8 @@ import pytest
 from regraft.errors import AccessDenied, LimitExceeded, NetworkFailure, NotFound, Offline
 from regraft.package.reader import Meter
 from regraft.package.sources import http
-from regraft.package.sources.http import HttpClient, check_address, client_of, is_loopback, printable
+from regraft.package.sources.address import check_address, is_loopback, printable
+from regraft.package.sources.http import HttpClient, client_of
 
 
 @pytest.fixture

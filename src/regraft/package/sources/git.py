@@ -17,7 +17,8 @@ from regraft.package.reference import ModelRef
 from regraft.package.sources.download import SpooledReader
 from regraft.package.sources.git_lfs import LfsObject, LfsPointer, ask_for_objects, parse_pointer
 from regraft.package.sources.git_program import GitRepository
-from regraft.package.sources.http import HttpClient, check_address, client_of
+from regraft.package.sources.address import check_address
+from regraft.package.sources.http import HttpClient, client_of
 from regraft.package.sources.http_reader import HttpReader
 from regraft.package.sources.interface import Entry, SourceOptions, Tree
 from regraft.package.sources.listed_tree import ListedTree

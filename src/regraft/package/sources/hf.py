@@ -13,7 +13,8 @@ import msgspec
 from regraft.errors import AccessDenied, MissingExtra, NetworkFailure, NotFound
 from regraft.package.reader import Reader
 from regraft.package.reference import ModelRef
-from regraft.package.sources.http import check_address, client_of, printable
+from regraft.package.sources.address import check_address, printable
+from regraft.package.sources.http import client_of
 from regraft.package.sources.http_reader import HttpReader
 from regraft.package.sources.interface import Entry, SourceOptions, Tree
 from regraft.package.sources.listed_tree import ListedTree

@@ -15,6 +15,7 @@ import msgspec
 
 from regraft.errors import AccessDenied, LimitExceeded, NetworkFailure, NotFound, Offline
 from regraft.package.reader import Meter
+from regraft.package.sources.address import check_address, is_loopback, origin_of, printable, split_credentials
 from regraft.version import __version__
 
 if TYPE_CHECKING:
@@ -244,52 +245,6 @@ def client_of(traffic: Meter, *, offline: bool, where: str) -> HttpClient:
     return HttpClient(traffic)
 
 
-def check_address(url: str) -> None:
-    """Refuse an address that nobody should be asked at.
-
-    Raises:
-        NetworkFailure: neither https, nor http on this machine or on a host of PIP_TRUSTED_HOST.
-    """
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise NetworkFailure(f"the address makes no sense: {error}", where=printable(url)) from error
-    if parts.scheme == "https" and host:
-        return
-    if parts.scheme != "http" or not host:
-        raise NetworkFailure(f"{parts.scheme or 'this'} is no address for a request", where=printable(url))
-    if not (is_loopback(host) or host in os.environ.get("PIP_TRUSTED_HOST", "").split()):
-        raise NetworkFailure(
-            "plain http lets anybody on the way change the bytes",
-            where=printable(url),
-            hint="use https; or, for a host of your own, export PIP_TRUSTED_HOST=" + host,
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name is this machine by its very name, without asking a resolver."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost" or host.endswith(".localhost")
-
-
-def origin_of(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port: whom credentials are meant for."""
-    parts = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    return parts.scheme, parts.hostname or "", port
-
-
-def printable(url: str) -> str:
-    """An address without credentials and without the query that may hold a signature."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return repr(url[:80])
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def validator(headers: Mapping[str, str]) -> str | None:
     """What If-Range may name: a strong ETag, else a date. Source: RFC 9110, 13.1.5."""
     etag = headers.get("etag", "")
@@ -324,18 +279,6 @@ def _check_redirect(url: str, onward: str) -> None:
         raise NetworkFailure("the server redirects from https to plain http", where=printable(url))
     if is_loopback(urlsplit(onward).hostname or "") and not is_loopback(urlsplit(url).hostname or ""):
         raise NetworkFailure("a server elsewhere redirects to this machine", where=printable(url))
-
-
-def split_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """`user:password@` of an address as a header, so that it never reaches a message or another host."""
-    parts = urlsplit(url)
-    name, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url, {}
-    import urllib3
-
-    secret = urllib3.make_headers(basic_auth=unquote(name))["authorization"]
-    return urlunsplit(parts._replace(netloc=host)), {"Authorization": secret}
 
 
 def _pause(attempt: int, retry_after: str | None) -> None:

@@ -10,7 +10,8 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 import msgspec
 
 from regraft.errors import NetworkFailure
-from regraft.package.sources.http import HttpClient, parse_document, printable
+from regraft.package.sources.address import printable
+from regraft.package.sources.http import HttpClient, parse_document
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
