@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from regraft.trust.scan import scan
     from regraft.workflow.doctor import doctor
     from regraft.workflow.inspect import inspect
+    from regraft.workflow.load import load
 
 _PUBLIC = {
     "Evidence": "regraft.record.evidence:Evidence",
@@ -34,6 +35,7 @@ _PUBLIC = {
     "doctor": "regraft.workflow.doctor:doctor",
     "fetch": "regraft.package.fetch:fetch",
     "inspect": "regraft.workflow.inspect:inspect",
+    "load": "regraft.workflow.load:load",
     "open": "regraft.package.package:open_package",
     "open_store": "regraft.record.store:open_store",
     "scan": "regraft.trust.scan:scan",
@@ -50,6 +52,7 @@ __all__ = [
     "doctor",
     "fetch",
     "inspect",
+    "load",
     "open",
     "open_store",
     "scan",

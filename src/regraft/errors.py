@@ -105,6 +105,12 @@ class Unsupported(RegraftError):
     code = "unsupported"
 
 
+class BadFeeds(RegraftError):
+    """Arrays that do not fit the inputs of a model: missing, unknown, wrong dtype, rank or size, or NaN."""
+
+    code = "feeds"
+
+
 class MissingExtra(RegraftError):
     """An optional dependency is not installed; the hint is the command that installs it."""
 

@@ -1,0 +1,196 @@
+"""What a model computes: loading, signatures, feeds, traces and measuring, one file a runtime."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import posixpath
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from regraft.errors import AmbiguousReference, Unsupported, UsageError
+from regraft.runtime.interface import LoadOptions, Model, Runtime
+from regraft.runtime.verified import VerifiedFiles, is_inert
+
+if TYPE_CHECKING:
+    from regraft.package.package import Package
+    from regraft.record.permit import Permit
+
+_MEMBERS: tuple[str, ...] = (
+    "torch_factory:TorchFactoryRuntime",
+    "torch_transformers:TransformersRuntime",
+    "torch_script:TorchScriptRuntime",
+    "torch_export:TorchExportRuntime",
+    "static_embedding:StaticEmbeddingRuntime",
+    "onnxruntime_model:OnnxRuntime",
+    "openvino_model:OpenVinoRuntime",
+)
+"""`module:Class` of every member; for a file that several can load, the first one does."""
+
+ENTRY_POINTS = "regraft.runtimes"
+"""Group of entry points by which other distributions add runtimes."""
+_LISTED = 12
+
+
+def load(
+    package: Package,
+    permit: Permit | None = None,
+    *,
+    runtime: str | None = None,
+    path: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    factory: str | None = None,
+    head: bool = True,
+) -> Model:
+    """Load the model of a package in the runtime that executes its format.
+
+    Args:
+        package: open package.
+        permit: leave from scan evidence for the same bytes; formats that can only hold data need none.
+        runtime: `torch`, `onnxruntime`, `openvino`, `numpy` or a third party's; None for the first that can.
+        path: the weights or graph file; None when the package has only one.
+        threads: intra-op threads; None for the runtime's default.
+        precision: computation precision to demand.
+        factory: `module:factory`, the user's own code that builds the network for weights without an architecture.
+        head: with the task head that the package declares; False for the backbone alone.
+    Raises:
+        UsageError: no such runtime.
+        AmbiguousReference: several files could be meant; the message lists them.
+        Unsupported: no runtime executes what is there, or not as asked.
+        PermitRefused: loading may execute code and no permit for these bytes allows it.
+        DigestMismatch, Damaged, MissingExtra.
+    Source: DESIGN 3, Loading.
+    """
+    options = LoadOptions(threads=threads, precision=precision, factory=factory, head=head)
+    members = _named(runtime)
+    candidates = [(path, member)] if path and (member := _member(members, package, path, options)) else []
+    if path is None:
+        candidates = list(_candidates(members, package, options))
+    chosen, member = _only(candidates, package, path, runtime, options)
+    return member.load(VerifiedFiles(package, permit), chosen, options)
+
+
+def model_path(package: Package, *, runtime: str | None = None, factory: str | None = None) -> str:
+    """The file that `load` would load, without loading it.
+
+    Raises:
+        As `load`, about the choice.
+    """
+    options = LoadOptions(factory=factory)
+    path, _ = _only(list(_candidates(_named(runtime), package, options)), package, None, runtime, options)
+    return path
+
+
+def needs_permit(package: Package, path: str) -> bool:
+    """Can loading this file execute code, so that a scan has to come first?"""
+    return not is_inert(package, path)
+
+
+@functools.cache
+def runtimes() -> tuple[Runtime, ...]:
+    """One instance of every member, the project's own first; a broken third party's is left out (see `broken`)."""
+    own = []
+    for spec in _MEMBERS:
+        module, name = spec.split(":")
+        own.append(getattr(importlib.import_module(f"{__name__}.{module}"), name)())
+    return (*own, *(member for _, member, _ in _third_parties() if member is not None))
+
+
+def broken() -> dict[str, str]:
+    """Entry point of a third party → why it could not be used."""
+    return {name: reason for name, member, reason in _third_parties() if member is None}
+
+
+@functools.cache
+def _third_parties() -> tuple[tuple[str, Runtime | None, str], ...]:
+    from importlib.metadata import entry_points
+
+    found: list[tuple[str, Runtime | None, str]] = []
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            member = entry.load()()
+            missing = [part for part in ("name", "can_load", "load") if not hasattr(member, part)]
+            found.append((entry.name, None, f"has no {missing[0]}") if missing else (entry.name, member, ""))
+        except Exception as error:  # noqa: BLE001  a stranger's code; the reason is shown by `doctor`
+            found.append((entry.name, None, f"{type(error).__name__}: {error}"))
+    return tuple(found)
+
+
+def _named(runtime: str | None) -> Sequence[Runtime]:
+    members = [member for member in runtimes() if runtime in (None, member.name)]
+    if not members:
+        import difflib
+
+        names = sorted({member.name for member in runtimes()})
+        close = difflib.get_close_matches(str(runtime), names, n=1, cutoff=0.3)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(f"there is no runtime {runtime!r}", hint=f"{hint}there are: {', '.join(names)}")
+    return members
+
+
+def _member(members: Sequence[Runtime], package: Package, path: str, options: LoadOptions) -> Runtime | None:
+    return next((member for member in members if member.can_load(package, path, options)), None)
+
+
+def _candidates(members: Sequence[Runtime], package: Package, options: LoadOptions) -> Iterator[tuple[str, Runtime]]:
+    for entry in package.entries:
+        if entry.obstacle is None and (member := _member(members, package, entry.path, options)):
+            yield entry.path, member
+
+
+def _only(
+    candidates: list[tuple[str, Runtime]], package: Package, path: str | None, runtime: str | None, options: LoadOptions
+) -> tuple[str, Runtime]:
+    """The one candidate; of files that stand for the same network in one folder, the one that can only be data."""
+    if len(candidates) > 1 and len({posixpath.dirname(place) for place, _ in candidates}) == 1:
+        inert = [(place, member) for place, member in candidates if is_inert(package, place)]
+        twins = len({member.name for _, member in candidates}) == 1 and len(candidates) == 2
+        candidates = inert if twins and len(inert) == 1 else candidates
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        paths = [place for place, _ in candidates]
+        listed = ", ".join(paths[:_LISTED]) + (" …" if len(paths) > _LISTED else "")
+        raise AmbiguousReference(
+            f"{len(paths)} models could be meant: {listed}",
+            where=str(package.ref),
+            hint=f"name one: {package.ref}#{paths[0]}",
+        )
+    raise _nothing(package, path, runtime, options)
+
+
+def _nothing(package: Package, path: str | None, runtime: str | None, options: LoadOptions) -> Exception:
+    """Why nothing can be loaded, and what would help."""
+    from regraft.runtime.torch_weights import WEIGHT_FORMATS
+
+    formats: dict[str, str] = {}
+    for entry in package.entries:
+        if entry.obstacle is None and path in (None, entry.path):
+            _, recognised = package.probe(entry.path)
+            formats[entry.path] = recognised.name if recognised else "unknown"
+    by = f"the runtime {runtime}" if runtime else "a runtime"
+    where = f"{package.ref}" + (f"#{path}" if path and not package.ref.inside else "")
+    weights = [place for place, kind in formats.items() if kind in WEIGHT_FORMATS]
+    if weights and options.factory is None:
+        return Unsupported(
+            f"{weights[0]} holds weights, and nothing beside it says which network they belong to",
+            where=where,
+            hint="name code of yours that builds the network: factory='my_module:build'",
+        )
+    held = ", ".join(sorted(set(formats.values()))[:_LISTED]) or "no readable files"
+    return Unsupported(
+        f"there is no file that {by} executes; found: {held}", where=where, hint=f"regraft inspect {package.ref}"
+    )
+
+
+__all__ = [
+    "LoadOptions",
+    "Model",
+    "Runtime",
+    "broken",
+    "load",
+    "model_path",
+    "needs_permit",
+    "runtimes",
+]

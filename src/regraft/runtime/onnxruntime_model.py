@@ -1,0 +1,212 @@
+"""onnxruntime: an ONNX graph as a `Model`; every intermediate tensor can be asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import MissingExtra, Unsupported
+from regraft.package.formats import Port
+from regraft.runtime.feeding import checked_feeds
+from regraft.runtime.grouping import TRACE_BYTES, groups_within, sizes_of
+from regraft.runtime.interface import Signature, Tap
+from regraft.runtime.onnx_proto import (
+    cut,
+    estimated_bytes,
+    index_ranges,
+    precision_of_graph,
+    proto_from_bytes,
+    self_contained,
+    with_outputs,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+    from regraft.package.package import Package
+    from regraft.runtime.interface import Array, Feeds, LoadOptions, Reduce
+    from regraft.runtime.verified import VerifiedFiles
+
+_DTYPES = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16", "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(int16)": "int16",
+    "tensor(int8)": "int8", "tensor(uint64)": "uint64", "tensor(uint32)": "uint32", "tensor(uint16)": "uint16",
+    "tensor(uint8)": "uint8", "tensor(bool)": "bool", "tensor(string)": "string",
+}  # fmt: skip
+_MAX_KEPT_SESSIONS = 4
+
+
+class OnnxRuntime:
+    """Loads ONNX files."""
+
+    name = "onnxruntime"
+
+    def can_load(self, package: Package, path: str, options: LoadOptions) -> bool:
+        """A file in ONNX format."""
+        _, recognised = package.probe(path)
+        return options.factory is None and recognised is not None and recognised.name == "onnx"
+
+    def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> OnnxRuntimeModel:
+        """Load the graph with onnxruntime's own optimisations."""
+        model = OnnxRuntimeModel(self_contained(files, path), threads=options.threads, where=path)
+        if options.precision not in (None, model.effective_precision):
+            raise Unsupported(
+                f"the graph computes in {model.effective_precision}; onnxruntime cannot be told {options.precision}",
+                where=path,
+                hint=f"convert it first: regraft convert REF --to onnx --precision {options.precision}",
+            )
+        return model
+
+
+class OnnxRuntimeModel:
+    """An ONNX model on the CPU.
+
+    Args:
+        content: a serialised ModelProto, without external data.
+        threads: intra-op threads; None for onnxruntime's default.
+        optimise: let onnxruntime fuse and fold the graph.
+        trace_bytes: taps that one pass of a trace may hold.
+        where: how errors name it.
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+        Unsupported: onnxruntime refuses the model; the message is its own.
+    """
+
+    runtime = "onnxruntime"
+
+    def __init__(
+        self,
+        content: bytes,
+        *,
+        threads: int | None = None,
+        optimise: bool = True,
+        trace_bytes: int = TRACE_BYTES,
+        where: str = "",
+    ) -> None:
+        self.content = content
+        self.where = where
+        self.allows_nan = False
+        self._threads = threads
+        self._optimise = optimise
+        self._trace_bytes = trace_bytes
+        self._session = _session(content, threads, optimise, where)
+        self._traced: dict[tuple[str, ...], Any] = {}
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """Inputs and outputs as the graph declares them."""
+        return Signature(
+            tuple(_port(value) for value in self._session.get_inputs()),
+            tuple(_port(value) for value in self._session.get_outputs()),
+            index_ranges(self.proto),
+        )
+
+    @functools.cached_property
+    def proto(self) -> onnx.ModelProto:
+        """The graph, parsed; not to be changed."""
+        return proto_from_bytes(self.content, self.where)
+
+    @functools.cached_property
+    def effective_precision(self) -> str:
+        """The floating-point dtype that most tensors between nodes have; `int8` where quantised operators compute."""
+        return precision_of_graph(self.proto)
+
+    def __call__(self, feeds: Feeds) -> dict[str, Array]:
+        """One pass."""
+        names = [port.name for port in self.signature.outputs]
+        return dict(zip(names, self._run(self._session, names, self._checked(feeds)), strict=True))
+
+    def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
+        """Every node output, in the graph's order, marked as an output of the graph.
+
+        The graph optimiser is off: fusions would remove the tensors that are asked for. With `reduce`, as
+        many passes are made as keep the tensors of one pass below `trace_bytes`.
+        """
+        checked = self._checked(feeds)
+        wanted = None if taps is None else set(taps)
+        made = {name: node for node in self.proto.graph.node for name in node.output if name}
+        names = [name for name in made if wanted is None or name in wanted]
+        order = {name: position for position, name in enumerate(made)}
+        groups = [names]
+        if reduce is not None:
+            sizes = estimated_bytes(self.proto, {name: value.shape for name, value in checked.items()})
+            groups = list(groups_within(names, sizes_of(names, sizes), budget=self._trace_bytes))
+        for group in groups:
+            for name, value in zip(group, self._run(self._traced_session(group), group, checked), strict=True):
+                kept = None if reduce is None else reduce(value)
+                node = made[name]
+                yield Tap(
+                    name, node.op_type, node.name, order[name], value=value if reduce is None else None, kept=kept
+                )
+
+    def segment(self, inputs: Sequence[str], outputs: Sequence[str]) -> OnnxRuntimeModel:
+        """The subgraph that computes `outputs` from `inputs`, both named by taps; unoptimised, as traces are.
+
+        Raises:
+            Unsupported: the outputs also need tensors that are not among the inputs.
+        """
+        content = cut(self.proto, inputs, outputs, self.where)
+        return OnnxRuntimeModel(content, threads=self._threads, optimise=False, where=f"{self.where} segment")
+
+    def cast(self, dtype: str) -> OnnxRuntimeModel:
+        """Not offered: onnxruntime has float64 kernels for part of the operators only.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported(
+            f"onnxruntime does not run whole graphs in {dtype}",
+            where=self.where,
+            hint="verify against the model it was converted from: regraft verify REFERENCE CANDIDATE",
+        )
+
+    def close(self) -> None:
+        """Drop the sessions."""
+        self._traced.clear()
+        self._session = None
+
+    def _checked(self, feeds: Feeds) -> dict[str, Array]:
+        return checked_feeds(self.signature, feeds, where=self.where, allows_nan=self.allows_nan)
+
+    def _traced_session(self, names: Sequence[str]) -> Any:
+        key = tuple(names)
+        if key not in self._traced:
+            while len(self._traced) >= _MAX_KEPT_SESSIONS:
+                del self._traced[next(iter(self._traced))]
+            self._traced[key] = _session(with_outputs(self.proto, names), self._threads, False, self.where)
+        return self._traced[key]
+
+    def _run(self, session: Any, names: Sequence[str], feeds: Feeds) -> list[Array]:
+        if session is None:
+            raise Unsupported("the model is closed", where=self.where)
+        try:
+            values: list[Array] = session.run(list(names), feeds)
+        except Exception as error:  # its exceptions share no base class
+            raise Unsupported(
+                f"onnxruntime stopped: {str(error)[:500]}",
+                where=self.where,
+                hint="feeds: " + ", ".join(f"{name} {value.shape}" for name, value in feeds.items()),
+            ) from error
+        return values
+
+
+def _session(content: bytes, threads: int | None, optimise: bool, where: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtra("onnxruntime", extra="onnx", where=where) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads or 0
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base class
+        raise Unsupported(f"onnxruntime refuses the model: {str(error)[:500]}", where=where) from error
+
+
+def _port(value: Any) -> Port:
+    shape = tuple(extent if isinstance(extent, int | str) else None for extent in value.shape)
+    return Port(value.name, _DTYPES.get(value.type, value.type), shape)

@@ -1,0 +1,150 @@
+"""torch: the user's own code builds the network, with or without weights from a package."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import NotFound, Unsupported, UsageError
+from regraft.package.formats import Port
+from regraft.runtime.torch_module import TorchModel
+from regraft.runtime.torch_tensors import cast_port, dtype_name, import_torch, precision_of, torch_dtype
+from regraft.runtime.torch_weights import WEIGHT_FORMATS, state_dict_from_files
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from regraft.package.package import Package
+    from regraft.runtime.interface import LoadOptions
+    from regraft.runtime.verified import VerifiedFiles
+
+
+class TorchFactoryRuntime:
+    """Loads weights into the network that a factory of the user's builds.
+
+    The factory is called without arguments and its network is filled strictly; or, when it has a parameter
+    without a default, it is called with the state_dict and fills the network itself. It returns the network, or
+    (network, example inputs): name → tensor, whose first axis is the batch.
+    """
+
+    name = "torch"
+
+    def can_load(self, package: Package, path: str, options: LoadOptions) -> bool:
+        """Any file of weights, when the user names a factory."""
+        if options.factory is None:
+            return False
+        _, recognised = package.probe(path)
+        return recognised is not None and recognised.name in WEIGHT_FORMATS
+
+    def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> TorchModel:
+        """Read the tensors, then call the factory."""
+        assert options.factory is not None
+        weights = state_dict_from_files(files, path)
+        return model_from_factory(
+            options.factory, weights=weights, threads=options.threads, precision=options.precision, where=path
+        )
+
+
+def model_from_factory(
+    place: str,
+    *,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    where: str = "",
+) -> TorchModel:
+    """Call `module:factory` of the user's and wrap the network that it returns.
+
+    Args:
+        place: `module:factory`; the module must be importable.
+        weights: state_dict to fill the network with; None leaves it as the factory built it.
+        threads: intra-op threads during a pass.
+        precision: dtype to convert the network to; None leaves it as it is.
+        where: how errors name the model; default `py:module:factory`.
+    Raises:
+        NotFound: there is no such module or factory.
+        UsageError: the factory cannot be called so, or returns no network.
+        Unsupported: the weights do not fit the network; the message says which.
+    """
+    import_torch(place)
+    where = where or f"py:{place}"
+    network, examples = _built(_factory(place), place, weights, where)
+    if precision is not None:
+        network = network.to(torch_dtype(precision))
+    dtype = precision_of(iter(network.parameters()))
+    ports = [cast_port(port, dtype) for port in _ports(network, examples, dtype)]
+    return TorchModel(network, inputs=ports, threads=threads, where=where)
+
+
+def _factory(place: str) -> Callable[..., Any]:
+    module_name, _, name = place.removeprefix("py:").partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except ImportError as error:
+        raise NotFound(
+            f"cannot import {module_name}: {error}", where=f"py:{place}", hint="is its folder on PYTHONPATH?"
+        ) from error
+    except AttributeError as error:
+        raise NotFound(str(error), where=f"py:{place}") from error
+    if not callable(found):
+        raise UsageError(f"{name} is {type(found).__name__}, not a function", where=f"py:{place}")
+    return found  # type: ignore[no-any-return]
+
+
+def _built(
+    factory: Callable[..., Any], place: str, weights: Mapping[str, torch.Tensor] | None, where: str
+) -> tuple[nn.Module, Mapping[str, Any]]:
+    from torch import nn
+
+    parameters = inspect.signature(factory).parameters.values()
+    required = [
+        p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(required) > 1 or (required and weights is None):
+        takes = ", ".join(p.name for p in required)
+        raise UsageError(f"the factory wants ({takes}); it is called with nothing, or with a state_dict", where=where)
+    result = factory(weights) if required else factory()
+    network, examples = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+    if not isinstance(network, nn.Module) or not isinstance(examples, Mapping):
+        raise UsageError(
+            f"the factory returned {type(result).__name__}; wanted is a torch.nn.Module, or (module, example inputs)",
+            where=f"py:{place}",
+        )
+    if weights is not None and not required:
+        _fill(network, weights, where)
+    return network, examples
+
+
+def _fill(network: nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise Unsupported(
+            "the weights do not fit the factory's network: " + " ".join(lines[1:4])[:500],
+            where=where,
+            hint="let the factory take the state_dict as its parameter and rename the weights itself",
+        ) from error
+
+
+def _ports(network: nn.Module, examples: Mapping[str, Any], dtype: str) -> list[Port]:
+    import torch
+
+    if examples:
+        ports = []
+        for name, value in examples.items():
+            tensor = torch.as_tensor(value)
+            extents: tuple[int | str | None, ...] = ("batch", *tensor.shape[1:]) if tensor.ndim else ()
+            ports.append(Port(str(name), dtype_name(tensor.dtype), extents))
+        return ports
+    parameters = inspect.signature(network.forward).parameters.values()
+    return [
+        Port(p.name, dtype)
+        for p in parameters
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
