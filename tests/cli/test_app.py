@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,6 +68,32 @@ def test_what_cannot_be_used_is_one_message_and_exit_2(arguments: tuple[str, ...
     assert hint in error["hint"]
     assert result.stderr.startswith("error: ")
     assert len(result.stderr.splitlines()) <= 3
+
+
+def test_without_a_verb_the_help_is_shown() -> None:
+    result = run()
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: regraft VERB")
+    assert result.stdout == ""
+
+
+def test_the_next_command_can_be_pasted(tmp_path: Path) -> None:
+    (tmp_path / "my model.json").write_text("{}")
+    (tmp_path / "policy.yaml").write_text("schema: regraft.policy/1\nevidence: {scan: {}}\n")
+    for verb in ("fetch", "inspect", "scan"):
+        shown = run(verb, "my model.json", cwd=tmp_path).stdout
+        following = shlex.split(shown.splitlines()[-1].removeprefix("next: regraft "))
+        assert following[1] == "my model.json"
+        assert run(*following, cwd=tmp_path).returncode == 0, following
+    assert following[0] == "check"
+
+
+def test_missing_evidence_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text("{}")
+    (tmp_path / "policy.yaml").write_text("schema: regraft.policy/1\nevidence: {scan: {}}\n")
+    result = run("check", "model.json", "--policy", "policy.yaml", "--json", cwd=tmp_path)
+    assert result.returncode == 3
+    assert json.loads(result.stdout)["findings"][0]["fix"] == "regraft scan model.json"
 
 
 def test_results_go_to_stdout_and_nothing_else_does(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_what_is_missing_is_inconclusive_and_says_how_to_get_it(
     judgement = judge("evidence: {scan: {}, verify: {}}", passport_of(make_record("scan")))
     assert judgement.verdict is Verdict.INCONCLUSIVE
     (missing,) = [finding for finding in judgement.findings if finding.rule == "RGP-EVD-001"]
-    assert missing.fix == "regraft verify model"
+    assert missing.fix == "regraft verify REF"
 
 
 def test_a_refusal_outweighs_what_is_unknown(make_record: Make, passport_of: Callable[..., Passport]) -> None:

@@ -72,6 +72,9 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except RegraftError as error:
         return _report(error, wants_json=wants_json, debug="--debug" in arguments)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(error.format_message() + "\n")
+        return 2
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "regraft"
         usage = UsageError(error.format_message().rstrip("."), where=command, hint=f"{command} --help")
@@ -118,7 +121,7 @@ def _internal(error: Exception) -> InternalError:
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    pairs = zip(arguments, [*arguments[1:], ""], strict=False)
     return any(a in ("--json", "--format=json") or (a == "--format" and b == "json") for a, b in pairs)
 
 

@@ -19,10 +19,11 @@ from regraft.report.text import visible
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A result: its evidence, and a page of the verb's own where it has one."""
+    """A result: its evidence, a page of the verb's own where it has one, and the reference it is about."""
 
     evidence: Evidence
     page: str | None = None
+    ref: str | None = None
 
 
 def each(refs: Sequence[str], examine: Callable[[str], Shown], settings: Settings) -> int:
@@ -34,11 +35,11 @@ def each(refs: Sequence[str], examine: Callable[[str], Shown], settings: Setting
     if settings.dry_run:
         return max(_dry_run(ref, settings) for ref in refs)
     if len(refs) == 1:
-        return emit([examine(refs[0])], settings)
+        return emit([msgspec.structs.replace(examine(refs[0]), ref=refs[0])], settings)
     shown, refused = [], 0
     for ref in refs:
         try:
-            shown.append(examine(ref))
+            shown.append(msgspec.structs.replace(examine(ref), ref=ref))
         except RegraftError as error:
             refused += 1
             sys.stderr.write(error_as_text(error))
@@ -82,7 +83,7 @@ def _render(shown: Sequence[Shown], settings: Settings) -> str:
 
     if settings.quiet:
         return "".join(verdict_line(record) + "\n" for record in records)
-    return "\n".join(human_text(record, verbose=settings.verbose) for record in records)
+    return "\n".join(human_text(one.evidence, verbose=settings.verbose, reference=one.ref) for one in shown)
 
 
 def _dry_run(ref: str, settings: Settings) -> int:

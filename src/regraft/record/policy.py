@@ -88,11 +88,12 @@ class Judgement(msgspec.Struct, frozen=True):
     used: tuple[Record, ...]
 
 
-def evaluate(policy: Policy, passport: Passport, *, now: datetime | None = None) -> Judgement:
+def evaluate(policy: Policy, passport: Passport, *, now: datetime | None = None, reference: str = "REF") -> Judgement:
     """Judge a passport. What is not known is never a pass: it is inconclusive, and says what is missing.
 
     Args:
         now: the time against which age is counted; default: the clock.
+        reference: by which a command finds the package, for what to do about missing evidence.
     """
     moment = now or datetime.now(UTC)
     findings = [_unreadable(message) for message in passport.damage]
@@ -100,7 +101,7 @@ def evaluate(policy: Policy, passport: Passport, *, now: datetime | None = None)
     for demand in policy.demands:
         record = passport.latest(demand.kind)
         if record is None:
-            findings.append(_missing(demand, passport))
+            findings.append(_missing(demand, reference))
             continue
         used[record.digest] = record
         broken = [*_examine(demand, record, moment), *_contradicted(demand, passport)]
@@ -108,7 +109,7 @@ def evaluate(policy: Policy, passport: Passport, *, now: datetime | None = None)
     if policy.licences is not None:
         stating = [record for kind in LICENCE_KINDS if (record := passport.latest(kind))]
         used |= {record.digest: record for record in stating}
-        findings += _licences(policy.licences, stating)
+        findings += _licences(policy.licences, stating, reference)
     verdict = combine(finding.severity.verdict for finding in findings)
     return Judgement(verdict, tuple(findings), tuple(used.values()))
 
@@ -219,7 +220,7 @@ def _contradicted(demand: Demand, passport: Passport) -> Iterator[Finding]:
             )
 
 
-def _licences(allowed: Sequence[str], records: Sequence[Record]) -> list[Finding]:
+def _licences(allowed: Sequence[str], records: Sequence[Record], reference: str) -> list[Finding]:
     stated: dict[str, Finding] = {}
     unknown = 0
     for finding in (finding for record in records for finding in record.evidence.findings):
@@ -235,7 +236,7 @@ def _licences(allowed: Sequence[str], records: Sequence[Record]) -> list[Finding
     ]
     if unknown or not stated:
         message = "no evidence about these bytes states the licence" if not records else "the licence is not known"
-        fix = None if records else _how_to_know("inspect", "REF")
+        fix = None if records else _how_to_know("inspect", reference)
         refused.append(Finding("RGP-LIC-002", Severity.UNKNOWN, message, fix=fix))
     return refused or [_met("licences", f"every licence is allowed: {', '.join(stated)}", None)]
 
@@ -255,19 +256,19 @@ def _is_allowed(expression: str, allowed: set[str]) -> bool:
     return any(all(part.strip().casefold() in allowed for part in re.split(r"\s+AND\s+", choice)) for choice in choices)
 
 
-def _missing(demand: Demand, passport: Passport) -> Finding:
+def _missing(demand: Demand, reference: str) -> Finding:
     return Finding(
         "RGP-EVD-001",
         Severity.UNKNOWN,
         f"there is no {demand.kind} evidence about this package",
         _where(demand.line),
-        fix=_how_to_know(demand.kind, passport.name),
+        fix=_how_to_know(demand.kind, reference),
     )
 
 
-def _how_to_know(kind: str, name: str) -> str:
+def _how_to_know(kind: str, reference: str) -> str:
     """The command that makes the evidence; inspect alone does not hash unless it is told to."""
-    return f"regraft {kind}{' --digest' if kind == 'inspect' else ''} {name}"
+    return f"regraft {kind}{' --digest' if kind == 'inspect' else ''} {reference}"
 
 
 def _met(field: str, message: str, line: int | None) -> Finding:

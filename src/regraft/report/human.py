@@ -37,12 +37,15 @@ def verdict_line(evidence: Evidence) -> str:
     )
 
 
-def human_text(evidence: Evidence, *, verbose: bool = False, color: bool | None = None) -> str:
+def human_text(
+    evidence: Evidence, *, verbose: bool = False, color: bool | None = None, reference: str | None = None
+) -> str:
     """Evidence as terminal text; hostile characters in it are shown as escapes.
 
     Args:
         verbose: every row of every table, and all digests.
         color: ANSI colour; default: when stdout is a terminal and NO_COLOR is not set.
+        reference: of the package, for the next command; default: what the evidence says.
     """
     console = _console(is_colored(color))
     console.print(_verdict(evidence))
@@ -53,7 +56,7 @@ def human_text(evidence: Evidence, *, verbose: bool = False, color: bool | None 
             console.print(visible(note), style="dim")
     console.print()
     console.print(_footer(evidence), style="dim")
-    command = next_command(evidence)
+    command = next_command(evidence, reference=reference)
     if command:
         console.print(f"next: {visible(command)}", soft_wrap=True)
     file = console.file

@@ -62,16 +62,20 @@ def sections(evidence: Evidence, *, verbose: bool = False) -> list[Section]:
     return [section for section in drawn if section is not None]
 
 
-def next_command(evidence: Evidence) -> str:
-    """The command that a reader would want to run after this one; empty when there is none."""
-    reference = evidence.parameters.get("reference")
+def next_command(evidence: Evidence, *, reference: str | None = None) -> str:
+    """The command that a reader would want to run after this one; empty when there is none.
+
+    Args:
+        reference: of the package, as the user wrote it; default: what the evidence says.
+    """
+    reference = reference or evidence.parameters.get("reference") or evidence.parameters.get("ref")
     quoted = shlex.quote(reference) if isinstance(reference, str) and reference else "REF"
     verb = {"inspect": "scan", "fetch": "scan"}.get(evidence.kind)
     if verb:
         return f"regraft {verb} {quoted}"
     if evidence.kind == "scan":
         return (
-            f"regraft check {quoted}"
+            f"regraft check {quoted} --policy policy.yaml"
             if evidence.verdict is Verdict.PASS
             else f"regraft scan {quoted} --format html -o scan.html"
         )
@@ -84,7 +88,7 @@ def place(where: Where) -> str:
     if where.member:
         text += f"!{where.member}" if text else where.member
     if where.line is not None:
-        text += f":{where.line}"
+        text += f":{where.line}" if text else f"line {where.line}"
     if where.offset is not None:
         text += f" @{where.offset}"
     if where.field:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,25 +48,26 @@ def check(
         NotFound, AccessDenied, StoreError and what opening the package raises.
     """
     rules = policy if isinstance(policy, Policy) else read_policy(Path(policy))
-    subjects, passport = _passport(package, store or open_store(), options)
     draft = Draft("check", parameters={"policy": rules.name, "demands": len(rules.demands)})
-    judgement = evaluate(rules, passport, now=now)
+    subjects, passport, reference = _passport(package, store or open_store(), options)
+    judgement = evaluate(rules, passport, now=now, reference=reference)
     draft.subject += subjects
     draft.materials.append(Subject(rules.name, rules.digest))
     draft.materials += [Subject(f"{record.evidence.kind} evidence", record.digest) for record in judgement.used]
     draft.findings += judgement.findings
     outcome = _OUTCOMES[judgement.verdict]
-    return draft.finish(outcome=outcome, summary=_summary(outcome, rules, judgement), verdict=judgement.verdict)
+    return draft.finish(outcome=outcome, summary=_summary(rules, judgement), verdict=judgement.verdict)
 
 
 def _passport(
     package: str | os.PathLike[str] | ModelRef | Package | Passport, store: Store, options: SourceOptions | None
-) -> tuple[list[Subject], Passport]:
+) -> tuple[list[Subject], Passport, str]:
+    """The package as a subject, its passport, and the reference by which another verb finds it."""
     if isinstance(package, Passport):
-        return [Subject(package.name, package.package, DigestKind.DECLARED)], package
+        return [Subject(package.name, package.package, DigestKind.DECLARED)], package, "REF"
     if isinstance(package, str) and (digest := _digest(package)):
         passport = read_passport(store, digest)
-        return [Subject(passport.name, digest, DigestKind.DECLARED)], passport
+        return [Subject(passport.name, digest, DigestKind.DECLARED)], passport, "REF"
     from regraft.package.package import Package, open_package
 
     opened = open_package(package, options=options)
@@ -75,7 +77,7 @@ def _passport(
     finally:
         if not isinstance(package, Package):
             opened.close()
-    return subjects, read_passport(store, manifest.digest)
+    return subjects, read_passport(store, manifest.digest), shlex.quote(str(opened.ref))
 
 
 def _digest(text: str) -> Digest | None:
@@ -85,10 +87,10 @@ def _digest(text: str) -> Digest | None:
         return None
 
 
-def _summary(outcome: str, policy: Policy, judgement: Judgement) -> str:
+def _summary(policy: Policy, judgement: Judgement) -> str:
     wanting = [finding for finding in judgement.findings if finding.severity is not Severity.INFO]
     reason = next((f for f in wanting if f.severity.verdict is judgement.verdict), None)
     if reason is None:
-        return f"{outcome} by {policy.name}: every demand is met"
+        return f"every demand of {policy.name} is met"
     more = f", and {len(wanting) - 1} more" if len(wanting) > 1 else ""
-    return f"{outcome} by {policy.name}: {reason.message}{more}"
+    return f"{reason.message}{more} ({policy.name})"
