@@ -7,7 +7,6 @@ import pytest
 from regraft.errors import AccessDenied, LimitExceeded, NetworkFailure, NotFound, Offline
 from regraft.package.reader import Meter
 from regraft.package.sources import http
-from regraft.package.sources.address import check_address, is_loopback, printable
 from regraft.package.sources.http import HttpClient, client_of
 
 
@@ -107,28 +106,6 @@ def test_where_no_redirect_may_lead(client):
         http._check_redirect("https://a.example/x", "https://localhost/x")
 
 
-@pytest.mark.parametrize(
-    "url", ["http://a.example/x", "ftp://a.example", "file:///etc/passwd", "https://", "https://[::1", "x"]
-)
-def test_addresses_that_nobody_is_asked_at(url, monkeypatch):
-    monkeypatch.delenv("PIP_TRUSTED_HOST", raising=False)
-    with pytest.raises(NetworkFailure):
-        check_address(url)
-
-
-def test_plain_http_where_the_user_said_so(monkeypatch):
-    monkeypatch.setenv("PIP_TRUSTED_HOST", "a.example b.example")
-    check_address("http://b.example/x")
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("localhost", True), ("127.8.9.1", True), ("::1", True), ("10.0.0.1", False), ("localhost.a.example", False)],
-)
-def test_loopback_by_name(host, expected):
-    assert is_loopback(host) is expected
-
-
 def test_a_body_is_bounded(server, new_page, client):
     server.pages["/x"] = new_page(b"x" * 300_000)
     with pytest.raises(LimitExceeded):
@@ -178,10 +155,6 @@ def test_offline_gives_no_client():
     with pytest.raises(Offline) as caught:
         client_of(Meter(), offline=True, where="pypi://x")
     assert caught.value.hint == "regraft fetch pypi://x"
-
-
-def test_what_is_printed_of_an_address():
-    assert printable("https://user:pw@host:1/a/b?sig=1#f") == "https://host:1/a/b"
 
 
 def test_waiting_between_attempts_is_bounded(monkeypatch):

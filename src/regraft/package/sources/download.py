@@ -10,7 +10,7 @@ from typing import IO
 
 from regraft.errors import DigestMismatch, LimitExceeded, StoreError
 from regraft.package.reader import Reader
-from regraft.package.sources.http import HttpClient, MAX_DOWNLOAD_BYTES
+from regraft.package.sources.http import MAX_DOWNLOAD_BYTES, HttpClient
 from regraft.package.sources.interface import SourceOptions
 from regraft.package.sources.path import open_local
 from regraft.progress import progress

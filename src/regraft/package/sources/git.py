@@ -14,10 +14,10 @@ from regraft.errors import LimitExceeded, NotFound
 from regraft.package.limits import MAX_MEMBERS
 from regraft.package.reader import Reader
 from regraft.package.reference import ModelRef
+from regraft.package.sources.address import check_address
 from regraft.package.sources.download import SpooledReader
 from regraft.package.sources.git_lfs import LfsObject, LfsPointer, ask_for_objects, parse_pointer
 from regraft.package.sources.git_program import GitRepository
-from regraft.package.sources.address import check_address
 from regraft.package.sources.http import HttpClient, client_of
 from regraft.package.sources.http_reader import HttpReader
 from regraft.package.sources.interface import Entry, SourceOptions, Tree

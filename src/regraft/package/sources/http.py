@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import ipaddress
 import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import msgspec
 

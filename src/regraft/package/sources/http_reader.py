@@ -11,9 +11,16 @@ from typing import IO
 
 from regraft.errors import AccessDenied, LimitExceeded, NetworkFailure, NotFound
 from regraft.package.reader import Reader
-from regraft.package.sources.download import spool
 from regraft.package.sources.address import origin_of, printable
-from regraft.package.sources.http import Answer, HttpClient, MAX_DOWNLOAD_BYTES, StatusFailure, TransientFailure, validator
+from regraft.package.sources.download import spool
+from regraft.package.sources.http import (
+    MAX_DOWNLOAD_BYTES,
+    Answer,
+    HttpClient,
+    StatusFailure,
+    TransientFailure,
+    validator,
+)
 
 BLOCK_BYTES = 64 << 10
 _MAX_BLOCKS = 192

@@ -14,9 +14,9 @@ import msgspec
 
 from regraft.errors import NetworkFailure, NotFound
 from regraft.package.reference import ModelRef
+from regraft.package.sources.address import origin_of, printable, split_credentials
 from regraft.package.sources.archive_tree import open_archive_tree
 from regraft.package.sources.download import download
-from regraft.package.sources.address import origin_of, printable, split_credentials
 from regraft.package.sources.http import client_of, parse_document
 from regraft.package.sources.interface import SourceOptions, Tree
 

@@ -11,9 +11,9 @@ import msgspec
 
 from regraft.errors import AmbiguousReference, DigestMismatch, NotFound
 from regraft.package.reference import ModelRef
+from regraft.package.sources.address import origin_of, printable, split_credentials
 from regraft.package.sources.archive_tree import open_archive_tree
 from regraft.package.sources.download import download
-from regraft.package.sources.address import origin_of, printable, split_credentials
 from regraft.package.sources.http import client_of
 from regraft.package.sources.http_reader import HttpReader
 from regraft.package.sources.interface import SourceOptions, Tree
