@@ -178,5 +178,5 @@ def _finish(draft: Draft, *, is_remote: bool) -> Evidence:
     missing = f"; {len(draft.findings)} cannot be read" if draft.findings else ""
     return draft.finish(
         outcome="incomplete" if draft.findings else "fetched" if is_remote else "local",
-        summary=f"{count} files {'kept in the store' if is_remote else 'hashed where they are'}{missing}",
+        summary=f"{count} {'file' if count == 1 else 'files'} {'kept in the store' if is_remote else 'hashed where they are'}{missing}",
     )

@@ -68,8 +68,8 @@ def next_command(evidence: Evidence, *, reference: str | None = None) -> str:
     Args:
         reference: of the package, as the user wrote it; default: what the evidence says.
     """
-    reference = reference or evidence.parameters.get("reference") or evidence.parameters.get("ref")
-    quoted = shlex.quote(reference) if isinstance(reference, str) and reference else "REF"
+    named = reference or evidence.parameters.get("reference") or evidence.parameters.get("ref")
+    quoted = shlex.quote(named) if isinstance(named, str) and named else "REF"
     verb = {"inspect": "scan", "fetch": "scan"}.get(evidence.kind)
     if verb:
         return f"regraft {verb} {quoted}"

@@ -93,6 +93,7 @@ def scan(
     cpu = time.process_time()
     draft = Draft("scan", parameters={"allow": [*sorted(allow)]} if allow else {})
     package = open_package(ref, options=SourceOptions(offline=offline, store=store))
+    draft.parameters["reference"] = str(package.ref)
     try:
         manifest = _manifest(package, draft, compute=compute)
         draft.subject.extend(package.subjects(manifest))
@@ -194,15 +195,17 @@ def _in_order(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _measure(draft: Draft, package: Package, walk: Walk, manifest: Manifest, cpu_start: float) -> None:
-    draft.measure("files", walk.files, "1")
-    draft.measure("members", walk.members, "1")
-    draft.measure("bytes_total", sum(entry.size_bytes for entry in manifest.entries), "byte")
-    draft.measure("bytes_read", package.meter.bytes_read, "byte")
-    draft.measure("bytes_expanded", package.meter.bytes_expanded, "byte")
+    draft.measure("files", walk.files, "files")
+    draft.measure("members", walk.members, "members")
+    draft.measure("bytes_total", sum(entry.size_bytes for entry in manifest.entries), "bytes")
+    draft.measure("bytes_read", package.meter.bytes_read, "bytes")
+    draft.measure("bytes_expanded", package.meter.bytes_expanded, "bytes")
     draft.measure("cpu_seconds", round(time.process_time() - cpu_start, 6), "s")
 
 
 def _summary(findings: Iterable[Finding], verdict: Verdict, walk: Walk) -> str:
+    if not walk.files:
+        return "the package has no files"
     of_verdict = [finding for finding in findings if finding.severity.verdict is verdict]
     files = {finding.where.file for finding in of_verdict}
     if verdict is Verdict.PASS:
