@@ -29,7 +29,7 @@ _DIMENSIONS: dict[str, dict[str, float]] = {
     "energy": {"mJ": 1e-3, "J": 1.0, "kJ": 1e3, "Wh": 3600.0, "kWh": 3.6e6},
     "power": {"mW": 1e-3, "W": 1.0, "kW": 1e3},
     "ratio": {"": 1.0, "1": 1.0, "ratio": 1.0, "%": 1e-2},
-    "count": {"count": 1.0, "files": 1.0, "parameters": 1.0, "tensors": 1.0},
+    "count": {"count": 1.0, "files": 1.0, "members": 1.0, "parameters": 1.0, "tensors": 1.0},
     "work": {"FLOP": 1.0, "MFLOP": 1e6, "GFLOP": 1e9, "TFLOP": 1e12},
     "rate of work": {"FLOP/s": 1.0, "GFLOP/s": 1e9, "TFLOP/s": 1e12},
     "rate of samples": {"samples/s": 1.0, "items/s": 1.0},

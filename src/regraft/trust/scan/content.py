@@ -84,7 +84,7 @@ class ContentFamily:
     def examine(self, site: Site) -> Iterator[Finding]:
         """Is the format known, does it fit the name, is the content sound?"""
         if site.probe.reader.size == 0:
-            if site.probe.suffix in _model_suffixes():
+            if site.probe.suffix in _weight_suffixes():
                 yield EMPTY_FILE.finding("the file is empty", site.where())
             return
         if site.format is None:
@@ -152,3 +152,10 @@ def _damage(site: Site) -> Iterator[Finding]:
 @functools.cache
 def _model_suffixes() -> frozenset[str]:
     return frozenset(suffix for member in formats() if member.suffixes for suffix in member.suffixes)
+
+
+@functools.cache
+def _weight_suffixes() -> frozenset[str]:
+    return frozenset(
+        suffix for member in formats() if member.role in (Role.WEIGHTS, Role.GRAPH) for suffix in member.suffixes
+    )
