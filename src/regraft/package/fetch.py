@@ -175,8 +175,9 @@ def _pinned(package: Package) -> JSON:
 
 def _finish(draft: Draft, *, is_remote: bool) -> Evidence:
     count = len(draft.subject) - 1
+    noun = "1 file" if count == 1 else f"{count} files"
     missing = f"; {len(draft.findings)} cannot be read" if draft.findings else ""
     return draft.finish(
         outcome="incomplete" if draft.findings else "fetched" if is_remote else "local",
-        summary=f"{count} {'file' if count == 1 else 'files'} {'kept in the store' if is_remote else 'hashed where they are'}{missing}",
+        summary=f"{noun} {'kept in the store' if is_remote else 'hashed where they are'}{missing}",
     )
