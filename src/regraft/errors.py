@@ -147,3 +147,9 @@ class PermitRefused(RegraftError):
     """The scan evidence does not permit what was asked for: loading, or running the package's code."""
 
     code = "permit-refused"
+
+
+class PlanError(RegraftError):
+    """A plan (`reuse.yaml`) that cannot be understood, or whose parts do not fit together."""
+
+    code = "plan"

@@ -33,6 +33,11 @@ def listening(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
+def current_listener() -> Listener | None:
+    """Who is told about progress now; None when nobody listens."""
+    return _listeners[-1] if _listeners else None
+
+
 @contextmanager
 def progress(what: str, *, total: int | None = None, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
     """Announce a task; call the yielded function with the amount done since the last call.
@@ -42,10 +47,10 @@ def progress(what: str, *, total: int | None = None, unit: str = "bytes") -> Ite
         total: expected amount; None when unknown.
         unit: `bytes`, `files`, `packages`, …
     """
-    if not _listeners:
+    listener = current_listener()
+    if listener is None:
         yield _ignore
         return
-    listener = _listeners[-1]
     task = listener.start(what, total, unit)
     try:
         yield lambda amount: listener.advance(task, amount)
