@@ -98,6 +98,14 @@ def test_what_cannot_be_opened_is_a_finding_and_the_rest_is_still_judged(tmp_pat
     assert {"a.7z", "b.gz"} <= unopened
 
 
+@pytest.mark.parametrize("head", [b"!<arch>\ndebian-binary   ", b"hsqs", b"\xed\xab\xee\xdb", b"070701"])
+def test_containers_that_cannot_be_opened_are_inconclusive(tmp_path, head):
+    (tmp_path / "a").write_bytes(head + bytes(range(256)))
+    evidence = scan(tmp_path)
+    assert evidence.verdict is Verdict.INCONCLUSIVE
+    assert "RGS-WLK-001" in {f.rule for f in evidence.findings}
+
+
 def test_a_link_out_of_the_package_is_listed_not_followed(tmp_path):
     root = tmp_path / "p"
     root.mkdir()

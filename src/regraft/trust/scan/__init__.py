@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.errors import RegraftError
-from regraft.package.manifest import Manifest, build_manifest
+from regraft.package.manifest import Manifest
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef
 from regraft.package.sources.interface import SourceOptions
@@ -62,7 +62,14 @@ FAMILY_FAILED = Rule(
     "A rule family met content that it could not handle, so it may have missed something.",
     "Report the file to the project; until then treat it as not judged.",
 )
-_OWN_RULES = (EMPTY, CHANGED, FAMILY_FAILED, *WALK_RULES)
+UNREADABLE = Rule(
+    "RGS-PKG-004",
+    Severity.UNKNOWN,
+    "A file cannot be read whole",
+    "Its container is damaged or uses a method that is not supported, so its bytes could not be judged.",
+    "Get a sound copy.",
+)
+_OWN_RULES = (EMPTY, CHANGED, FAMILY_FAILED, UNREADABLE, *WALK_RULES)
 
 _ORDER = {severity: i for i, severity in enumerate(Severity)}
 _OUTCOMES = {Verdict.PASS: "clean", Verdict.INCONCLUSIVE: "unknown", Verdict.FAIL: "dangerous"}
@@ -158,17 +165,14 @@ def _guarded(name: str, examine: object, where: Where) -> Iterator[Finding]:
 
 
 def _manifest(package: Package, draft: Draft, *, compute: bool) -> Manifest:
-    """The manifest by what the bytes are; a declared digest that differs is a finding, not the end."""
-    if not compute:
-        return package.manifest(compute=False)
-    entries = [msgspec.structs.replace(entry, sha256=None) for entry in package.entries]
-    manifest = build_manifest(entries, package.open, compute=True)
-    declared = {entry.path: entry.sha256 for entry in package.entries}
-    for item in manifest.entries:
-        wanted = declared.get(item.path)
-        if wanted is not None and wanted != item.sha256:
-            message = f"the bytes hash to {item.sha256[:12]}…, the index declares {wanted[:12]}…"
-            draft.find(CHANGED.finding(message, Where(file=item.path), declared=wanted, computed=item.sha256))
+    """The manifest by what the bytes are; a flaw is a finding, not the end."""
+    manifest = package.manifest(compute=compute)
+    for flaw in manifest.flaws:
+        where = Where(file=flaw.path)
+        if flaw.declared is None:
+            draft.find(UNREADABLE.finding(flaw.what, where))
+        else:
+            draft.find(CHANGED.finding(flaw.what, where, declared=flaw.declared, computed=flaw.computed))
     return manifest
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from regraft.package.formats import Role
 from regraft.package.package import Package
@@ -126,22 +127,39 @@ class _Sources(dict[str, str | bytes]):
 
 
 def _judge_entries(program: Program, points: Sequence[EntryPoint], by_path: dict[str, Site]) -> Iterator[Finding]:
-    judged: set[tuple[str, int, str]] = set()
-    listed: set[str | None] = set()
+    by_entry: dict[str, list[EntryPoint]] = {}
     for point in points:
-        runs = program.reach([(point.path, point.class_name)], as_main=point.as_main)
-        harmful = [run for run in runs if run.effect.kind in _fatal_kinds(point, run.phase)]
-        for run in harmful:
-            key = (run.path, run.effect.line, run.effect.name)
-            if key not in judged:
-                judged.add(key)
-                yield _harm(run, point, by_path)
-        if not harmful and not point.as_main and (point.archive is None or point.archive not in listed):
-            listed.add(point.archive)
-            yield _would_run(point, runs, by_path)
+        by_entry.setdefault(point.path, []).append(point)
+    for as_main in (False, True):
+        entries = [(point.path, point.class_name) for point in points if point.as_main is as_main]
+        runs: dict[str, list[Run]] = {path: [] for path, _ in entries}
+        for run in program.reach(entries, as_main=as_main):
+            runs[program.entry_of(run.path)].append(run)
+        listed: set[str] = set()
+        for path, of_entry in runs.items():
+            yield from _judge_entry(by_entry[path], of_entry, by_path, listed)
     for path, damage in program.problems.items():
         where = by_path[path].where()
         yield UNREADABLE.finding(f"{posixpath.basename(path)} cannot be analysed: {damage.what}", where)
+
+
+def _judge_entry(
+    points: Sequence[EntryPoint], runs: Sequence[Run], by_path: dict[str, Site], listed: set[str]
+) -> Iterator[Finding]:
+    """Harm that an entry point does; where there is none, that its code would run (an archive's once)."""
+    first = points[0]
+    harmful = {
+        (run.path, run.effect.line, run.effect.name): run
+        for run in reversed(runs)
+        if run.effect.kind in _fatal_kinds(first, run.phase)
+    }
+    for run in harmful.values():
+        yield _harm(run, first, by_path)
+    if harmful or first.as_main or (first.archive is not None and first.archive in listed):
+        return
+    if first.archive is not None:
+        listed.add(first.archive)
+    yield _would_run(points, runs, by_path)
 
 
 def _fatal_kinds(point: EntryPoint, phase: Phase) -> frozenset[Kind]:
@@ -163,18 +181,20 @@ def _harm(run: Run, point: EntryPoint, by_path: dict[str, Site]) -> Finding:
     )
 
 
-def _would_run(point: EntryPoint, runs: Sequence[Run], by_path: dict[str, Site]) -> Finding:
+def _would_run(points: Sequence[EntryPoint], runs: Sequence[Run], by_path: dict[str, Site]) -> Finding:
+    first = points[0]
     worth_reading = [f"{run.path}:{run.effect.line} {run.effect.kind.value}: {run.effect.text}" for run in runs]
-    if point.archive is not None:
-        files = [path for path in by_path if path.startswith(point.archive + "!/") and path.endswith(".py")]
+    if first.archive is not None:
+        files = [path for path in by_path if path.startswith(first.archive + "!/") and path.endswith(".py")]
         message = f"unpickling it imports Python that it carries: {len(files)} files"
-        return WOULD_RUN.finding(message, by_path[point.archive].where(), files=[*files[:_LISTED]])
-    built = f" and builds {point.class_name}" if point.class_name else ""
+        return WOULD_RUN.finding(message, by_path[first.archive].where(), files=[*files[:_LISTED]])
+    classes = sorted({point.class_name for point in points if point.class_name})
+    built = f" and builds {', '.join(classes[:_LISTED])}" if classes else ""
     return WOULD_RUN.finding(
-        f"{point.named_by}: a loader imports {posixpath.basename(point.path)}{built}",
-        by_path[point.path].where(),
-        named_by=point.named_by,
-        effects=list(worth_reading[:_LISTED]),
+        f"{first.named_by}: a loader imports {posixpath.basename(first.path)}{built}",
+        by_path[first.path].where(),
+        named_by=[*islice(dict.fromkeys(point.named_by for point in points), _LISTED)],
+        effects=[*worth_reading[:_LISTED]],
     )
 
 

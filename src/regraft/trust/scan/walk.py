@@ -33,6 +33,15 @@ BEYOND_LIMITS = Rule(
 )
 RULES = (UNOPENED, BEYOND_LIMITS)
 
+_SEALED = {
+    b"!<arch>\ndebian-binary": "Debian package",
+    b"\xed\xab\xee\xdb": "RPM package",
+    b"MSCF\x00\x00\x00\x00": "cabinet",
+    b"hsqs": "squashfs image",
+    b"xar!": "xar archive",
+    b"07070": "cpio archive",
+}
+"""Containers that can be recognised, not opened."""
 _RAW_STORAGE = re.compile(r"(^|/)(data|tensors|weights|constants|\.data)/([\w.-]*\d[\w.-]*)$")
 _RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export"})
 
@@ -104,6 +113,10 @@ class Walk:
         probe.reader.close()
 
     def _archive(self, probe: Probe, kind: Format | None, where: Where) -> Archive | None:
+        sealed = next((title for magic, title in _SEALED.items() if probe.head.startswith(magic)), None)
+        if sealed is not None:
+            self._unopened(f"members of a {sealed} cannot be read here", where)
+            return None
         try:
             return open_archive(probe.reader)
         except Damaged as damage:

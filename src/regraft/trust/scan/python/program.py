@@ -68,6 +68,7 @@ class Program:
         self._sources = sources
         self._modules: dict[str, _Module] = {}
         self._spread: set[tuple[str, str, Phase]] = set()
+        self._importer: dict[str, str] = {}
         self.problems: dict[str, Damaged] = {}
         """Files that were reached and could not be parsed."""
 
@@ -80,16 +81,26 @@ class Program:
         """
         phases: dict[tuple[str, str], Phase] = {}
         self._spread.clear()
-        for path, _ in entries:
+        self._importer = {path: path for path, _ in entries}
+        wanted: dict[str, set[str | None]] = {}
+        for path, class_name in entries:
+            wanted.setdefault(path, set()).add(class_name)
+        for path in wanted:
             self._mark(path, "<module>", Phase.IMPORT, phases, as_main)
         for phase, methods in ((Phase.LOAD, _LOAD_METHODS), (Phase.USE, _USE_METHODS)):
-            for path, class_name in entries:
-                self._mark_class(path, class_name, methods, phase, phases, as_main)
+            for path, names in wanted.items():
+                self._mark_classes(path, names, methods, phase, phases, as_main)
         for path in {path for path, _ in phases}:
-            for name in self._module(path, as_main).units if path in self._modules else ():
+            for name in self._module(path, as_main).units:
                 phases.setdefault((path, name), Phase.LATER)
         runs = [run for (path, name), phase in phases.items() for run in self._runs(path, name, phase)]
         return sorted(runs, key=lambda run: (run.phase, run.path, run.effect.line))
+
+    def entry_of(self, path: str) -> str:
+        """The entry of the last `reach` through which a file is imported, the first one where there are several."""
+        while self._importer.get(path, path) != path:
+            path = self._importer[path]
+        return path
 
     @property
     def reached(self) -> list[str]:
@@ -131,29 +142,34 @@ class Program:
             phases[key] = phase
             pending += self._called(module, module.units[key[1]], phase)
             if key[1] == "<module>":
-                pending += [(target, "<module>") for target in self._imports(module)]
+                for target in self._imports(module):
+                    self._importer.setdefault(target, key[0])
+                    pending.append((target, "<module>"))
 
-    def _mark_class(
+    def _mark_classes(
         self,
         path: str,
-        class_name: str | None,
+        names: set[str | None],
         methods: frozenset[str],
         phase: Phase,
         phases: dict[tuple[str, str], Phase],
         as_main: bool,
     ) -> None:
+        """Mark the methods that a loader calls: of the classes that are named here, or of all where none is."""
         module = self._module(path, as_main)
-        wanted = module.with_bases(class_name) if class_name in module.classes else None
-        for name in module.units:
-            owner, _, method = name.rpartition(".")
-            if (method in methods and (wanted is None or not owner or owner in wanted)) or (
-                phase is Phase.LOAD and not owner and name == class_name
-            ):
-                self._mark(path, name, phase, phases, as_main)
-        if class_name and class_name not in module.classes:
-            for target in self._imports(module):  # the class is re-exported from a neighbour
-                if target != path and class_name in self._module(target).classes:
-                    self._mark_class(target, class_name, methods, phase, phases, as_main)
+        here = {name for name in names if name in module.classes or name in module.units}
+        whole = not here
+        owners = {owner for name in here for owner in module.with_bases(name)}
+        for unit in list(module.units):
+            owner, _, method = unit.rpartition(".")
+            is_called = method in methods and (whole or not owner or owner in owners)
+            if is_called or (phase is Phase.LOAD and not owner and unit in here):
+                self._mark(path, unit, phase, phases, as_main)
+        elsewhere = {name for name in names - here if name is not None}
+        for target in self._imports(module) if elsewhere else ():  # a class that is re-exported from a neighbour
+            found: set[str | None] = {name for name in elsewhere if name in self._module(target).classes}
+            if target != path and found:
+                self._mark_classes(target, found, methods, phase, phases, as_main)
 
     def _imports(self, module: _Module) -> list[str]:
         found = []
