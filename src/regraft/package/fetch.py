@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from regraft.errors import Damaged, DigestMismatch, MissingExtra, Unsupported
+from regraft.errors import DigestMismatch
 from regraft.package.manifest import Manifest, ManifestEntry, build_manifest
 from regraft.package.package import Package
 from regraft.package.reader import Reader
@@ -87,11 +86,12 @@ def _kept_tree(ref: ModelRef, remote: RemoteSource, options: SourceOptions) -> T
         return None
     try:
         tree = open_kept_tree(ref, remote.origin(ref), options.store)
-        if tree is not None and tree.ref.archive is None:
-            build_manifest(tree.entries, tree.open, compute=True)
     except DigestMismatch:
         return None
-    return tree
+    is_damaged = (
+        tree is not None and tree.ref.archive is None and build_manifest(tree.entries, tree.open, compute=True).flaws
+    )
+    return None if is_damaged else tree
 
 
 def _whole_file(ref: ModelRef) -> ModelRef:
@@ -100,26 +100,13 @@ def _whole_file(ref: ModelRef) -> ModelRef:
 
 
 def _hash_files(package: Package, draft: Draft) -> Manifest:
-    """Digest of every file that can be read; a damaged one becomes a finding."""
-    readable = [entry for entry in package.entries if entry.obstacle is None]
-
-    def hash_one(entry: Entry) -> ManifestEntry | Finding:
-        try:
-            reader = package.open(entry.path)
-            try:
-                digest = reader.sha256()
-            finally:
-                reader.close()
-        except (Damaged, Unsupported, MissingExtra) as error:
-            return _finding("RGF-FILE-001", f"cannot be read: {error.what}", entry)
-        if entry.sha256 is not None and entry.sha256 != digest:
-            return _finding("RGF-FILE-003", "has another digest than its index declares", entry)
-        return ManifestEntry(entry.path, reader.size, digest, DigestKind.COMPUTED)
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        results = list(pool.map(hash_one, readable))
-    draft.findings.extend(result for result in results if isinstance(result, Finding))
-    return _manifest([result for result in results if isinstance(result, ManifestEntry)])
+    """Digest of every file that can be read; a flaw becomes a finding, and the file is left out."""
+    manifest = package.manifest()
+    for flaw in manifest.flaws:
+        rule = "RGF-FILE-001" if flaw.declared is None else "RGF-FILE-003"
+        draft.find(_finding(rule, flaw.path, flaw.what))
+    differing = {flaw.path for flaw in manifest.flaws}
+    return _manifest([entry for entry in manifest.entries if entry.path not in differing])
 
 
 def _keep_files(package: Package, store: Store) -> Manifest:
@@ -152,11 +139,11 @@ def _manifest(entries: Sequence[ManifestEntry]) -> Manifest:
 def _note_obstacles(entries: Sequence[Entry], draft: Draft) -> None:
     for entry in entries:
         if entry.obstacle is not None:
-            draft.find(_finding("RGF-FILE-002", f"is listed and cannot be read: {entry.obstacle}", entry))
+            draft.find(_finding("RGF-FILE-002", entry.path, f"it is listed and cannot be read: {entry.obstacle}"))
 
 
-def _finding(rule: str, message: str, entry: Entry) -> Finding:
-    return Finding(rule, Severity.UNKNOWN, f"{entry.path!r} {message}", Where(file=entry.path))
+def _finding(rule: str, path: str, message: str) -> Finding:
+    return Finding(rule, Severity.UNKNOWN, f"{path!r}: {message}", Where(file=path))
 
 
 def _pinned(package: Package) -> JSON:

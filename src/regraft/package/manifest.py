@@ -9,7 +9,7 @@ from contextlib import closing
 
 import msgspec
 
-from regraft.errors import DigestMismatch
+from regraft.errors import AccessDenied, Damaged, MissingExtra, NotFound, Unsupported
 from regraft.package.reader import Reader
 from regraft.package.sources.interface import Entry
 from regraft.progress import progress
@@ -26,32 +26,52 @@ class ManifestEntry(msgspec.Struct, frozen=True):
     digest_kind: DigestKind
 
 
+class Flaw(msgspec.Struct, frozen=True):
+    """A file whose bytes are not what they should be.
+
+    Attributes:
+        path: of the file.
+        what: what is wrong, for a human.
+        declared: the digest that its index declares, when the bytes have another one; None when they
+            cannot be read at all, and the file is then not among the entries.
+        computed: the digest that the bytes have.
+    """
+
+    path: str
+    what: str
+    declared: Digest | None = None
+    computed: Digest | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """All files that could be read, and the package digest over them.
 
-    `digest_kind` is the weakest kind among the entries: one partial digest makes the package partial.
+    Attributes:
+        digest_kind: the weakest kind among the entries: one partial digest makes the package partial.
+        flaws: files that could not be read, or whose bytes have another digest than their index declares;
+            what that means is for the verb to say.
     """
 
     entries: tuple[ManifestEntry, ...]
     digest: Digest
     digest_kind: DigestKind
+    flaws: tuple[Flaw, ...] = ()
 
 
 def build_manifest(entries: Sequence[Entry], open_file: Callable[[str], Reader], *, compute: bool) -> Manifest:
     """Hash (or take the declared digests of) every readable file.
 
     Files are hashed as many at once as there are cores, the largest first: hashlib releases the
-    interpreter lock. An entry with an obstacle is left out: its bytes cannot be seen.
-
-    Raises:
-        DigestMismatch: a computed digest is not the declared one.
+    interpreter lock. An entry with an obstacle is left out: its bytes cannot be seen. One damaged file
+    never spoils the rest: it becomes a flaw.
     """
     readable = [entry for entry in entries if entry.obstacle is None]
-    hasher = _Hasher(open_file)
-    hashed = hasher.computed(readable) if compute else [hasher.declared_or_partial(entry) for entry in readable]
-    by_path = {entry.path: entry for entry in hashed}
-    files = tuple(by_path[entry.path] for entry in readable)
-    return Manifest(files, package_digest((f.path, f.sha256) for f in files), _weakest(files))
+    results = _Hasher(open_file).run(readable, compute=compute)
+    order = {entry.path: i for i, entry in enumerate(readable)}
+    files = sorted((entry for entry, _ in results if entry is not None), key=lambda entry: order[entry.path])
+    flaws = sorted((flaw for _, flaw in results if flaw is not None), key=lambda flaw: order[flaw.path])
+    digest = package_digest((file.path, file.sha256) for file in files)
+    return Manifest(tuple(files), digest, _weakest(files), tuple(flaws))
 
 
 class _Hasher:
@@ -61,31 +81,27 @@ class _Hasher:
         self._open = open_file
         self._is_stopped = False
 
-    def computed(self, entries: Sequence[Entry]) -> list[ManifestEntry]:
+    def run(self, entries: Sequence[Entry], *, compute: bool) -> list[tuple[ManifestEntry | None, Flaw | None]]:
+        if not compute:
+            return [_or_flaw(entry, self._look) for entry in entries]
         by_size = sorted(entries, key=lambda entry: -entry.size_bytes)
         pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
         with progress("hashing", total=sum(entry.size_bytes for entry in entries)) as advance:
             try:
-                return list(pool.map(lambda entry: self._compute(entry, advance), by_size))
+                return list(pool.map(lambda entry: _or_flaw(entry, lambda one: self._hash(one, advance)), by_size))
             finally:
                 self._is_stopped = True
                 pool.shutdown(cancel_futures=True)
 
-    def declared_or_partial(self, entry: Entry) -> ManifestEntry:
+    def _look(self, entry: Entry) -> ManifestEntry:
         if entry.sha256 is not None:
             return ManifestEntry(entry.path, entry.size_bytes, entry.sha256, DigestKind.DECLARED)
         with closing(self._open(entry.path)) as reader:
             return ManifestEntry(entry.path, reader.size, reader.fingerprint(), DigestKind.PARTIAL)
 
-    def _compute(self, entry: Entry, advance: Callable[[int], None]) -> ManifestEntry:
+    def _hash(self, entry: Entry, advance: Callable[[int], None]) -> ManifestEntry:
         with closing(self._open(entry.path)) as reader:
             computed = digest_chunks(self._pieces(reader, advance))
-        if entry.sha256 is not None and entry.sha256 != computed:
-            raise DigestMismatch(
-                f"the bytes hash to {computed[:12]}…, its index declares {entry.sha256[:12]}…",
-                where=entry.path,
-                hint="the file was changed after it was published: do not use it, fetch it again",
-            )
         return ManifestEntry(entry.path, reader.size, computed, DigestKind.COMPUTED)
 
     def _pieces(self, reader: Reader, advance: Callable[[int], None]) -> Iterator[bytes]:
@@ -94,6 +110,17 @@ class _Hasher:
                 return
             yield piece
             advance(len(piece))
+
+
+def _or_flaw(entry: Entry, digest: Callable[[Entry], ManifestEntry]) -> tuple[ManifestEntry | None, Flaw | None]:
+    try:
+        found = digest(entry)
+    except (Damaged, Unsupported, MissingExtra, NotFound, AccessDenied) as error:
+        return None, Flaw(entry.path, error.what)
+    if found.digest_kind is DigestKind.COMPUTED and entry.sha256 not in (None, found.sha256):
+        what = f"the bytes hash to {found.sha256[:12]}…, its index declares {str(entry.sha256)[:12]}…"
+        return found, Flaw(entry.path, what, declared=entry.sha256, computed=found.sha256)
+    return found, None
 
 
 def _weakest(files: Sequence[ManifestEntry]) -> DigestKind:

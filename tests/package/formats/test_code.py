@@ -68,3 +68,19 @@ def test_a_notebook() -> None:
     probe = Probe(BytesReader(json.dumps(content).encode(), where="x"), "a.json")
     assert Notebook().matches(probe)
     assert Notebook().describe(probe).metadata == {"cells": "3", "code_cells": "1", "kernel": "python3"}
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        ("#The data was generated\n@problemName Arrow\n@data\n1,2:a\n", "Arrow_TRAIN.ts"),
+        ("@problemName Arrow\n@timestamps false\n@data\n1,2:a\n", "Arrow.ts"),
+        ("%%MatrixMarket matrix coordinate real general\n2 2 1\n1 1 0.5\n", "corpus.mm"),
+    ],
+)
+def test_data_that_share_a_suffix_with_a_language_are_no_code(data: str, name: str) -> None:
+    assert language(data, name)[0] not in ("source-code", "python-source")
+
+
+def test_typescript_with_a_decorator_stays_code() -> None:
+    assert language("@Component({})\nexport class A {}\n", "a.ts") == ("source-code", "typescript")

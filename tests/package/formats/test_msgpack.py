@@ -123,3 +123,15 @@ def test_damage_never_escapes(hammer: Callable[..., int]) -> None:
     data = pack({"params": {str(i): array(np.zeros((2, i))) for i in range(20)}})
     hammer(FlaxMsgpack(), data, rounds=300)
     hammer(Msgpack(), data, rounds=300)
+
+
+@pytest.mark.parametrize("first", [0x93, 0xDC, 0xDD, 0xDE, 0xDF, 0x8F])
+def test_noise_is_no_messagepack(first: int) -> None:
+    noise = bytes([first, 0, 255, 255, 255]) + np.random.default_rng(first).bytes(1 << 20)
+    assert not Msgpack().matches(probe_of(noise))
+
+
+def test_an_object_of_more_items_than_are_looked_at_is_still_one() -> None:
+    probe = probe_of(pack({n: n for n in range(150_000)}))
+    assert Msgpack().matches(probe)
+    assert [problem.kind for problem in Msgpack().describe(probe).problems] == ["partial"]
