@@ -63,12 +63,20 @@ def load(
     Source: DESIGN 3, Loading.
     """
     options = LoadOptions(threads=threads, precision=precision, factory=factory, head=head)
-    members = _named(runtime)
-    candidates = [(path, member)] if path and (member := _member(members, package, path, options)) else []
-    if path is None:
-        candidates = list(_candidates(members, package, options))
-    chosen, member = _only(candidates, package, path, runtime, options)
-    return member.load(VerifiedFiles(package, permit), chosen, options)
+    chosen = path or model_path(package, runtime=runtime, factory=factory)
+    return load_verified(VerifiedFiles(package, permit), chosen, options, runtime=runtime)
+
+
+def load_verified(files: VerifiedFiles, path: str, options: LoadOptions, *, runtime: str | None = None) -> Model:
+    """As `load`, for one file of a package whose permit was checked already.
+
+    Raises:
+        As `load`.
+    """
+    member = _member(_named(runtime), files.package, path, options)
+    if member is None:
+        raise _nothing(files.package, path, runtime, options)
+    return member.load(files, path, options)
 
 
 def model_path(package: Package, *, runtime: str | None = None, factory: str | None = None) -> str:
@@ -78,8 +86,10 @@ def model_path(package: Package, *, runtime: str | None = None, factory: str | N
         As `load`, about the choice.
     """
     options = LoadOptions(factory=factory)
-    path, _ = _only(list(_candidates(_named(runtime), package, options)), package, None, runtime, options)
-    return path
+    candidates = list(_candidates(_named(runtime), package, options))
+    if not candidates:
+        raise _nothing(package, None, runtime, options)
+    return _only(candidates, package)
 
 
 def needs_permit(package: Package, path: str) -> bool:
@@ -139,25 +149,21 @@ def _candidates(members: Sequence[Runtime], package: Package, options: LoadOptio
             yield entry.path, member
 
 
-def _only(
-    candidates: list[tuple[str, Runtime]], package: Package, path: str | None, runtime: str | None, options: LoadOptions
-) -> tuple[str, Runtime]:
+def _only(candidates: list[tuple[str, Runtime]], package: Package) -> str:
     """The one candidate; of files that stand for the same network in one folder, the one that can only be data."""
-    if len(candidates) > 1 and len({posixpath.dirname(place) for place, _ in candidates}) == 1:
-        inert = [(place, member) for place, member in candidates if is_inert(package, place)]
-        twins = len({member.name for _, member in candidates}) == 1 and len(candidates) == 2
-        candidates = inert if twins and len(inert) == 1 else candidates
-    if len(candidates) == 1:
-        return candidates[0]
-    if candidates:
-        paths = [place for place, _ in candidates]
+    paths = [place for place, _ in candidates]
+    one_folder = len({posixpath.dirname(place) for place in paths}) == 1
+    if len(paths) == 2 and one_folder and len({member.name for _, member in candidates}) == 1:
+        inert = [place for place in paths if is_inert(package, place)]
+        paths = inert if len(inert) == 1 else paths
+    if len(paths) > 1:
         listed = ", ".join(paths[:_LISTED]) + (" …" if len(paths) > _LISTED else "")
         raise AmbiguousReference(
             f"{len(paths)} models could be meant: {listed}",
             where=str(package.ref),
             hint=f"name one: {package.ref}#{paths[0]}",
         )
-    raise _nothing(package, path, runtime, options)
+    return paths[0]
 
 
 def _nothing(package: Package, path: str | None, runtime: str | None, options: LoadOptions) -> Exception:
@@ -190,6 +196,7 @@ __all__ = [
     "Runtime",
     "broken",
     "load",
+    "load_verified",
     "model_path",
     "needs_permit",
     "runtimes",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _BERT_TOKENS = ("[CLS]", "[SEP]", "[UNK]")
 _BERT_SPECIAL = (*_BERT_TOKENS, "[PAD]", "[MASK]")
 _MAX_TOKENIZER_BYTES = 64 << 20
+_MAX_WORD = {"##": 100, "": 10_000}
+"""Longest word by the prefix of continuations: BERT's own limit, and one that a molecule fits in."""
 
 
 def tokenizer_path(package: Package, weights: str) -> str | None:
@@ -64,7 +66,11 @@ def load_tokenizer(files: VerifiedFiles, weights: str) -> Tokenizer:
 
 
 def _word_pieces(files: VerifiedFiles, weights: str) -> Tokenizer:
-    """BERT's tokenizer over `vocab.txt`, as transformers builds it. A class of the package's own is not run."""
+    """BERT's tokenizer over `vocab.txt`, as transformers builds it. A class of the package's own is not run.
+
+    A vocabulary without continuations (`##`) was not made for word pieces, but lists whole symbols, as the
+    atoms and bonds of chemistry: there, text is split at spaces alone and the longest symbol wins, anywhere.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     place = files.beside(weights, "vocab.txt")
@@ -78,9 +84,17 @@ def _word_pieces(files: VerifiedFiles, weights: str) -> Tokenizer:
     settings = tokenizer_settings(files, weights)
     # pairs of letters of both cases mean that case carries information
     lower = bool(settings.get("do_lower_case", not any(token.isupper() and token.isalpha() for token in vocabulary)))
-    built = Tokenizer(models.WordPiece(vocabulary, unk_token=_BERT_TOKENS[2]))
+    has_continuations = any(token.startswith("##") for token in vocabulary)
+    prefix = "##" if has_continuations else ""
+    pieces = models.WordPiece(
+        vocabulary,
+        unk_token=_BERT_TOKENS[2],
+        continuing_subword_prefix=prefix,
+        max_input_chars_per_word=_MAX_WORD[prefix],
+    )
+    built = Tokenizer(pieces)
     built.normalizer = normalizers.BertNormalizer(lowercase=lower, strip_accents=settings.get("strip_accents"))
-    built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    built.pre_tokenizer = pre_tokenizers.BertPreTokenizer() if has_continuations else pre_tokenizers.WhitespaceSplit()
     built.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
     built.decoder = decoders.WordPiece()
     built.add_special_tokens([token for token in _BERT_SPECIAL if token in vocabulary])

@@ -38,7 +38,8 @@ _EXPRESSION = re.compile(r"[\w\s+\-*/%(),.<>=&|~]*")
 _SYMBOL = re.compile(r"Symbol\('\w+'(?:, \w+=\w+)*\)")
 _CALLED = re.compile(r"(\w+)\s*\(")
 _FUNCTIONS = frozenset(
-    "Max Min FloorDiv CleanDiv CeilDiv Mod PythonMod ModularIndexing Where Eq Ne Lt Le Gt Ge And Or Not Abs Pow "
+    "Add Mul Rational Float Max Min FloorDiv CleanDiv CeilDiv Mod PythonMod ModularIndexing Where "
+    "Eq Ne Lt Le Gt Ge And Or Not Abs Pow "
     "TruncToInt CeilToInt FloorToInt RoundToInt ToFloat IntTrueDiv FloatTrueDiv Symbol Integer Identity".split()
 )
 

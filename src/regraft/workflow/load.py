@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from regraft.errors import PermitRefused, UntrustedReference
+import msgspec
+
+from regraft.errors import PermitRefused, UsageError
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources.interface import SourceOptions
@@ -18,6 +22,22 @@ from regraft.trust.scan import scan
 
 if TYPE_CHECKING:
     from regraft.record.store import Store
+    from regraft.runtime.pooling import Pooling
+    from regraft.runtime.text import TextEncoder
+
+
+class Permitted(msgspec.Struct, frozen=True):
+    """What may be loaded.
+
+    Attributes:
+        package: open package; it is closed with the block that yielded this.
+        path: the file of the model.
+        permit: leave from a scan, None where the format can only hold data.
+    """
+
+    package: Package
+    path: str
+    permit: Permit | None
 
 
 def load(
@@ -60,20 +80,76 @@ def load(
             return model_from_factory(ref.location, threads=threads, precision=precision)
     if factory is not None:
         factory = _own_code(factory)
-    package = open_package(ref, options=SourceOptions(offline=offline, store=store))
-    try:
-        path = model_path(package, runtime=runtime, factory=factory)
-        permit = _permit(package, trust_code=trust_code, store=store) if needs_permit(package, path) else None
+    with permitted(
+        ref, runtime=runtime, factory=factory, trust_code=trust_code, store=store, offline=offline
+    ) as allowed:
         return load_permitted(
-            package,
-            permit,
+            allowed.package,
+            allowed.permit,
             runtime=runtime,
-            path=path,
+            path=allowed.path,
             threads=threads,
             precision=precision,
             factory=factory,
             head=head,
         )
+
+
+def load_text(
+    ref: str | os.PathLike[str] | ModelRef | Package,
+    *,
+    runtime: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    pooling: Pooling | None = None,
+    trust_code: bool = False,
+    store: Store | None = None,
+    offline: bool = False,
+) -> TextEncoder:
+    """Load a text package whole, tokenizer and pooling included: strings in, one vector a text out.
+
+    Args:
+        ref, runtime, threads, precision, trust_code, store, offline: as `load`.
+        pooling: in place of what the package says.
+    Raises:
+        As `load`.
+    """
+    from regraft.runtime.text import load_text_encoder
+
+    with permitted(ref, runtime=runtime, trust_code=trust_code, store=store, offline=offline) as allowed:
+        return load_text_encoder(
+            allowed.package,
+            allowed.permit,
+            runtime=runtime,
+            path=allowed.path,
+            threads=threads,
+            precision=precision,
+            pooling=pooling,
+        )
+
+
+@contextlib.contextmanager
+def permitted(
+    ref: str | os.PathLike[str] | ModelRef | Package,
+    *,
+    runtime: str | None = None,
+    factory: str | None = None,
+    trust_code: bool = False,
+    store: Store | None = None,
+    offline: bool = False,
+) -> Iterator[Permitted]:
+    """Open a package, choose its model, and scan it where loading that could execute code.
+
+    Args:
+        As `load`.
+    Raises:
+        As `load`.
+    """
+    package = open_package(ref, options=SourceOptions(offline=offline, store=store))
+    try:
+        path = model_path(package, runtime=runtime, factory=factory)
+        permit = _permit(package, trust_code=trust_code, store=store) if needs_permit(package, path) else None
+        yield Permitted(package, path, permit)
     finally:
         if package is not ref:
             package.close()
@@ -98,9 +174,9 @@ def _own_code(factory: str) -> str:
     """`module:factory`, with or without `py:`.
 
     Raises:
-        UntrustedReference: it is another kind of reference.
+        UsageError: it is another kind of reference.
     """
     parsed = parse_reference(factory if factory.startswith("py:") else f"py:{factory}")
     if parsed.scheme != "py":
-        raise UntrustedReference("a factory is your own code: module:factory", where=factory)
+        raise UsageError("a factory is your own code: module:factory", where=factory)
     return parsed.location
