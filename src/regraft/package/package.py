@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from regraft.errors import NotFound
 from regraft.package.formats import Format, Probe, recognise
@@ -14,6 +15,9 @@ from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources import open_tree
 from regraft.package.sources.interface import Entry, SourceOptions, Tree
 from regraft.record.evidence import Subject
+
+if TYPE_CHECKING:
+    from regraft.package.archive import Archive
 
 
 class Package:
@@ -31,6 +35,13 @@ class Package:
         self.entries: Sequence[Entry] = _below(tree.entries, tree.ref)
         self.meter = Meter()
         self._probes: dict[str, tuple[Probe, Format | None]] = {}
+
+    @property
+    def container(self) -> Archive | None:
+        """The archive that the files lie in (a wheel, a tarball); None for a folder or a listing."""
+        from regraft.package.sources.archive_tree import ArchiveTree
+
+        return self._tree.archive if isinstance(self._tree, ArchiveTree) else None
 
     @property
     def name(self) -> str:

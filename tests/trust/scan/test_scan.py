@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 import regraft.trust.scan as module
 from regraft.errors import NotFound
+from regraft.package.formats import Loading, formats
 from regraft.package.package import open_package
 from regraft.record.digest import digest_bytes
 from regraft.record.evidence import DigestKind, Severity, Verdict, evidence_from_json
@@ -109,6 +112,7 @@ def test_a_family_that_breaks_is_a_finding_and_the_others_go_on(scan_files, monk
     class Broken:
         name = "broken"
         rules = ()
+        judges = frozenset()
 
         def examine(self, site):
             raise IndexError("planted")
@@ -170,3 +174,28 @@ def test_attacks_on_the_repository_fail_in_an_archive_too(tmp_path, name):
             archive.writestr(f"repo/{path}", content)
     (tmp_path / "repo.nemo").write_bytes(buffer.getvalue())
     assert scan(tmp_path).verdict is Verdict.FAIL
+
+
+def test_a_format_that_may_run_code_and_that_nobody_judges_is_inconclusive(tmp_path: Path) -> None:
+    (tmp_path / "model.rda").write_bytes(gzip.compress(b"RDX3\nX\n" + bytes(64)))
+    evidence = scan(tmp_path)
+    assert evidence.verdict == "inconclusive"
+    assert "RGS-PKG-005" in {finding.rule for finding in evidence.findings}
+
+
+def test_every_format_that_may_run_code_is_judged_or_said_to_be_not() -> None:
+    judged = set().union(*(family.judges for family in families()))
+    assert judged <= {kind.name for kind in formats()}
+    silent = {kind.name for kind in formats() if kind.loading is not Loading.INERT} - judged
+    assert silent == {"rdata", "torch-zip", "torchserve", "torch-tar"}  # the last three are judged by their members
+
+
+def test_what_is_odd_about_the_wheel_itself_is_found(tmp_path: Path) -> None:
+    wheel = tmp_path / "demo-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("demo/notes.txt", "first")
+        archive.writestr("demo/other.txt", "second")
+    data = wheel.read_bytes()
+    wheel.write_bytes(data.replace(b"demo/other.txt", b"demo/notes.txt"))
+    evidence = scan(f"{wheel}#demo")
+    assert "RGS-ARC-003" in {finding.rule for finding in evidence.findings}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.errors import RegraftError
+from regraft.package.formats import Format, Loading
 from regraft.package.manifest import Manifest
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef
@@ -69,7 +70,14 @@ UNREADABLE = Rule(
     "Its container is damaged or uses a method that is not supported, so its bytes could not be judged.",
     "Get a sound copy.",
 )
-_OWN_RULES = (EMPTY, CHANGED, FAMILY_FAILED, UNREADABLE, *WALK_RULES)
+UNJUDGED = Rule(
+    "RGS-PKG-005",
+    Severity.UNKNOWN,
+    "A format that may run code and that no rule judges",
+    "Its usual loader can execute what the file holds, and no rule family looks into it.",
+    "Open it in a sandbox only, or ask the publisher for an inert format.",
+)
+_OWN_RULES = (EMPTY, CHANGED, FAMILY_FAILED, UNREADABLE, UNJUDGED, *WALK_RULES)
 
 _ORDER = {severity: i for i, severity in enumerate(Severity)}
 _OUTCOMES = {Verdict.PASS: "clean", Verdict.INCONCLUSIVE: "unknown", Verdict.FAIL: "dangerous"}
@@ -140,6 +148,8 @@ def _examine(package: Package, walk: Walk) -> Iterator[Finding]:
     with progress("scanning", total=len(package.entries), unit="files") as advance:
         done = 0
         for site in walk.sites():
+            if site.format is not None and _is_unjudged(site, site.format):
+                yield UNJUDGED.finding(f"{site.format.title} may run code when it is loaded", site.where())
             for family in families():
                 yield from _guarded(family.name, lambda family=family, site=site: family.examine(site), site.where())
             seen.append(msgspec.structs.replace(site, archive=None))
@@ -149,6 +159,13 @@ def _examine(package: Package, walk: Walk) -> Iterator[Finding]:
         yield from _guarded(family.name, lambda family=family: family.examine_package(package, seen), Where())
     for site in seen:
         site.probe.reader.close()
+
+
+def _is_unjudged(site: Site, kind: Format) -> bool:
+    """May loading run code that nobody looks into? The members of a container are sites of their own."""
+    if site.is_container or kind.loading is Loading.INERT:
+        return False
+    return not any(kind.name in family.judges for family in families())
 
 
 def _guarded(name: str, examine: object, where: Where) -> Iterator[Finding]:

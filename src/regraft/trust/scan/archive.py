@@ -117,6 +117,7 @@ _RULE_OF_KIND: dict[str, Rule] = {
     "hidden-data": EXTRA_BYTES,
     "trailing-data": EXTRA_BYTES,
 }
+_RULES_OF_NAMES = (LEADS_OUT, ODD_NAME)
 _EXECUTABLE_HEADS = (b"\x7fELF", b"MZ", b"#!", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _MAX_LINK_BYTES = 4096
 _VERIFIED_BYTES = 1 << 20
@@ -127,6 +128,7 @@ class ArchiveFamily:
     """Judges the directory of every container, and the names of files."""
 
     name = "archive"
+    judges: frozenset[str] = frozenset({"sealed-archive"})
     rules: Sequence[Rule] = (
         LEADS_OUT,
         LINK_OUT,
@@ -164,6 +166,22 @@ class ArchiveFamily:
         for entry in package.entries:
             for kind, what in name_problems(entry.path):
                 yield _RULE_OF_KIND[kind].finding(what, Where(file=entry.path), kind=kind)
+        if package.container is not None:
+            yield from _of_container(package.container)
+
+
+def _of_container(archive: Archive) -> Iterator[Finding]:
+    """What is odd about the archive that the package itself lies in; names of files are judged as names."""
+    try:
+        problems = archive.audit()
+    except RegraftError as error:
+        yield BROKEN.finding(f"the headers of the package's archive cannot be checked: {error.what}", Where())
+        problems = archive.problems
+    for problem in problems:
+        rule = _RULE_OF_KIND.get(problem.kind or "", BROKEN)
+        if rule not in _RULES_OF_NAMES:
+            where = Where(file=problem.member, offset=problem.offset)
+            yield rule.finding(problem.what, where, kind=problem.kind or "damaged")
 
 
 def _of_problem(problem: Problem, site: Site) -> Finding:

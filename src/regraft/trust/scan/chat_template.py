@@ -79,6 +79,7 @@ class ChatTemplateFamily:
     """Parses every chat template into its syntax tree and looks at what it reaches for."""
 
     name = "chat_template"
+    judges: frozenset[str] = frozenset()
     rules: Sequence[Rule] = (ESCAPE, EVASIVE, FOREIGN, TRIGGER, UNPARSED, COSTLY)
 
     def examine(self, site: Site) -> Iterator[Finding]:

@@ -88,6 +88,7 @@ class CodeFamily:
     """Analyses what entry points reach; notes the rest."""
 
     name = "code"
+    judges: frozenset[str] = frozenset({"python-source", "source-code", "notebook", "native-code", "python-bytecode"})
     rules: Sequence[Rule] = (AT_IMPORT, AT_LOAD, IN_USE, WOULD_RUN, UNREADABLE, HIDDEN, NOTED)
 
     def examine(self, site: Site) -> Iterator[Finding]:

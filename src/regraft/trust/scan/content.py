@@ -79,6 +79,7 @@ class ContentFamily:
     """Judges every file by what it is."""
 
     name = "content"
+    judges: frozenset[str] = frozenset()
     rules: Sequence[Rule] = (UNKNOWN_FORMAT, DISGUISED, DAMAGED, MISNAMED, EMPTY_FILE, RAW_NUMBERS)
 
     def examine(self, site: Site) -> Iterator[Finding]:

@@ -79,6 +79,7 @@ class InstallFamily:
     """Judges files that an installer or the interpreter runs."""
 
     name = "install"
+    judges: frozenset[str] = frozenset()
     rules: Sequence[Rule] = (STARTUP_CODE, STARTUP_LINE, FOREIGN_SOURCE, INSTALL_HOOK, RECIPE, NOTEBOOK)
 
     def examine(self, site: Site) -> Iterator[Finding]:

@@ -68,10 +68,13 @@ class RuleFamily(Protocol):
 
     Attributes:
         name: short id: `pickle`, `archive`, `code`.
+        judges: formats (by name) of which the family can say whether their loader would do harm. A file whose
+            format may run code and that no family judges is inconclusive: a check that is missing is no pass.
         rules: everything that the family can find.
     """
 
     name: str
+    judges: frozenset[str]
     rules: Sequence[Rule]
 
     def examine(self, site: Site) -> Iterator[Finding]:

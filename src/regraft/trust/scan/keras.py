@@ -83,6 +83,7 @@ class KerasFamily:
     """Judges the serialised architecture of `.h5`, `.keras`, and JSON models."""
 
     name = "keras"
+    judges: frozenset[str] = frozenset({"keras-h5", "keras-v3"})
     rules: Sequence[Rule] = (
         HARMFUL_LAMBDA,
         LAMBDA,

@@ -52,6 +52,7 @@ class OnnxFamily:
     """Judges what an ONNX graph refers to."""
 
     name = "onnx"
+    judges: frozenset[str] = frozenset()
     rules: Sequence[Rule] = (DATA_OUTSIDE, CUSTOM_DOMAIN, MISSING_DATA)
 
     def examine(self, site: Site) -> Iterator[Finding]:

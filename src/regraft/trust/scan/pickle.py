@@ -89,6 +89,7 @@ class PickleFamily:
     """Applies to every file and member that is or embeds pickle streams."""
 
     name = "pickle"
+    judges: frozenset[str] = frozenset(PICKLE_FORMATS)
     rules: Sequence[Rule] = (RUNS, HANDED_OVER, UNLISTED, UNUSUAL, COMPUTED, BROKEN, CHANGES, TRAILING)
 
     def examine(self, site: Site) -> Iterator[Finding]:

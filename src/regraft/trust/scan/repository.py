@@ -100,6 +100,7 @@ class RepositoryFamily:
     """Follows what configurations and indices name."""
 
     name = "repository"
+    judges: frozenset[str] = frozenset()
     rules: Sequence[Rule] = (
         REMOTE_CODE,
         MISSING_CODE,

@@ -50,6 +50,7 @@ class SkopsFamily:
     """Reads `schema.json` of skops archives; nothing is imported."""
 
     name = "skops"
+    judges: frozenset[str] = frozenset({"skops"})
     rules: Sequence[Rule] = (DANGEROUS_TYPE, CALLING_NODE, UNKNOWN_TYPE)
 
     def examine(self, site: Site) -> Iterator[Finding]:

@@ -51,6 +51,7 @@ class TensorflowFamily:
     """Judges operators by name: a graph cannot do what its operators cannot."""
 
     name = "tensorflow"
+    judges: frozenset[str] = frozenset({"tf-saved-model", "tf-meta-graph", "tf-graph"})
     rules: Sequence[Rule] = (FILE_OPERATOR, OUTSIDE_OPERATOR, CUSTOM_OPERATOR)
 
     def examine(self, site: Site) -> Iterator[Finding]:

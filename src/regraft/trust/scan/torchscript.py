@@ -40,6 +40,7 @@ class TorchscriptFamily:
     """Judges the operators that a scripted or exported program calls."""
 
     name = "torchscript"
+    judges: frozenset[str] = frozenset({"torchscript", "torch-export", "torch-package"})
     rules: Sequence[Rule] = (FILE_OPERATOR, CUSTOM_OPERATOR)
 
     def examine(self, site: Site) -> Iterator[Finding]:
