@@ -12,9 +12,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from regraft.package.fetch import fetch
-
 from regraft.errors import RegraftError
+from regraft.package.fetch import fetch
 from regraft.package.package import open_package
 from regraft.package.reference import parse_reference
 from regraft.package.sources.interface import SourceOptions

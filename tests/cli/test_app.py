@@ -88,6 +88,15 @@ def test_the_next_command_can_be_pasted(tmp_path: Path) -> None:
     assert following[0] == "check"
 
 
+@pytest.mark.parametrize("quiet", [(), ("-q",)])
+def test_of_several_subjects_each_is_named(tmp_path: Path, quiet: tuple[str, ...]) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text("{}")
+    shown = run("scan", "a.json", "b.json", *quiet, cwd=tmp_path).stdout
+    verdicts = [line for line in shown.replace(":\n", ": ").splitlines() if "✓ pass" in line]
+    assert [line.split(": ")[0] for line in verdicts] == ["a.json", "b.json"]
+
+
 def test_missing_evidence_names_the_command_that_makes_it(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text("{}")
     (tmp_path / "policy.yaml").write_text("schema: regraft.policy/1\nevidence: {scan: {}}\n")

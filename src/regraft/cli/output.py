@@ -82,8 +82,16 @@ def _render(shown: Sequence[Shown], settings: Settings) -> str:
     from regraft.report.human import human_text, verdict_line
 
     if settings.quiet:
-        return "".join(verdict_line(record) + "\n" for record in records)
-    return "\n".join(human_text(one.evidence, verbose=settings.verbose, reference=one.ref) for one in shown)
+        return "".join(f"{_heading(one, shown)}{verdict_line(one.evidence)}\n" for one in shown)
+    return "\n".join(
+        _heading(one, shown, end="\n") + human_text(one.evidence, verbose=settings.verbose, reference=one.ref)
+        for one in shown
+    )
+
+
+def _heading(one: Shown, shown: Sequence[Shown], *, end: str = " ") -> str:
+    """Which of several subjects it is; nothing where there is one."""
+    return f"{visible(one.ref)}:{end}" if one.ref and len(shown) > 1 else ""
 
 
 def _dry_run(ref: str, settings: Settings) -> int:

@@ -1,0 +1,131 @@
+"""docs/reference/rules.md: every rule that a finding may carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from regraft.record.evidence import Severity, Verdict
+from regraft.trust.scan import all_rules
+from regraft.trust.scan.interface import Rule
+
+_RESULT = {Verdict.FAIL: "fails", Verdict.INCONCLUSIVE: "is inconclusive", Verdict.PASS: "is noted"}
+
+OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
+    "`regraft inspect`": (
+        ("RGI-FACT-001", "info", "A fact, with every source that states it", ""),
+        ("RGI-FACT-002", "info", "A fact that nobody states", "Where it could stand is listed; ask the publisher."),
+        ("RGI-MODEL-001", "info", "A network that the files hold", ""),
+        ("RGI-MODEL-002", "info", "Files of one network count their parameters differently", ""),
+        ("RGI-FILE-001", "info", "A file, as its header describes it", ""),
+        ("RGI-FILE-002", "info", "Files that are counted, not listed", "`--all` lists them."),
+        ("RGI-FILE-003", "unknown or low", "A file that cannot be described: it is damaged", "Get a sound copy."),
+        ("RGI-FILE-004", "unknown", "A file of no known format, where the model may be", "See formats.md."),
+        ("RGI-FILE-005", "unknown", "A package without files", "Check the reference."),
+        ("RGI-FILE-006", "unknown or low", "Something odd that did not stop the description", "Compare the source."),
+        ("RGI-CON-001", "medium", "Sources that contradict each other", "Rely on the header; ask the publisher."),
+        ("RGI-CON-002", "medium", "A name that promises another format than the content has", "Load what it is."),
+    ),
+    "`regraft fetch`": (
+        ("RGF-FILE-001", "unknown", "A file that cannot be read: damaged, or packed in a way that is not known", ""),
+        ("RGF-FILE-002", "unknown", "A file that is listed and cannot be had, for instance a link out of it", ""),
+        ("RGF-FILE-003", "unknown", "A file with another digest than its index declares", "Do not use it."),
+    ),
+    "`regraft check`": (
+        ("RGP-MET-001", "info", "A demand that is met", ""),
+        ("RGP-VRD-001", "high or unknown", "The evidence has another verdict than the policy wants", "Read it."),
+        ("RGP-EVD-001", "unknown", "There is no such evidence about these bytes", "Run the verb that is named."),
+        ("RGP-DIG-001", "unknown", "The evidence did not see all the bytes", "For inspect: `--digest`."),
+        ("RGP-AGE-001", "unknown", "The evidence is too old, or its date cannot be right", "Run the verb again."),
+        ("RGP-SEV-001", "high or unknown", "A finding graver than the policy tolerates", "Read the finding."),
+        ("RGP-MSR-001", "unknown", "A quantity that was not measured under these conditions", "Measure it."),
+        ("RGP-MSR-002", "high", "An interval that breaks a limit", ""),
+        ("RGP-MSR-003", "unknown", "An interval that does not decide: the limit lies within, or it has no bounds", ""),
+        ("RGP-MSR-004", "unknown", "A measurement in a unit that the limit cannot be converted to", "Mend the policy."),
+        ("RGP-LIC-001", "high", "A stated licence that is not among those allowed", ""),
+        ("RGP-LIC-002", "unknown", "A licence that is not known, or on which there is no evidence", "Inspect it."),
+        ("RGP-CON-001", "unknown", "Evidence that contradicts other evidence of the same kind", "Find out which errs."),
+        ("RGP-STO-001", "unknown", "A file of the store that cannot be read and may be about it", "`regraft doctor`"),
+    ),
+    "`regraft doctor`": (
+        ("RGD-ENV-001", "info", "Python", ""),
+        ("RGD-ENV-002", "info", "The processor", ""),
+        ("RGD-ENV-003", "low", "Bytecode is not kept: every start compiles again", "`unset PYTHONDONTWRITEBYTECODE`"),
+        ("RGD-ENV-004", "info", "A program that is not on the path", "Install it if you need what it is for."),
+        ("RGD-ENV-005", "info", "A program that is there", ""),
+        ("RGD-STO-001", "high", "The store cannot be read", "See the message."),
+        ("RGD-STO-002", "high", "The store cannot be written", "Name another with `--store`."),
+        ("RGD-STO-003", "info", "The store works", ""),
+        ("RGD-IDX-001", "medium", "The index cannot be used", "`regraft doctor --reindex`"),
+        ("RGD-IDX-002", "medium", "Evidence files that cannot be used", "Restore them from a backup."),
+        ("RGD-IDX-003", "info", "The index answers, or was rebuilt", ""),
+        ("RGD-EXT-001", "info", "Run from source: what is optional is not recorded", ""),
+        ("RGD-EXT-002", "info", "An extra that is not installed", "`pip install 'regraft[EXTRA]'`"),
+        ("RGD-EXT-003", "info", "An extra that is installed", ""),
+        ("RGD-RUN-001", "info", "A runtime that is not installed, or whose import was not tried", ""),
+        ("RGD-RUN-002", "info", "A runtime that can be imported", ""),
+        ("RGD-RUN-003", "medium", "A runtime whose import fails, crashes or hangs", "Install it again, by itself."),
+        ("RGD-TRV-001", "info", "torch and torchvision are built for the same device", ""),
+        ("RGD-TRV-002", "medium", "torchvision for CUDA beside torch for CPU: it cannot be imported", "Uninstall it."),
+        ("RGD-PLG-001", "info", "A plug-in that can be loaded", ""),
+        ("RGD-PLG-002", "medium", "A plug-in that cannot be loaded", "Update or remove it; other verbs go on."),
+        ("RGD-GPU-001", "info", "No accelerator: everything runs on the CPU", ""),
+        ("RGD-GPU-002", "low", "A driver that finds no usable device", ""),
+        ("RGD-GPU-003", "info", "The accelerators that the driver names", ""),
+        ("RGD-NET-001", "info", "A registry that answers", ""),
+        ("RGD-NET-002", "medium", "A registry that cannot be reached", "Check the proxy; `--offline` goes on."),
+    ),
+    "any verb": (
+        ("RGE-NUM-001", "unknown", "A number that is not finite: null stands in its place", "Look at how it came."),
+    ),
+}
+"""Where it comes from → (id, severity, what was found, what to do). A test holds it to the ids in the code."""
+
+
+def rules_page() -> str:
+    """Every rule: tables, then a section a rule of scan."""
+    rules = list(all_rules())
+    return "\n".join(
+        [
+            "# Rules",
+            "",
+            "Generated by `make reference`; the rules of scan come from `src/regraft/trust/scan/`.",
+            "",
+            "Severity decides the verdict: `critical` and `high` fail, `unknown` is inconclusive, the rest are notes.",
+            "",
+            "## Of `regraft scan`",
+            "",
+            "An inconclusive finding that you have reviewed can be allowed: `--allow module.name` (a global),",
+            "`--allow RGS-XXX-000` (a rule) or `--allow RGS-XXX-000:path/in/package` (a rule in one file).",
+            "What is dangerous cannot be allowed.",
+            "",
+            "| rule | severity | what was found |",
+            "|---|---|---|",
+            *(f"| [{rule.id}](#{rule.id.lower()}) | {rule.severity} | {_cell(rule.title)} |" for rule in rules),
+            "",
+            *_tables(),
+            *_sections(rules),
+        ]
+    )
+
+
+def _tables() -> Iterable[str]:
+    for origin, rules in OTHER_RULES.items():
+        yield from (f"## Of {origin}", "", "| rule | severity | what was found | what to do |", "|---|---|---|---|")
+        yield from (f"| {rule} | {severity} | {found} | {do} |" for rule, severity, found, do in rules)
+        yield ""
+
+
+def _sections(rules: Iterable[Rule]) -> Iterable[str]:
+    for rule in rules:
+        yield f"## {rule.id}"
+        yield ""
+        yield f"**{rule.title}** ({rule.severity}: the package {_RESULT[Severity(rule.severity).verdict]})"
+        yield ""
+        yield f"*Why it matters.* {rule.why}"
+        yield ""
+        yield f"*What to do.* {rule.fix}"
+        yield ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
