@@ -214,6 +214,12 @@ class Store:
 
     # upkeep
 
+    def folder(self, name: str) -> Path:
+        """A folder below the root, created, for what can be made again: the truth is evidence, blobs and steps."""
+        path = self.root / name
+        self._prepare(path)
+        return path
+
     def sweep(self) -> int:
         """Remove files that interrupted writers left behind, once nobody has written to them for a day.
 
