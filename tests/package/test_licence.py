@@ -118,3 +118,15 @@ def test_licence_files_of_the_registry_are_recognised(
 def test_any_text_is_answered(text: str) -> None:
     identify_licences(text)
     normalise_licence(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "spdx"),
+    [
+        ("AGPL-3.0 License (https://ultralytics.com/license)", "AGPL-3.0-only"),
+        ("MIT https://opensource.org/licenses/MIT", "MIT"),
+        ("https://example.org/licence", None),
+    ],
+)
+def test_an_address_is_no_part_of_a_name(name, spdx):
+    assert normalise_licence(name) == spdx

@@ -12,6 +12,8 @@ import msgspec
 _MAX_TEXT_CHARS = 400_000
 _MIN_CONFIDENCE = 0.6
 _NOT_WORDS = re.compile(r"[^a-z0-9+]+")
+_ADDRESS = re.compile(r"\(?\bhttps?://[^\s()]*\)?", re.IGNORECASE)
+"""Where the text is to be found: `AGPL-3.0 License (https://ultralytics.com/license)`."""
 _NO_ANSWER = frozenset({"", "unknown", "other", "none", "proprietary", "see license", "license", "license txt"})
 
 
@@ -227,7 +229,7 @@ def normalise_licence(name: str) -> str | None:
         matches = identify_licences(name)
         is_clear = len(matches) == 1 or (len(matches) > 1 and matches[0].confidence > matches[1].confidence)
         return matches[0].spdx if is_clear else None
-    last = name.rsplit("::", 1)[-1].strip()
+    last = _ADDRESS.sub(" ", name.rsplit("::", 1)[-1]).strip()
     key = re.sub(r"\b(licen[cs]es?|the)\b", " ", _words(last))
     key = " ".join(key.split())
     if key in _NO_ANSWER or _words(last) in _NO_ANSWER:

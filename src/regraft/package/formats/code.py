@@ -44,6 +44,11 @@ _STRUCTURES: tuple[tuple[str, re.Pattern[str]], ...] = (
 )  # fmt: skip
 _PLAIN_SUFFIXES = frozenset({"", ".txt", ".bak", ".orig", ".inc", ".in", ".tmpl"})
 _SCAN_CHARS = 64 << 10
+_NAMESAKES = {
+    ".ts": re.compile(rb"\s*(?:#(?!!)|@(?:problemname|timestamps|univariate|relation)\b)", re.IGNORECASE),
+    ".mm": re.compile(rb"\s*[%\d]"),
+}
+"""Suffix → how the data of that suffix begin that are no source: time series (sktime), Matrix Market."""
 
 
 class PythonSource:
@@ -124,7 +129,8 @@ def _language(probe: Probe) -> str | None:
         match = _SHEBANG.match(probe.head[:200].decode("utf-8", "replace"))
         return _SHEBANGS.get(match[1]) if match else None
     if probe.suffix in _LANGUAGES:
-        return _LANGUAGES[probe.suffix]
+        namesake = _NAMESAKES.get(probe.suffix)
+        return None if namesake and namesake.match(probe.head) else _LANGUAGES[probe.suffix]
     if probe.suffix in _PLAIN_SUFFIXES and probe.text is not None:
         start = probe.text[:_SCAN_CHARS]
         return next((language for language, pattern in _STRUCTURES if pattern.search(start)), None)

@@ -112,11 +112,15 @@ def _content(probe: Probe) -> Item:
     if probe not in _CONTENTS:
         try:
             _CONTENTS[probe] = read_msgpack(probe.reader)
-        except LimitExceeded:
+        except _TooManyItems:
             _CONTENTS[probe] = True
-        except Damaged:
+        except Damaged:  # nested too deeply counts as no MessagePack: noise is, within a few bytes
             _CONTENTS[probe] = None
     return _CONTENTS[probe]
+
+
+class _TooManyItems(LimitExceeded):
+    """What was looked at is sound, and there is more."""
 
 
 class _Walk:
@@ -131,8 +135,10 @@ class _Walk:
 
     def item(self, *, depth: int) -> Item:
         self._items += 1
-        if self._items > _MAX_ITEMS or depth > MAX_NESTING:
-            raise LimitExceeded(f"more than {_MAX_ITEMS} items, or deeper than {MAX_NESTING}", where=self._reader.where)
+        if self._items > _MAX_ITEMS:
+            raise _TooManyItems(f"more than {_MAX_ITEMS} items", where=self._reader.where)
+        if depth > MAX_NESTING:
+            raise LimitExceeded(f"nested deeper than {MAX_NESTING}", where=self._reader.where)
         head = self._uint(1)
         if head < 0x80:
             return head
@@ -178,6 +184,8 @@ class _Walk:
         found: dict[Key, Item] = {}
         for _ in range(count):
             key = self.item(depth=depth + 1)
+            if isinstance(key, dict | list):
+                raise Damaged(f"a map or list as a key at {self.position}", where=self._reader.where)
             value = self.item(depth=depth + 1)
             if isinstance(key, Blob):
                 raw = self._reader.read_at(key.offset, min(key.size_bytes, _MAX_TEXT_BYTES))
