@@ -81,7 +81,7 @@ def _arrays_from_npz(path: Path) -> dict[str, Array]:
                 raise Damaged("its arrays are too large", where=str(path))
             for name in archive.namelist():
                 with archive.open(name) as file:
-                    arrays[name.removesuffix(".npy")] = read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
+                    arrays[name.removesuffix(".npy")] = read_array(file, allow_pickle=False)
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError, NotImplementedError) as error:
         raise Damaged(f"not an .npz of numbers: {error}", where=str(path)) from error
     return arrays

@@ -7,8 +7,8 @@ size and at one that is no multiple of usual strides, and values include zeros, 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -82,10 +82,10 @@ def generated_feeds(
     if len(symbols) > 1:
         settings.append({symbol: choice[-1] for symbol, choice in tried.items()})
     wanted = values if values is not None else dict.fromkeys((*FLOAT_VALUES, *INTEGER_VALUES))
-    plan = [(base, setting) for setting in settings] + [(kind, ordinary) for kind in wanted if kind != base]
-    for kind, setting in plan:
-        if _applies(kind, ports):
-            yield _case(kind, setting, ports, signature.ranges, seed)
+    yield from (_case(base, setting, ports, signature.ranges, seed) for setting in settings)
+    for kind in wanted:
+        if kind != base and _applies(kind, ports):
+            yield _case(kind, ordinary, ports, signature.ranges, seed)
 
 
 def text_feeds(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int = 4) -> Iterator[FeedCase]:
@@ -182,7 +182,7 @@ def _floats(kind: str, shape: tuple[int, ...], dtype: str, random: np.random.Gen
 
     tiny = np.finfo(dtype).smallest_subnormal
     normal = random.standard_normal(shape)
-    made = {
+    makers: dict[str, Callable[[], Any]] = {
         "normal": lambda: normal,
         "uniform": lambda: random.random(shape),
         "zeros": lambda: np.zeros(shape),
@@ -191,8 +191,8 @@ def _floats(kind: str, shape: tuple[int, ...], dtype: str, random: np.random.Gen
         "denormal": lambda: np.sign(normal) * float(tiny) * random.integers(1, 100, shape),
         "ties": lambda: np.round(normal),
         "repeated": lambda: np.full(shape, normal.ravel()[0] if normal.size else 0.0),
-    }[kind]()
-    return np.asarray(made).astype(dtype)
+    }
+    return np.asarray(makers[kind]()).astype(dtype)
 
 
 def _integers(kind: str, shape: tuple[int, ...], limits: tuple[int, int] | None, random: np.random.Generator) -> Array:

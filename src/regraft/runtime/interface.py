@@ -98,7 +98,7 @@ class Model(Protocol):
 
         Args:
             feeds: as for a call.
-            taps: names to keep; None for all.
+            taps: names to keep, those that no pass makes are left out; None for all.
             reduce: keep only this of each tensor, so that memory stays bounded.
         """
 

@@ -96,6 +96,8 @@ class ProcessTask(msgspec.Struct, frozen=True):
         permit: leave from a scan, where the format needs one.
         feeds: safetensors file with the inputs.
         passes: after the first.
+        search_path: folders in which the user's own code is looked up.
+        store: folder of the store that the package was fetched to; None for the default one.
     """
 
     ref: str
@@ -109,6 +111,7 @@ class ProcessTask(msgspec.Struct, frozen=True):
     head: bool = True
     passes: int = 3
     search_path: tuple[str, ...] = ()
+    store: str | None = None
 
 
 def warm_up(run: Callable[[], object], *, max_passes: int = _MAX_WARM_UP, max_s: float = 10.0) -> WarmUp:

@@ -59,7 +59,8 @@ def _model(task: ProcessTask) -> Model:
         from regraft.runtime.torch_factory import model_from_factory
 
         return model_from_factory(task.ref.removeprefix("py:"), threads=task.threads, precision=task.precision)
-    with open_package(task.ref, options=SourceOptions(offline=True, store=open_store())) as package:
+    store = open_store(Path(task.store) if task.store else None)
+    with open_package(task.ref, options=SourceOptions(offline=True, store=store)) as package:
         return load(
             package,
             task.permit,

@@ -128,7 +128,7 @@ class OnnxRuntimeModel:
         made = {name: node for node in self.proto.graph.node for name in node.output if name}
         names = [name for name in made if wanted is None or name in wanted]
         order = {name: position for position, name in enumerate(made)}
-        groups = [names]
+        groups = [names] if names else []
         if reduce is not None:
             sizes = estimated_bytes(self.proto, {name: value.shape for name, value in checked.items()})
             groups = list(groups_within(names, sizes_of(names, sizes), budget=self._trace_bytes))

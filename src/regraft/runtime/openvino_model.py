@@ -122,7 +122,7 @@ class OpenVinoModel:
         places = [
             (order, name) for order, (name, _) in enumerate(_tap_places(self.graph)) if wanted is None or name in wanted
         ]
-        groups = [places]
+        groups = [places] if places else []
         if reduce is not None:
             known = {name: _size_bytes(place) for name, place in _tap_places(sized)}
             sizes = [known.get(name) for _, name in places]

@@ -29,7 +29,8 @@ def quantile(samples: Sequence[float], q: float, *, confidence: float = CONFIDEN
     Raises:
         ValueError: no samples, or q outside of 0 … 1.
     Source: David and Nagaraja, Order Statistics, 3rd ed., section 7.1: the number of samples below the true
-        quantile is binomial (n, q). The estimate interpolates linearly (Hyndman and Fan's type 7).
+        quantile is binomial (n, q). The estimate interpolates linearly (Hyndman and Fan's type 7), which is too
+        small for high quantiles of few samples: we move it into the interval.
     """
     n = len(samples)
     if n == 0 or not 0 <= q <= 1:
@@ -43,7 +44,13 @@ def quantile(samples: Sequence[float], q: float, *, confidence: float = CONFIDEN
     cumulated = _cumulated_binomial(n, q)
     lower = max((rank for rank in range(1, n + 1) if cumulated[rank - 1] <= miss), default=0)
     upper = min((rank for rank in range(1, n + 1) if cumulated[rank - 1] >= 1 - miss), default=n + 1)
-    return Quantile(value, ordered[lower - 1] if lower else None, ordered[upper - 1] if upper <= n else None, n)
+    low = ordered[lower - 1] if lower else None
+    high = ordered[upper - 1] if upper <= n else None
+    if low is not None:
+        value = max(low, value)
+    if high is not None:
+        value = min(high, value)
+    return Quantile(value, low, high, n)
 
 
 def _cumulated_binomial(n: int, q: float) -> list[float]:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from regraft.runtime.torch_module import TorchModel
     from regraft.runtime.verified import VerifiedFiles
 
-_EXPRESSION = re.compile(r"[\w\s+\-*/%(),.<>=&|~]*")
+_EXPRESSION = re.compile(r"[\w\s+\-*/%(),<>=&|~]*")
+_DECIMAL = re.compile(r"\b\d+\.\d*")
 _SYMBOL = re.compile(r"Symbol\('\w+'(?:, \w+=\w+)*\)")
 _CALLED = re.compile(r"(\w+)\s*\(")
 _FUNCTIONS = frozenset(
@@ -347,7 +348,7 @@ def _check_expressions(value: Any, path: str) -> None:
 
 
 def _is_arithmetic(expression: str) -> bool:
-    expression = _SYMBOL.sub("s", expression)
+    expression = _DECIMAL.sub("0", _SYMBOL.sub("s", expression))
     if "__" in expression or not _EXPRESSION.fullmatch(expression):
         return False
     return all(name in _FUNCTIONS for name in _CALLED.findall(expression))

@@ -12,7 +12,7 @@ from regraft.errors import Damaged, LimitExceeded, MissingExtra, PermitRefused, 
 from regraft.package.formats import Port
 from regraft.package.limits import MAX_NESTING, MAX_TEXT_BYTES
 from regraft.runtime.torch_module import TorchModel
-from regraft.runtime.torch_tensors import torch_dtype
+from regraft.runtime.torch_tensors import import_torch, torch_dtype
 from regraft.runtime.torch_weights import WEIGHT_FORMATS, state_dict_from_files, stored_precision
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class TransformersRuntime:
 
     def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> TorchModel:
         """Build the network from its configuration and fill it; every weight that it needs must be there."""
+        import_torch(path)
         transformers = _import_transformers(path)
         config = _config(files, path)
         state_dict = state_dict_from_files(files, path)
