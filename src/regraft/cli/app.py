@@ -16,6 +16,7 @@ _VERBS = {
     "inspect": "What is this? Formats, tensors, licence, claims; contradictions named.",
     "scan": "Is it safe to load? Looks inside every file without loading it.",
     "fetch": "Pin a reference and keep everything that later --offline calls need.",
+    "run": "Do all of it: a plan, from candidates to a verified, measured, judged package.",
     "check": "May I use it? A policy, judged on the evidence in the store.",
     "doctor": "What works in this environment, and why not.",
 }

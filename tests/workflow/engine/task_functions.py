@@ -32,6 +32,14 @@ def judged(name: str, severity: str) -> Evidence:
     return draft.finish(outcome="judged", summary=f"{name} is {severity}")
 
 
+def several(names: list[str]) -> list[Evidence]:
+    return [good(name) for name in names]
+
+
+def nothing_at_all() -> list[Evidence]:
+    return []
+
+
 def chatty() -> Evidence:
     print("to stdout", flush=True)
     print("to stderr", file=sys.stderr, flush=True)

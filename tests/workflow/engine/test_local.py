@@ -50,13 +50,13 @@ def wait_until(holds, seconds: float = 10.0) -> bool:
 
 
 def pid_of(ended: Ended) -> int:
-    return evidence_from_json(ended.evidence).measurements[0].value
+    return evidence_from_json(ended.evidence[0]).measurements[0].value
 
 
 def test_a_task_ends_in_its_evidence_and_says_what_it_cost(task, ends):
     (ended,) = ends(task("spin", seconds=0.3))
     assert ended.ending is Ending.DONE
-    assert evidence_from_json(ended.evidence).summary == "thing"
+    assert evidence_from_json(ended.evidence[0]).summary == "thing"
     assert 0.3 <= ended.usage.cpu_s < 1.5
     assert ended.usage.wall_s >= 0.29
     assert 5e6 < ended.usage.peak_memory_bytes < 500e6
@@ -76,7 +76,7 @@ def test_every_kind_of_value_arrives_as_what_it_stands_for(task, ends, tmp_path)
         "made": Made("regraft.package.reference:parse_reference", {"text": Plain("pypi://a==1")}),
     }
     (ended,) = ends(task("good", values=values))
-    said = evidence_from_json(ended.evidence).parameters
+    said = evidence_from_json(ended.evidence[0]).parameters
     assert said["plain"] == "{'a': [1, None, 2.5, 'ü']}"
     assert said["path"] == "PosixPath('/some/where')"
     assert "summary='kept'" in said["evidence"]
@@ -86,6 +86,11 @@ def test_every_kind_of_value_arrives_as_what_it_stands_for(task, ends, tmp_path)
     assert "location='a'" in said["made"]
 
 
+def test_a_function_may_return_several_pieces_of_evidence(task, ends):
+    (ended,) = ends(task("several", names=["joint", "a", "b"]))
+    assert [evidence_from_json(one).summary for one in ended.evidence] == ["joint", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("function", "ending", "words"),
     [
@@ -93,6 +98,7 @@ def test_every_kind_of_value_arrives_as_what_it_stands_for(task, ends, tmp_path)
         ("blunder", Ending.RAISED, "ZeroDivisionError: one over none"),
         ("leave", Ending.RAISED, "SystemExit: 7"),
         ("no_evidence", Ending.RAISED, "returned str, not evidence"),
+        ("nothing_at_all", Ending.RAISED, "returned list, not evidence"),
         ("does_not_exist", Ending.RAISED, "does_not_exist"),
         ("vanish", Ending.CRASHED, "exit status 7"),
         ("segfault", Ending.CRASHED, "SIGSEGV"),
@@ -106,7 +112,7 @@ def test_each_way_to_die_is_told_and_harms_nobody_else(function, ending, words, 
     assert (one.ending, other.ending) == (Ending.DONE, Ending.DONE)
     assert bad.ending is ending
     assert words in bad.problem.what
-    assert bad.evidence is None
+    assert bad.evidence == ()
 
 
 def test_an_error_that_is_foreseen_keeps_its_facts(task, ends):
@@ -211,7 +217,7 @@ def test_tasks_may_be_submitted_while_others_run(engine, task):
     names = []
     for event in engine.events():
         if isinstance(event, Ended):
-            names.append(evidence_from_json(event.evidence).summary)
+            names.append(evidence_from_json(event.evidence[0]).summary)
             if len(names) < 3:
                 engine.submit(task("good", name="abc"[len(names)]))
     assert names == ["a", "b", "c"]

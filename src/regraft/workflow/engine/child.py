@@ -27,6 +27,7 @@ _MAX_LINE_BYTES = 1 << 20
 _MAX_RESULT_BYTES = 256 << 20
 _MAX_LOG_BYTES = 8 << 20
 _KEPT_LOG_BYTES = 256 << 10
+_BOOT_SECONDS = 120.0
 _REAP_SECONDS = 10.0
 _STACK_SECONDS = 0.2
 _RECEIVED_BYTES = 1 << 16
@@ -56,6 +57,7 @@ class Child:
         self.task: Task | None = None
         self.is_silent = False
         self._began = 0.0
+        self._is_begun = False
         self._cpu_before = 0.0
         self._cpu = 0.0
         self._peak_bytes = 0
@@ -70,7 +72,7 @@ class Child:
         self.task = task
         self._cpu_before = self._cpu = usage.cpu_s if (usage := tree_usage(self.pid)) else 0.0
         self._peak_bytes, self._is_measured = 0, False
-        self.began()
+        self._began, self._is_begun = time.monotonic(), False
         self._connection.setblocking(True)
         with contextlib.suppress(OSError):
             self._connection.sendall(msgspec.json.encode(task) + b"\n")
@@ -78,7 +80,7 @@ class Child:
 
     def began(self) -> None:
         """The time limit counts from now."""
-        self._began = time.monotonic()
+        self._began, self._is_begun = time.monotonic(), True
 
     def messages(self) -> Iterator[Message]:
         """What the worker said since the last call; sets `is_silent` when it will say no more."""
@@ -116,8 +118,11 @@ class Child:
             if limits.memory_bytes is not None and memory > limits.memory_bytes:
                 what = f"it used {memory / 1e6:,.0f} MB of memory, {limits.memory_bytes / 1e6:,.0f} MB are allowed"
                 return Problem("memory", what)
-        if limits.time_s is not None and time.monotonic() - self._began > limits.time_s:
+        taken = time.monotonic() - self._began
+        if limits.time_s is not None and self._is_begun and taken > limits.time_s:
             return Problem("time", f"it was not done after {limits.time_s:,.0f} s")
+        if not self._is_begun and taken > _BOOT_SECONDS:
+            return Problem("time", f"its process did not take it up within {_BOOT_SECONDS:,.0f} s")
         self._bound_log()
         return None
 
@@ -133,10 +138,11 @@ class Child:
         assert task is not None
         peaks = [peak for peak in (message.usage.peak_memory_bytes, self._peak_bytes) if peak]
         usage = msgspec.structs.replace(message.usage, peak_memory_bytes=max(peaks, default=None))
-        ending, problem, evidence = message.ending, message.problem, None
+        ending, problem = message.ending, message.problem
+        evidence: tuple[bytes, ...] = ()
         if ending is Ending.DONE:
-            evidence = _content(Path(task.folder) / RESULT)
-            if evidence is None:
+            evidence = tuple((_content(Path(task.folder) / RESULT) or b"").splitlines())
+            if not evidence:
                 ending, problem = Ending.RAISED, Problem("internal", "it left no evidence that can be read")
         return Ended(task, ending, usage, evidence, problem, self._log(task))
 
@@ -154,7 +160,7 @@ class Child:
         usage = (
             Usage(wall, max(0.0, self._cpu - self._cpu_before), self._peak_bytes) if self._is_measured else Usage(wall)
         )
-        return Ended(task, ending, usage, None, problem, self._log(task))
+        return Ended(task, ending, usage, (), problem, self._log(task))
 
     def cause_of_death(self) -> Problem:
         """Why the process is gone, or silent."""

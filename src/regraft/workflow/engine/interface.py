@@ -78,7 +78,8 @@ class Task(msgspec.Struct, frozen=True):
 
     Attributes:
         name: unique among the tasks under way.
-        function: `module:function`; it returns `Evidence`, or an object that has `.evidence`.
+        function: `module:function`; it returns `Evidence`, an object that has `.evidence`, or several of them,
+            the first of which is the one that counts.
         arguments: its keyword arguments.
         folder: an empty folder of the task's own; what stands in it afterwards belongs to who submitted it.
         store: root of the store.
@@ -151,7 +152,7 @@ class Ended(msgspec.Struct, frozen=True):
     """A task is over.
 
     Attributes:
-        evidence: JSON of the evidence when `ending` is DONE, else None.
+        evidence: JSON of each piece of evidence when `ending` is DONE, else none.
         problem: set when `ending` is not DONE.
         log: the tail of what it wrote to stdout and stderr; empty when it wrote nothing.
     """
@@ -159,7 +160,7 @@ class Ended(msgspec.Struct, frozen=True):
     task: Task
     ending: Ending
     usage: Usage
-    evidence: bytes | None = None
+    evidence: tuple[bytes, ...] = ()
     problem: Problem | None = None
     log: bytes = b""
 

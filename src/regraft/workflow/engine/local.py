@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from regraft.errors import UsageError
 from regraft.progress import Listener, current_listener
 from regraft.workflow.engine.child import Child
 from regraft.workflow.engine.interface import Ended, Ending, Event, Progressed, Started, Task
@@ -33,7 +34,9 @@ class LocalEngine:
     """
 
     def __init__(self, address: str = "", *, import_from: Sequence[str] = (), cores: int | None = None) -> None:
-        self._cores = cores or (int(address) if address.isdecimal() else 0) or _usable_cores()
+        if address and not address.isdecimal():
+            raise UsageError(f"the local engine has no address {address!r}", hint="local, or local://2 for two cores")
+        self._cores = cores or int(address or 0) or _usable_cores()
         self._import_from = [*import_from]
         self._waiting: deque[Task] = deque()
         self._idle: list[Child] = []

@@ -39,7 +39,7 @@ from regraft.workflow.engine.interface import (
     Value,
 )
 
-RESULT = "evidence.json"
+RESULT = "evidence.jsonl"
 LOG = "log.txt"
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "500"
@@ -158,8 +158,8 @@ def _perform(task: Task, channel: _Channel) -> None:
     problem = None
     try:
         with listening(_Relay(channel)):
-            evidence = _call(task)
-        (folder / RESULT).write_bytes(evidence.to_json())
+            found = _call(task)
+        (folder / RESULT).write_bytes(b"\n".join(evidence.to_json() for evidence in found))
         ending = Ending.DONE
     except BaseException as error:  # noqa: BLE001  the parent records it; the worker goes on
         ending, problem = _explained(error)
@@ -171,11 +171,13 @@ def _perform(task: Task, channel: _Channel) -> None:
     channel.send(Finished(ending, usage, problem))
 
 
-def _call(task: Task) -> Evidence:
+def _call(task: Task) -> list[Evidence]:
     function = _function(task.function)
     result = function(**{name: _received(value, task) for name, value in task.arguments.items()})
-    evidence = getattr(result, "evidence", result)
-    if not isinstance(evidence, Evidence):
+    returned = result if isinstance(result, list | tuple) else [result]
+    found = [getattr(one, "evidence", one) for one in returned]
+    evidence = [one for one in found if isinstance(one, Evidence)]
+    if not evidence or len(evidence) < len(found):
         raise TypeError(f"{task.function} returned {type(result).__name__}, not evidence")
     return evidence
 
