@@ -1,0 +1,1 @@
+"""Run it elsewhere: convert, verify, measure. Each verb ends in evidence."""

@@ -1,0 +1,175 @@
+"""bench: how fast, how large, how much memory? Several models and runtimes, interleaved in one run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from regraft.deployment.bench.evidence import evidence_of_run
+from regraft.deployment.bench.inputs import data_subject, feeds_file, split_feeds
+from regraft.deployment.bench.run import Run, Settings, measure
+from regraft.deployment.bench.subject import PermitSource, Refused, Variant, prepare
+from regraft.deployment.bench.worker import Start
+from regraft.deployment.budget import DeviceBudget, read_budget
+from regraft.errors import UsageError
+from regraft.package.reference import ModelRef
+from regraft.record.evidence import Draft, Evidence
+
+if TYPE_CHECKING:
+    from regraft.record.store import Store
+    from regraft.runtime.interface import Feeds
+
+
+class BenchOptions(TypedDict, total=False):
+    """The options of `bench` that say what is measured, and how."""
+
+    runtimes: Sequence[str] | None
+    feeds: Feeds | Sequence[str] | Path | None
+    batch_sizes: Sequence[int]
+    runs: int
+    starts: int
+    threads: int | None
+    precision: str | None
+    seed: int
+    budget: DeviceBudget | str | os.PathLike[str] | None
+    time_limit_s: float
+    load_limit_s: float
+    pass_limit_s: float
+
+
+def bench(
+    refs: str | os.PathLike[str] | ModelRef | Sequence[str | os.PathLike[str] | ModelRef],
+    *,
+    runtimes: Sequence[str] | None = None,
+    feeds: Feeds | Sequence[str] | Path | None = None,
+    batch_sizes: Sequence[int] = (1, 32),
+    runs: int = 200,
+    starts: int = 2,
+    threads: int | None = None,
+    precision: str | None = None,
+    seed: int = 0,
+    store: Store | None = None,
+    offline: bool = False,
+    budget: DeviceBudget | str | os.PathLike[str] | None = None,
+    time_limit_s: float = 20.0,
+    load_limit_s: float = 300.0,
+    pass_limit_s: float = 60.0,
+    permit: PermitSource | None = None,
+) -> Evidence:
+    """Measure latency, throughput, CPU time, load, memory and size of one or several models.
+
+    Each model runs in processes of its own, and the models take turns, so that a change of the machine meets
+    all of them. A text package is measured from strings to vectors, with its own tokenizer. A model that
+    crashes or hangs is an inconclusive row; the others go on.
+
+    Args:
+        refs: packages, or `py:module:factory` of the user's own.
+        runtimes: measure each package in each of these; None for the first that can load it.
+        feeds: input name → array for one pass (its first axis is then the only batch size), a file of them
+            (.safetensors, .npz, .csv), or texts; None for built-in texts, or values made up from the signature.
+        batch_sizes: rows of a pass; each is a row of the result.
+        runs: passes to time for each row.
+        starts: processes for each model, one after the other; the runs are shared among them.
+        threads: intra-op threads; None for the runtime's default.
+        precision: to demand; the precision that is really used stands beside each number in any case.
+        seed: of the order of the turns, of the texts and of made-up values.
+        store: where packages are looked up and the single passes are kept.
+        offline: no network.
+        budget: of the device, or its file; judged with the intervals.
+        time_limit_s: for the timed passes of one row; fewer than `runs` are made then.
+        load_limit_s: a process that takes longer to load has hung.
+        pass_limit_s: as does one that takes longer for a single pass.
+        permit: leave to load what could execute code; None takes it from the scans in the store.
+    Returns:
+        evidence of kind `bench`. About several packages its first subject is the set of them, see `bench_each`.
+    Raises:
+        UsageError: an option makes no sense.
+        RegraftError: none of the packages can be opened.
+    Source: order-statistic intervals as in `runtime.quantiles`; several processes, turns, and a warm-up that is
+        found and not guessed: Kalibera and Jones, Rigorous benchmarking in reasonable time, ISMM 2013.
+    """
+    options = BenchOptions(
+        runtimes=runtimes, feeds=feeds, batch_sizes=batch_sizes, runs=runs, starts=starts, threads=threads,
+        precision=precision, seed=seed, budget=budget, time_limit_s=time_limit_s,
+        load_limit_s=load_limit_s, pass_limit_s=pass_limit_s,
+    )  # fmt: skip
+    several = [refs] if isinstance(refs, str | os.PathLike | ModelRef) else refs
+    return bench_each(several, store=store, offline=offline, permit=permit, **options)[0]
+
+
+def bench_each(
+    refs: Sequence[str | os.PathLike[str] | ModelRef],
+    *,
+    store: Store | None = None,
+    offline: bool = False,
+    permit: PermitSource | None = None,
+    **options: Unpack[BenchOptions],
+) -> list[Evidence]:
+    """As `bench`: the joint evidence, then, when there are several packages, one about each of them alone.
+
+    All come from the same interleaved run, so their numbers may be compared.
+    """
+    draft = Draft("bench")
+    budget = options.get("budget")
+    if budget is not None and not isinstance(budget, DeviceBudget):
+        budget = read_budget(Path(budget))
+    texts, arrays, file = split_feeds(options.get("feeds"))
+    with feeds_file(arrays, file) as kept:
+        settings = _settings(options, texts, kept, store, offline)
+        run = _measured(refs, options.get("runtimes") or (None,), settings, store, permit)
+        data = [data_subject(kept, texts)] if kept is not None or texts else []
+    draft.materials += data
+    packages = list(dict.fromkeys(live.variant.subjects[0].sha256 for live in run.lives))
+    joint = evidence_of_run(run, draft, budget, store=store)
+    if len(packages) + len(run.refused) < 2:
+        return [joint]
+    each = []
+    for package in packages:
+        own = Draft("bench")
+        own.materials += data
+        each.append(evidence_of_run(run, own, budget, store=store, only=package))
+    return [joint, *each]
+
+
+def _measured(
+    refs: Sequence[str | os.PathLike[str] | ModelRef],
+    runtimes: Sequence[str | None],
+    settings: Settings,
+    store: Store | None,
+    permit: PermitSource | None,
+) -> Run:
+    if not refs:
+        raise UsageError("nothing to measure", hint="regraft bench REF…")
+    offline = settings.request.offline
+    found = [one for ref in refs for one in prepare(ref, runtimes, store=store, offline=offline, permit=permit)]
+    refused = [one for one in found if isinstance(one, Refused)]
+    variants = [one for one in found if isinstance(one, Variant)]
+    if not variants:
+        raise refused[0].error
+    return measure(variants, refused, settings)
+
+
+def _settings(
+    options: BenchOptions, texts: tuple[str, ...], feeds_file: Path | None, store: Store | None, offline: bool
+) -> Settings:
+    batch_sizes = tuple(dict.fromkeys(options.get("batch_sizes", (1, 32))))
+    runs, starts = options.get("runs", 200), options.get("starts", 2)
+    limits = options.get("time_limit_s", 20.0), options.get("load_limit_s", 300.0), options.get("pass_limit_s", 60.0)
+    if not batch_sizes or min(batch_sizes) < 1 or runs < 1 or starts < 1 or min(limits) <= 0:
+        raise UsageError("batch sizes, runs, starts and limits are at least 1")
+    request = Start(
+        ModelRef("path", ""),
+        threads=options.get("threads"),
+        precision=options.get("precision"),
+        feeds_file=str(feeds_file) if feeds_file else None,
+        texts=texts,
+        store=str(store.root) if store is not None else None,
+        offline=offline,
+        seed=options.get("seed", 0),
+    )
+    return Settings(request, batch_sizes, runs, min(starts, runs), *limits)
+
+
+__all__ = ["BenchOptions", "bench", "bench_each"]

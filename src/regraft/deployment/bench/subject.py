@@ -1,0 +1,130 @@
+"""What a benchmark measures: a package in one runtime, with its digest, its size and the leave to load it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from regraft.errors import NotFound, PermitRefused, RegraftError
+from regraft.package.manifest import Manifest
+from regraft.package.package import Package, open_package
+from regraft.package.reference import ModelRef, parse_reference
+from regraft.package.sources.interface import SourceOptions
+from regraft.record.digest import Digest, digest_bytes
+from regraft.record.evidence import DigestKind, Subject
+from regraft.record.passport import read_passport
+from regraft.record.permit import Permit, permit_from_scan
+from regraft.record.store import Store
+from regraft.runtime import model_path, needs_permit
+
+PermitSource: TypeAlias = Callable[[Package, str | None], Permit | None]
+"""How leave to load a package in a runtime is come by."""
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """One package in one runtime.
+
+    Attributes:
+        ref: pinned.
+        subjects: the package and its files, as evidence names them.
+        size_bytes: of all files of the package; None for code of the user's own.
+        path: the file of the model.
+        runtime: None for the first that can load it.
+    """
+
+    ref: ModelRef
+    subjects: tuple[Subject, ...]
+    size_bytes: int | None
+    path: str | None
+    permit: Permit | None
+    runtime: str | None
+
+    @property
+    def name(self) -> str:
+        """How tables name the package."""
+        return self.subjects[0].name
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A reference that cannot be measured in a runtime, and why."""
+
+    ref: str
+    runtime: str | None
+    error: RegraftError
+
+
+def prepare(
+    ref: str | os.PathLike[str] | ModelRef,
+    runtimes: Sequence[str | None],
+    *,
+    store: Store | None,
+    offline: bool,
+    permit: PermitSource | None,
+) -> Iterator[Variant | Refused]:
+    """Open a package, hash it, and find what each runtime would load of it.
+
+    Args:
+        permit: None takes it from the newest scan of these very bytes in the store.
+    """
+    try:
+        parsed = ref if isinstance(ref, ModelRef) else parse_reference(ref)
+        if parsed.scheme == "py":
+            yield Variant(parsed, (_code_subject(parsed),), None, None, None, None)
+            return
+        package = open_package(parsed, options=SourceOptions(offline=offline, store=store))
+    except RegraftError as error:
+        yield Refused(str(ref), None, error)
+        return
+    with package:
+        manifest = package.manifest()
+        for runtime in runtimes:
+            try:
+                yield _variant(package, manifest, runtime, store, permit)
+            except RegraftError as error:
+                yield Refused(str(package.ref), runtime, error)
+
+
+def _variant(
+    package: Package, manifest: Manifest, runtime: str | None, store: Store | None, permit: PermitSource | None
+) -> Variant:
+    path = model_path(package, runtime=runtime)
+    leave = None
+    if needs_permit(package, path):
+        leave = permit(package, runtime) if permit is not None else stored_permit(package, manifest.digest, store)
+    size = sum(entry.size_bytes for entry in manifest.entries)
+    return Variant(package.ref, tuple(package.subjects(manifest)), size, path, leave, runtime)
+
+
+def stored_permit(package: Package, digest: Digest, store: Store | None) -> Permit:
+    """Leave from the newest scan that the store holds about exactly these bytes.
+
+    Raises:
+        PermitRefused: there is none, or it does not allow it.
+    """
+    records = read_passport(store, digest).records if store is not None else ()
+    scan = next((record for record in records if record.evidence.kind == "scan"), None)
+    if scan is None:
+        raise PermitRefused(
+            "loading it can execute code, and no scan of these bytes is known",
+            where=str(package.ref),
+            hint=f"regraft scan {package.ref}",
+        )
+    return permit_from_scan(scan, digest)
+
+
+def _code_subject(ref: ModelRef) -> Subject:
+    """The user's own code, by its name and the file that its module lies in; what that imports is not covered."""
+    module = ref.location.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise NotFound(f"cannot import {module}: {error}", where=str(ref)) from error
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise NotFound(f"there is no module {module}", where=str(ref), hint="is its folder on PYTHONPATH?")
+    content = Path(spec.origin).read_bytes()
+    return Subject(str(ref), digest_bytes(f"{ref.location}\n".encode() + content), DigestKind.PARTIAL)
