@@ -13,6 +13,7 @@ from reference.cli import cli_page
 from reference.errors import error_classes, errors_page
 from reference.formats import formats_page
 from reference.rules import rules_page
+from regraft.record.schema import evidence_schema
 
 REFERENCE = Path(__file__).parent.parent / "docs/reference"
 
@@ -21,6 +22,7 @@ __all__ = ["PAGES", "cli_page", "error_classes", "errors_page", "formats_page", 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "errors.md": errors_page,
+    "evidence.schema.json": lambda: evidence_schema().decode(),
     "formats.md": formats_page,
     "rules.md": rules_page,
 }

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from regraft.cli import app
+
 REGRAFT = [sys.executable, "-m", "regraft"]
 HEAVY = {"numpy", "torch", "onnx", "rich", "sqlalchemy", "jinja2", "urllib3", "yaml", "importlib.metadata"}
 
@@ -95,6 +97,18 @@ def test_of_several_subjects_each_is_named(tmp_path: Path, quiet: tuple[str, ...
     shown = run("scan", "a.json", "b.json", *quiet, cwd=tmp_path).stdout
     verdicts = [line for line in shown.replace(":\n", ": ").splitlines() if "✓ pass" in line]
     assert [line.split(": ")[0] for line in verdicts] == ["a.json", "b.json"]
+
+
+def test_doctor_tells_of_a_store_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "todo.txt").write_text("buy milk")
+    monkeypatch.setattr("regraft.workflow.doctor.RUNTIMES", ())  # their imports take seconds
+    assert app.run(["doctor", "--store", str(tmp_path), "--json"]) == 1
+    evidence = json.loads(capsys.readouterr().out)
+    assert evidence["outcome"] == "broken"
+    assert "RGD-STO-001" in {finding["rule"] for finding in evidence["findings"]}
+    assert [path.name for path in tmp_path.iterdir()] == ["todo.txt"]
 
 
 def test_missing_evidence_names_the_command_that_makes_it(tmp_path: Path) -> None:

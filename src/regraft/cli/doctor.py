@@ -22,4 +22,5 @@ def command(reindex: bool, network: bool, settings: Settings) -> int:
     """
     from regraft.workflow.doctor import doctor
 
-    return emit([Shown(doctor(store=settings.store, reindex=reindex, network=network))], settings)
+    evidence = doctor(store=settings.store, reindex=reindex, network=network)
+    return emit([Shown(evidence)], settings, keep=evidence.outcome != "broken")

@@ -43,15 +43,20 @@ def each(refs: Sequence[str], examine: Callable[[str], Shown], settings: Setting
         except RegraftError as error:
             refused += 1
             sys.stderr.write(error_as_text(error))
-    status = emit(shown, settings) if shown else 0
+    status = emit(shown, settings, named=True) if shown else 0
     return 2 if refused else status
 
 
-def emit(shown: Sequence[Shown], settings: Settings) -> int:
-    """Record evidence in the store, print or write it; returns the exit status of the combined verdict."""
-    for one in shown:
+def emit(shown: Sequence[Shown], settings: Settings, *, named: bool = False, keep: bool = True) -> int:
+    """Record evidence in the store, print or write it; returns the exit status of the combined verdict.
+
+    Args:
+        named: say which subject each result is about: several were asked for.
+        keep: False where the store is what cannot be used.
+    """
+    for one in shown if keep else ():
         settings.store.put_evidence(one.evidence)
-    text = _render(shown, settings)
+    text = _render(shown, settings, named=named)
     if settings.output is None:
         sys.stdout.write(text)
     else:
@@ -61,7 +66,7 @@ def emit(shown: Sequence[Shown], settings: Settings) -> int:
     return combine(one.evidence.verdict for one in shown).exit_code
 
 
-def _render(shown: Sequence[Shown], settings: Settings) -> str:
+def _render(shown: Sequence[Shown], settings: Settings, *, named: bool) -> str:
     records = [one.evidence for one in shown]
     if settings.format == "json":
         if len(records) == 1:
@@ -82,16 +87,11 @@ def _render(shown: Sequence[Shown], settings: Settings) -> str:
     from regraft.report.human import human_text, verdict_line
 
     if settings.quiet:
-        return "".join(f"{_heading(one, shown)}{verdict_line(one.evidence)}\n" for one in shown)
-    return "\n".join(
-        _heading(one, shown, end="\n") + human_text(one.evidence, verbose=settings.verbose, reference=one.ref)
-        for one in shown
-    )
-
-
-def _heading(one: Shown, shown: Sequence[Shown], *, end: str = " ") -> str:
-    """Which of several subjects it is; nothing where there is one."""
-    return f"{visible(one.ref)}:{end}" if one.ref and len(shown) > 1 else ""
+        names = [f"{visible(one.ref or '')}: " if named else "" for one in shown]
+        return "".join(f"{name}{verdict_line(one.evidence)}\n" for name, one in zip(names, shown, strict=True))
+    names = [f"{visible(one.ref or '')}:\n" if named else "" for one in shown]
+    texts = [human_text(one.evidence, verbose=settings.verbose, reference=one.ref) for one in shown]
+    return "\n".join(name + text for name, text in zip(names, texts, strict=True))
 
 
 def _dry_run(ref: str, settings: Settings) -> int:
