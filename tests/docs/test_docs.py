@@ -180,8 +180,8 @@ def test_every_page_can_be_reached_from_the_map() -> None:
         seen.add(page)
         targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
         waiting += [(page.parent / target).resolve() for target in targets if not re.match(r"[a-z]+:", target)]
-    lost = [path for path in (ROOT / "docs").rglob("*.md") if path not in seen]
-    assert lost == []
+    lost = [path for path in (ROOT / "docs").rglob("*.md") if path not in seen and path.parent.name != "adr"]
+    assert lost == [], "a page needs a link from docs/index.md, or from a page that it leads to"
 
 
 @pytest.mark.parametrize(
