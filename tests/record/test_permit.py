@@ -28,7 +28,7 @@ def test_an_undecided_scan_permits_only_what_the_user_vouches_for(
     assert permit_from_scan(scan, digest("model"), trust_code=True).scope is Scope.CODE
     with pytest.raises(PermitRefused, match="could not decide") as caught:
         permit_from_scan(scan, digest("model"))
-    assert "--trust-code" in caught.value.hint
+    assert "--allow" in caught.value.hint
 
 
 @pytest.mark.parametrize("trust_code", [False, True])

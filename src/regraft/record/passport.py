@@ -113,9 +113,14 @@ def is_about(evidence: Evidence, package: Digest) -> bool:
     return bool(evidence.subject) and evidence.subject[0].sha256 == package
 
 
+_NAMES_OF_THE_PACKAGE = ("reference", "ref")
+"""Parameters that say how the package was named: the same bytes under another name are the same package."""
+
+
 def _conditions(evidence: Evidence) -> tuple[object, ...]:
     materials = frozenset((material.sha256, material.digest) for material in evidence.materials)
-    parameters = msgspec.json.encode(evidence.parameters, order="deterministic")
+    asked = {key: value for key, value in evidence.parameters.items() if key not in _NAMES_OF_THE_PACKAGE}
+    parameters = msgspec.json.encode(asked, order="deterministic")
     return evidence.kind, evidence.environment.regraft, parameters, materials
 
 

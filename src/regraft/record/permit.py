@@ -62,7 +62,7 @@ def permit_from_scan(scan: Record, package: Digest, *, trust_code: bool = False)
         raise PermitRefused(
             f"the scan found danger: {evidence.summary}",
             where=name,
-            hint="do not load it; regraft scan shows each finding, and --trust-code does not lift this",
+            hint="do not load it; regraft scan shows each finding, and vouching for it does not lift this",
         )
     if trust_code:
         return Permit(package, Scope.CODE, scan.digest)
@@ -70,7 +70,7 @@ def permit_from_scan(scan: Record, package: Digest, *, trust_code: bool = False)
         raise PermitRefused(
             f"the scan could not decide: {evidence.summary}",
             where=name,
-            hint="read what regraft scan lists; if you vouch for that code, --trust-code runs it in the sandbox",
+            hint="read what regraft scan lists; what you have reviewed passes with regraft scan --allow",
         )
     return Permit(package, Scope.DATA, scan.digest)
 

@@ -230,9 +230,14 @@ def _summary(findings: Iterable[Finding], verdict: Verdict, walk: Walk) -> str:
     of_verdict = [finding for finding in findings if finding.severity.verdict is verdict]
     files = {finding.where.file for finding in of_verdict}
     if verdict is Verdict.PASS:
-        inside = f" and {walk.members} members" if walk.members else ""
-        return f"nothing that loading would run was found in {walk.files} files{inside}"
-    noun = "file" if len(files) == 1 else "files"
+        inside = f" and {_count(walk.members, 'member')}" if walk.members else ""
+        allowed = sum("allowed" in finding.data for finding in of_verdict)
+        reviewed = f" but {_count(allowed, 'finding')} that you allowed" if allowed else ""
+        return f"nothing that loading would run was found in {_count(walk.files, 'file')}{inside}{reviewed}"
     if verdict is Verdict.FAIL:
-        return f"{len(files)} {noun} would do harm: {of_verdict[0].message}"
-    return f"{len(files)} {noun} could not be cleared: {of_verdict[0].message}"
+        return f"{_count(len(files), 'file')} would do harm: {of_verdict[0].message}"
+    return f"{_count(len(files), 'file')} could not be cleared: {of_verdict[0].message}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -43,14 +43,14 @@ WOULD_RUN = Rule(
     "Code that a loader would run",
     "The package brings Python that its loader imports. Nothing harmful was recognised in it, "
     "which is no proof that nothing harmful is in it.",
-    "Read the files that are listed, then pass --allow RGS-COD-004:FILE, or load with --trust-code in the sandbox.",
+    "Read the files that are listed, then pass --allow RGS-COD-004:FILE.",
 )
 UNREADABLE = Rule(
     "RGS-COD-005",
     Severity.UNKNOWN,
     "Code that a loader would run cannot be analysed",
     "The file does not parse, is compiled, or is too large, so that what it does cannot be told.",
-    "Ask for the source, or load with --trust-code in the sandbox.",
+    "Ask for the source, or open it in a sandbox of your own.",
 )
 HIDDEN = Rule(
     "RGS-COD-006",

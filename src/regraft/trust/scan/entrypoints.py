@@ -16,9 +16,13 @@ from regraft.trust.scan.interface import Site
 
 _MARKERS = re.compile(
     rb'auto_map|custom_pipelines|custom_generate|_class_name|"type"|_target_|activation_function|'
-    rb'base_model_name_or_path|weight_map|"handler"|_module_class|weightsManifest|"paths"'
+    rb'base_model_name_or_path|weight_map|"handler"|_module_class|weightsManifest|"paths"|'
+    rb"\\(?:x|u00|U000000)[2-7][0-9a-fA-F]"
 )
-_CODE_KEYS = re.compile(rb"""["']?(auto_map|custom_pipelines|_target_|weight_map)["']?[ \t\r\n]*:""")
+"""A key that may name code, or a letter that is written as an escape, as such a key could be."""
+_CODE_KEYS = re.compile(
+    rb"""(?:auto_map|custom_pipelines|_target_|weight_map)["']?[ \t\r\n]*:|\\(?:x|u00|U000000)[2-7][0-9a-fA-F]"""
+)
 _CONFIG_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 _ENTRY_FILES = {
     "handler.py": "an inference endpoint runs it",
