@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from regraft.errors import Damaged
 from regraft.package.formats import recognise
 from regraft.package.formats.data_text import Json, Markdown, PlainText, StructuredText, Table
 from regraft.package.formats.interface import Probe
@@ -61,3 +62,19 @@ def test_damage_never_escapes(hammer: Callable[..., int]) -> None:
         (Json(), b'{"a": [1, 2, {"b": null}]}', "x.json"), (Markdown(), b"# A\n```\nx\n```\n", "x.md"),
     ):  # fmt: skip
         hammer(member, data, name=name, rounds=90)
+
+
+@pytest.mark.parametrize("cut", [2, 9, 17, 24, 30, 41])
+def test_json_that_ends_in_the_middle_is_damaged_json(cut: int) -> None:
+    text = b'{"key": [1, 25, true], "other": {"a": "b"}}'
+    probe = Probe(BytesReader(text[:cut], where="x"), "config.json")
+    assert isinstance(recognise(probe), Json)
+    with pytest.raises(Damaged):
+        Json().describe(probe)
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"a": 1, // why\n "b": 2}', b'{"a": 1}\n{"a": 2}\n', b"[" * 100_000, b"[section]\nkey = 1"]
+)
+def test_another_dialect_is_not_taken_for_damage(text: bytes) -> None:
+    assert not Json().matches(Probe(BytesReader(text, where="x"), "tsconfig.json"))

@@ -92,3 +92,10 @@ def test_templates_in_configurations(rules_of):
 @given(st.text(alphabet="{}%()[]'\"|.abc_ 0~+-*/", max_size=80))
 def test_any_text_is_judged_without_an_error(text):
     rules(text)
+
+
+@pytest.mark.parametrize("key", ["chat_template", "chat\\u005ftemplate", "\\u0063hat_template"])
+def test_a_template_under_a_key_in_escapes_is_judged(key):
+    text = f'{{"{key}": "{{{{ x.__class__.__mro__[1].__subclasses__() }}}}"}}'
+    site = Site("t.json", None, Probe(BytesReader(text.encode(), where="t.json"), "t.json"), None)
+    assert "RGS-TPL-001" in {finding.rule for finding in ChatTemplateFamily().examine(site)}

@@ -84,3 +84,17 @@ def test_shards_that_a_manifest_describes_are_raw_data(scan_files):
     assert "RGS-FMT-001" not in {f.rule for f in evidence.findings}
     evidence = scan_files({"model.json": json.dumps(manifest), "other.bin": ODD})
     assert "RGS-FMT-001" in {f.rule for f in evidence.findings if f.where.file == "other.bin"}
+
+
+@pytest.mark.parametrize("name", ["w.pkl", "w.onnx", "w.safetensors", "w.pt", "w.json", "w.h5"])
+def test_numbers_under_the_name_of_another_format_are_unknown(rules_of, name):
+    noise = random.Random(0)
+    data = struct.pack("<4096f", *(noise.gauss(0, 0.05) for _ in range(4096)))
+    assert "RGS-FMT-001" in rules_of({name: data})
+
+
+@pytest.mark.parametrize(
+    "head", [b"\x80\x04\x8e" + struct.pack("<Q", 3 << 30), b"\x08\x08\x3a\xff\xff\xff\xff\x0f", b"text\n", b""]
+)
+def test_a_head_before_zeros_and_zeros_alone_are_no_numbers(rules_of, head):
+    assert "RGS-FMT-001" in rules_of({"w.bin": head.ljust(1 << 20, b"\0")})

@@ -87,3 +87,29 @@ def test_torchscript_code_is_not_python():
 def test_odd_configurations_name_nothing(text):
     content = text.encode("utf-8", "surrogatepass").decode("latin-1")
     assert reached({"config.json": content + "auto_map", "y": ""}) == set()
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["auto\\u005fmap", "\\u0061uto_map", "auto_ma\\u0070", "\\u0061\\u0075\\u0074\\u006f\\u005f\\u006d\\u0061\\u0070"],
+)
+def test_a_key_in_escapes_is_a_key(scan_files, key):
+    config = f'{{"model_type": "x", "{key}": {{"AutoModel": "modeling_x.X"}}}}'
+    code = "import os\nos.system('echo pwned')\n"
+    plain = scan_files({"config.json": config.replace(key, "auto_map").encode(), "modeling_x.py": code.encode()})
+    hidden = scan_files({"config.json": config.encode(), "modeling_x.py": code.encode()})
+    assert hidden.verdict == plain.verdict == "fail"
+    assert [finding.rule for finding in hidden.findings] == [finding.rule for finding in plain.findings]
+
+
+def test_a_key_in_escapes_in_a_file_that_cannot_be_parsed_is_unknown(scan_files):
+    config = b'{"auto\\u005fmap": {"AutoModel": "modeling_x.X"}, "x": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    assert "RGS-REP-009" in {finding.rule for finding in scan_files({"config.json": config}).findings}
+
+
+def test_a_large_file_of_nothing_costs_little(scan_files):
+    import time
+
+    start = time.process_time()
+    scan_files({"config.json": b"{" + bytes(64 << 20)})
+    assert time.process_time() - start < 2

@@ -7,11 +7,13 @@ import json
 import re
 from typing import Any
 
+from regraft.errors import Damaged
 from regraft.package.formats.interface import Description, Loading, Probe, Role
 
 _YAML_LINE = re.compile(r"(?:-\s+)*[\w./ -]+\s*:(?:\s.*)?|-\s+.*|---\s*|%YAML.*")
 _TOML_LINE = re.compile(r"\[\[?[\w.\"' -]+\]\]?\s*(?:#.*)?|[\w.\"'-]+\s*=\s*\S.*")
 _INI_LINE = re.compile(r"\[[^\]]+\]|[^=:\s][^=:]*[=:].*|\s+.*|[;#].*")
+_STRUCTURE = re.compile(r'[{}\[\]",:/]')
 _SAMPLE_CHARS = 64 << 10
 
 
@@ -43,15 +45,34 @@ class Json:
     suffixes = (".json", ".jsonc", ".geojson", ".map", ".webmanifest")
 
     def matches(self, probe: Probe) -> bool:
-        """It parses as an object or a list."""
-        return probe.json is not None
+        """It parses as an object or a list, or would if `.json` did not end too early."""
+        return probe.json is not None or _ends_early(probe)
 
     def describe(self, probe: Probe) -> Description:
-        """Keys of the outermost object, or the length of the list."""
+        """Keys of the outermost object, or the length of the list.
+
+        Raises:
+            Damaged: the text ends in the middle.
+        """
         found: Any = probe.json
+        if found is None:
+            raise Damaged("the JSON text ends in the middle", where=probe.reader.where)
         if isinstance(found, dict):
             return Description(metadata={"keys": ", ".join(map(str, list(found)[:50]))[:500]})
         return Description(metadata={"entries": str(len(found))} if isinstance(found, list) else {})
+
+
+def _ends_early(probe: Probe) -> bool:
+    """Whether a `.json` is sound as far as it goes; comments and other dialects are not, from early on."""
+    if probe.suffix != ".json" or probe.text is None or probe.text.lstrip()[:1] not in ("{", "["):
+        return False
+    try:
+        json.loads(probe.text)
+    except json.JSONDecodeError as error:
+        return error.msg.startswith("Unterminated string") or not _STRUCTURE.search(probe.text, error.pos)
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 class StructuredText:

@@ -11,6 +11,7 @@ from regraft.package.formats import Description
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.descriptions import description_of
+from regraft.trust.scan.entrypoints import has_hidden_letters
 from regraft.trust.scan.interface import Rule, Site
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def templates_in(site: Site) -> Iterator[tuple[str, str]]:
 def _mentions_template(site: Site) -> bool:
     tail = b""
     for chunk in site.probe.reader.chunks():
-        if b'"chat_template"' in tail + chunk:
+        window = tail + chunk
+        if b'"chat_template"' in window or has_hidden_letters(window):
             return True
         tail = chunk[-32:]
     return False

@@ -54,10 +54,13 @@ RAW_NUMBERS = Rule(
     "RGS-FMT-006",
     Severity.INFO,
     "Numbers without a header",
-    "No format was recognised, but all of the bytes are plausible float32 values, so they hold no program.",
+    "No format was recognised, but its head, middle and end read as float32 values of ordinary size, under a name that "
+    "promises no other format.",
     "Nothing; the code that reads the file decides what the numbers mean.",
 )
 
+_ANYTHING = frozenset({".bin", ".dat", ".data", ".raw", ".params", ".weights"})
+"""Suffixes that say no more than that it is data."""
 _DATA_SUFFIXES = frozenset(
     ".json .jsonl .txt .md .rst .csv .tsv .yaml .yml .toml .xml .html .safetensors .onnx .gguf .tflite .npy .png .jpg "
     ".jpeg .gif .bmp .webp .wav .mp3 .flac .ogg .mp4 .pdf .svg .parquet .arrow .vocab .lock .cfg .ini .log".split()
@@ -100,7 +103,8 @@ class ContentFamily:
         for site in unknown:
             if path_of(site) in raw or is_text_of_another_encoding(site.probe.reader):
                 continue
-            yield _numbers(site) if looks_like_numbers(site.probe.reader) else _unknown(site)
+            is_raw = site.probe.suffix not in _promising_suffixes() and looks_like_numbers(site.probe.reader)
+            yield _numbers(site) if is_raw else _unknown(site)
 
 
 def _is_unknown(site: Site) -> bool:
@@ -153,6 +157,12 @@ def _damage(site: Site) -> Iterator[Finding]:
 @functools.cache
 def _model_suffixes() -> frozenset[str]:
     return frozenset(suffix for member in formats() if member.suffixes for suffix in member.suffixes)
+
+
+@functools.cache
+def _promising_suffixes() -> frozenset[str]:
+    """Suffixes of formats that have a loader of their own, which would not read raw numbers."""
+    return _model_suffixes() - _ANYTHING
 
 
 @functools.cache

@@ -14,15 +14,17 @@ from regraft.package.limits import MAX_NESTING, MAX_TEXT_BYTES
 from regraft.record.bounded_yaml import parse_yaml
 from regraft.trust.scan.interface import Site
 
-_MARKERS = re.compile(
-    rb'auto_map|custom_pipelines|custom_generate|_class_name|"type"|_target_|activation_function|'
-    rb'base_model_name_or_path|weight_map|"handler"|_module_class|weightsManifest|"paths"|'
-    rb"\\(?:x|u00|U000000)[2-7][0-9a-fA-F]"
-)
-"""A key that may name code, or a letter that is written as an escape, as such a key could be."""
-_CODE_KEYS = re.compile(
-    rb"""(?:auto_map|custom_pipelines|_target_|weight_map)["']?[ \t\r\n]*:|\\(?:x|u00|U000000)[2-7][0-9a-fA-F]"""
-)
+_LETTER = rb"\\(?:x|u00|U000000)(?:[46][1-9a-fA-F]|[57][0-9aA]|5[fF])"
+"""A letter or underscore written as an escape of JSON or YAML: nobody does so who does not hide a key."""
+_MARKERS = (
+    b"auto_map", b"custom_pipelines", b"custom_generate", b"_class_name", b'"type"', b"_target_",
+    b"activation_function",
+    b"base_model_name_or_path", b"weight_map", b'"handler"', b"_module_class", b"weightsManifest", b'"paths"',
+)  # fmt: skip
+_CODE_WORDS = (b"auto_map", b"custom_pipelines", b"_target_", b"weight_map")
+_CODE_KEYS = re.compile(rb"(?:" + b"|".join(_CODE_WORDS) + rb""")["']?[ \t\r\n]*:|""" + _LETTER)
+_ESCAPES = (b"\\u00", b"\\x", b"\\U000000")
+_HIDDEN = re.compile(_LETTER)
 _CONFIG_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 _ENTRY_FILES = {
     "handler.py": "an inference endpoint runs it",
@@ -84,7 +86,7 @@ def configuration(site: Site) -> Any:
     if suffix not in _CONFIG_SUFFIXES or site.probe.reader.size > MAX_TEXT_BYTES:
         return None
     data = site.probe.reader.read_all(limit=MAX_TEXT_BYTES)
-    if not _MARKERS.search(data):
+    if not any(marker in data for marker in _MARKERS) and not has_hidden_letters(data):
         return None
     try:
         text = data.decode("utf-8-sig")
@@ -93,13 +95,19 @@ def configuration(site: Site) -> Any:
         return None
 
 
+def has_hidden_letters(text: bytes) -> bool:
+    """Is a letter written as an escape, so that a search for a key would miss it (`"auto\\u005fmap"`)?"""
+    return any(escape in text for escape in _ESCAPES) and _HIDDEN.search(text) is not None
+
+
 def is_unreadable_configuration(site: Site) -> bool:
     """Does a file mention a key that names code, although it cannot be parsed here?"""
     if site.probe.suffix not in _CONFIG_SUFFIXES:
         return False
     tail = b""
     for chunk in site.probe.reader.chunks():
-        if _CODE_KEYS.search(tail + chunk):
+        window = tail + chunk
+        if any(word in window for word in (*_CODE_WORDS, *_ESCAPES)) and _CODE_KEYS.search(window):
             return configuration(site) is None
         tail = chunk[-32:]
     return False

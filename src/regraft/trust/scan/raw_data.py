@@ -16,6 +16,7 @@ from regraft.trust.scan.interface import Site
 from regraft.trust.scan.onnx import external_files
 
 _SAMPLE_BYTES = 64 << 10
+_HEADER_BYTES = 64
 _TEXT_BYTES = 4 << 20
 _ORDINARY_SHARE = 0.995
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
@@ -44,14 +45,16 @@ def looks_like_numbers(reader: Reader) -> bool:
     """Are the bytes little-endian float32 values of ordinary magnitude, at the head, in the middle and at the end?
 
     Zero, and magnitudes from 2⁻⁴⁰ to 2²⁰, are ordinary. Of random or compressed bytes, text and machine code
-    at most a third are, of trained weights and statistics more than 99.5 %.
+    at most a third are, of trained weights and statistics more than 99.5 %. The first 64 bytes must all be, as a
+    header would stand there; zeros alone say nothing.
     """
     size = reader.size
-    if size % 4 or size == 0:
+    if size % 4 or size == 0 or _ordinary_share(reader.read_at(0, _HEADER_BYTES)) < 1:
         return False
     length = min(size, _SAMPLE_BYTES)
-    starts = {0, (size - length) // 8 * 4, size - length}
-    return all(_ordinary_share(reader.read_at(start, length)) >= _ORDINARY_SHARE for start in starts)
+    samples = [reader.read_at(start, length) for start in sorted({0, (size - length) // 8 * 4, size - length})]
+    is_blank = size > _SAMPLE_BYTES and not any(map(any, samples))
+    return not is_blank and all(_ordinary_share(sample) >= _ORDINARY_SHARE for sample in samples)
 
 
 def _ordinary_share(data: bytes) -> float:
