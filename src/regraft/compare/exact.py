@@ -1,0 +1,99 @@
+"""The exact run of a reference: float64 where every operator really computes in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Feeds, Model
+
+_LISTED = 3
+
+
+def exact_model(reference: Model, feeds: Feeds) -> Model:
+    """A copy of the reference in float64, after one pass in which every floating tensor was seen to be float64.
+
+    Where the network's own code fixes a lower precision (a float32 island), its exported graph is tried: there
+    those operators can be told otherwise.
+
+    Args:
+        reference: model to cast.
+        feeds: one set of inputs that it accepts.
+    Raises:
+        Unsupported: the runtime has no float64, or an island remains; the message names it.
+    """
+    exact = reference.cast("float64")
+    islands = lower_tensors(exact, feeds)
+    if not islands:
+        return exact
+    if type(reference).__name__ == "TorchModel":
+        from regraft.runtime.torch_export import TorchExportModel, exported
+
+        graph: Any = reference
+        program = exported(graph, feeds)
+        exact = TorchExportModel.from_program(program, where=reference.where).cast("float64")
+        islands = lower_tensors(exact, feeds)
+        if not islands:
+            return exact
+    raise Unsupported(
+        f"float64 is not kept everywhere: {', '.join(islands[:_LISTED])}", where=reference.where
+    )
+
+
+def lower_tensors(model: Model, feeds: Feeds) -> list[str]:
+    """Operators and outputs of one pass whose floating-point result is not float64.
+
+    In torch every operator is seen, also those inside of a module; elsewhere only the outputs are.
+    """
+    converted = feeds_for(model, feeds)
+    if model.runtime != "torch":
+        return _lower_outputs(model, converted)
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen: dict[str, None] = {}
+
+    class Dtypes(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            for tensor in result if isinstance(result, tuple | list) else (result,):
+                dtype = str(getattr(tensor, "dtype", ""))
+                if "float" in dtype and dtype != "torch.float64":
+                    seen[f"{function} in {dtype.removeprefix('torch.')}"] = None
+            return result
+
+    try:
+        with Dtypes():
+            outputs = _lower_outputs(model, converted)
+    except Unsupported as error:  # operands of two precisions, where an operator wants one
+        return [error.what]
+    return [*seen, *outputs]
+
+
+def feeds_for(model: Model, feeds: Feeds) -> dict[str, Any]:
+    """The feeds in the dtypes that the model's inputs have: floating-point arrays are cast, integers kept where legal.
+
+    Raises:
+        BadFeeds: from the model, when what results does not fit.
+    """
+    import numpy as np
+
+    wanted = {port.name: port.dtype for port in model.signature.inputs}
+    result = {}
+    for name, value in feeds.items():
+        dtype = wanted.get(name, str(value.dtype))
+        dtype = "float32" if dtype == "bfloat16" else dtype
+        numeric = value.dtype.kind in "fiub" and dtype not in ("string", str(value.dtype))
+        same_kind = numeric and (np.dtype(dtype).kind == "f") == (value.dtype.kind == "f")
+        result[name] = value.astype(dtype) if same_kind else value
+    return result
+
+
+def _lower_outputs(model: Model, feeds: Feeds) -> list[str]:
+    return [
+        f"output {name} in {value.dtype}"
+        for name, value in model(feeds).items()
+        if value.dtype.kind == "f" and str(value.dtype) != "float64"
+    ]
+

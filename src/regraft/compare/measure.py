@@ -1,0 +1,230 @@
+"""Run reference and candidate on the same feeds and keep what their outputs say of rounding and of faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.compare.decisions import Decisions, decisions
+from regraft.compare.deviation import Deviation, deviation
+from regraft.compare.exact import exact_model, feeds_for
+from regraft.compare.jitter import RUNS, jittered_feeds, jittered_runs
+from regraft.compare.noise import unit_roundoff
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Array, Feeds, Model
+
+EXACT, JITTER = "float64", "jitter"
+"""Ways to find a floor: against exact arithmetic, or from runs that are jittered by one unit in the last place."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the reference says on one set of feeds.
+
+    Attributes:
+        truth: output → the most exact array to be had.
+        own: precision → output → deviation of the reference's own run in that precision.
+        unstable: output → where the reference's own runs disagree (integers and booleans only).
+    """
+
+    truth: dict[str, Array]
+    own: dict[str, dict[str, Deviation]]
+    unstable: dict[str, Array]
+
+
+class Yardstick:
+    """A reference with its exact twin and its runs in the precisions to judge by.
+
+    Args:
+        reference: the model that counts as right.
+        feeds: one set of feeds, to see whether float64 is kept.
+        precisions: precisions whose floors are wanted, as `float32`.
+        method: `float64` or `jitter`; None for the first that is possible.
+        seed: of the jitter.
+    Raises:
+        Unsupported: neither float64 nor jitter is possible.
+    """
+
+    def __init__(
+        self,
+        reference: Model,
+        feeds: Feeds,
+        *,
+        precisions: Sequence[str] = ("float32",),
+        method: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.reference = reference
+        self.precisions = tuple(precisions)
+        self.method = EXACT
+        self.reason = ""
+        self._seed = seed
+        self._exact = reference
+        self._runs: dict[str, Model] = {}
+        if method == JITTER:
+            self.method, self.reason = JITTER, "asked for"
+            return
+        try:
+            self._exact = exact_model(reference, feeds)
+            self._runs = {p: self._in(p) for p in self.precisions}
+        except Unsupported as error:
+            if method == EXACT:
+                raise
+            self.method, self.reason = JITTER, error.what
+
+    def answers(self, feeds: Sequence[Feeds]) -> Iterator[Answer]:
+        """Run the reference, exactly and in each precision, on one set of feeds after the other.
+
+        With jitter the plain answers to all feeds are held, so that each jittered copy is made only once.
+        """
+        if self.method == JITTER:
+            yield from self._jittered(feeds)
+        else:
+            yield from map(self._exactly, feeds)
+
+    def _exactly(self, feeds: Feeds) -> Answer:
+        truth = self._exact(feeds_for(self._exact, feeds))
+        own: dict[str, dict[str, Deviation]] = {}
+        unstable: dict[str, Array] = {}
+        for precision, model in self._runs.items():
+            outputs = model(feeds_for(model, feeds))
+            own[precision] = {name: deviation(outputs[name], value) for name, value in truth.items()}
+            _note_unstable(unstable, truth, outputs)
+        return Answer(truth, own, unstable)
+
+    def _in(self, precision: str) -> Model:
+        same = precision == self.reference.effective_precision
+        return self.reference if same else self.reference.cast(precision)
+
+    def _jittered(self, feeds: Sequence[Feeds]) -> list[Answer]:
+        truths = [self.reference(one) for one in feeds]
+        unstable: list[dict[str, Array]] = [{} for _ in feeds]
+        own: list[dict[str, dict[str, Deviation]]] = [{} for _ in feeds]
+        for precision in self.precisions:
+            runs: list[dict[str, list[Deviation]]] = [{} for _ in feeds]
+            unit = 2 * unit_roundoff(precision)
+            for model, seed in jittered_runs(self.reference, seed=self._seed, unit=unit):
+                for i, (one, truth) in enumerate(zip(feeds, truths, strict=True)):
+                    outputs = model(jittered_feeds(one, seed=seed, unit=unit))
+                    for name, value in truth.items():
+                        runs[i].setdefault(name, []).append(deviation(outputs[name], value))
+                    _note_unstable(unstable[i], truth, outputs)
+            for i, found in enumerate(runs):
+                own[i][precision] = {name: _typical(several) for name, several in found.items()}
+        return [Answer(*parts) for parts in zip(truths, own, unstable, strict=True)]
+
+
+class Tolerance(msgspec.Struct, frozen=True):
+    """Fixed limits in place of floors: |candidate − reference| ≤ atol + rtol × |reference|."""
+
+    atol: float
+    rtol: float
+
+    def exceeded(self, theirs: Array, truth: Array) -> int:
+        """Elements beyond the limits, or finite in one only."""
+        import numpy as np
+
+        close = np.isclose(
+            theirs.astype(np.float64), truth.astype(np.float64), rtol=self.rtol, atol=self.atol, equal_nan=True
+        )
+        return int(close.size - np.count_nonzero(close))
+
+
+class OutputSeries(msgspec.Struct):
+    """One output over all feeds.
+
+    Attributes:
+        name: of the reference's output.
+        candidate: deviation of the candidate, one entry a feed.
+        own: precision → deviation of the reference's own run, one entry a feed.
+        decisions: argmax along the last axis, one entry a feed; empty for outputs that are no scores.
+        excused: integer flips at places where the reference's own runs disagree too, one entry a feed.
+        exceeding: elements beyond a fixed tolerance, one entry a feed; empty without one.
+    """
+
+    name: str
+    candidate: list[Deviation] = []
+    own: dict[str, list[Deviation]] = {}
+    decisions: list[Decisions] = []
+    excused: list[int] = []
+    exceeding: list[int] = []
+
+    @property
+    def says_nothing(self) -> bool:
+        """The reference answers with one and the same number throughout."""
+        low, high = min(one.low for one in self.candidate), max(one.high for one in self.candidate)
+        return high - low <= unit_roundoff("float32") * max(abs(low), abs(high))
+
+
+def measured(
+    answers: Iterable[Answer],
+    candidate: Model,
+    feeds: Sequence[Feeds],
+    *,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    tolerance: Tolerance | None = None,
+) -> list[OutputSeries]:
+    """Deviations of a candidate and of the reference itself, output by output, feed by feed.
+
+    Args:
+        answers: what `Yardstick.answers` says to these feeds.
+        candidate: the model in question.
+        feeds: inputs by the reference's names.
+        inputs: reference's input → candidate's.
+        outputs: reference's output → candidate's.
+        tolerance: count what lies beyond it, too.
+    Raises:
+        Unsupported: an output has another shape in the candidate.
+        What the models raise.
+    """
+    series = {name: OutputSeries(name) for name in outputs}
+    for one, answer in zip(feeds, answers, strict=True):
+        theirs = candidate(feeds_for(candidate, {inputs[name]: value for name, value in one.items() if name in inputs}))
+        for name, other in outputs.items():
+            _add(series[name], answer, theirs[other], candidate.where)
+            if tolerance is not None:
+                series[name].exceeding.append(tolerance.exceeded(theirs[other], answer.truth[name]))
+    return list(series.values())
+
+
+def _add(series: OutputSeries, answer: Answer, theirs: Array, where: str) -> None:
+    name = series.name
+    truth = answer.truth[name]
+    if theirs.shape != truth.shape:
+        raise Unsupported(
+            f"output {name!r} has shape {theirs.shape}, the reference's has {truth.shape}", where=where
+        )
+    series.candidate.append(deviation(theirs, truth))
+    for precision, own in answer.own.items():
+        series.own.setdefault(precision, []).append(own[name])
+    excused = 0
+    if truth.dtype.kind in "iub":
+        excused = int(((theirs != truth) & answer.unstable.get(name, truth != truth)).sum())
+    series.excused.append(excused)
+    found = decisions(theirs, truth, own=[own[name] for own in answer.own.values()])
+    if found is not None:
+        series.decisions.append(found)
+
+
+def _note_unstable(unstable: dict[str, Array], truth: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    for name, value in truth.items():
+        if value.dtype.kind in "iub":
+            differs = outputs[name] != value
+            unstable[name] = differs | unstable[name] if name in unstable else differs
+
+
+def _typical(runs: Sequence[Deviation]) -> Deviation:
+    """One deviation that stands for k jittered runs: RMS of the RMS, the largest peaks."""
+    last = runs[-1]
+    return msgspec.structs.replace(
+        last,
+        rms=(sum(one.rms**2 for one in runs) / len(runs)) ** 0.5,
+        peaks=tuple(max(values) for values in zip(*(one.peaks for one in runs), strict=True)),
+    )
+
+
+__all__ = ["EXACT", "JITTER", "RUNS", "Answer", "OutputSeries", "Tolerance", "Yardstick", "measured"]

@@ -1,0 +1,96 @@
+"""Noise floor: the deviation from exact arithmetic that rounding alone produces."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+from regraft.compare.deviation import Deviation
+
+UNIT_ROUNDOFF = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "tensorfloat32": 2.0**-11,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+}
+"""Half the distance from 1 to the next number: the largest relative error of rounding to nearest.
+
+Source: Higham, Accuracy and Stability of Numerical Algorithms, section 2.1.
+"""
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """A deviation in noise floors.
+
+    Attributes:
+        rms: RMS of the candidate's error over RMS of the floor.
+        peak: largest over channels of the candidate's largest error over the floor's largest.
+        floor: the floor's RMS, in the tensor's unit.
+    """
+
+    rms: float
+    peak: float
+    floor: float
+
+
+def unit_roundoff(precision: str) -> float:
+    """Unit roundoff of a floating-point precision.
+
+    Raises:
+        KeyError: it is none that has one (`int8`, `mixed`).
+    """
+    return UNIT_ROUNDOFF[precision]
+
+
+def ratios(candidate: Sequence[Deviation], own: Sequence[Deviation], *, unit: float) -> list[Ratio]:
+    """Deviations of a candidate in units of the deviation that the reference itself has, feed by feed.
+
+    The floor of a feed is the largest of three: the reference's own error on it; the median over the feeds of
+    its own relative error times the scale on this feed (an output of a few numbers can be exact by chance); one
+    unit roundoff of the scale (so that a floor is never zero).
+
+    Args:
+        candidate: error of the candidate at one tensor, one entry a feed.
+        own: error of the reference at the same tensor on the same feeds.
+        unit: unit roundoff of the precision that the floor is for.
+    Returns:
+        one ratio a feed; 0 where candidate and exact agree bit by bit.
+    Raises:
+        ValueError: the two sequences differ in length.
+    Source: DESIGN 5, Noise floor; the pooled term is ours.
+    """
+    pooled = statistics.median([one.relative for one in own]) if own else 0.0
+    pooled_peak = statistics.median([_relative_peak(one) for one in own]) if own else 0.0
+    return [
+        Ratio(
+            rms=_over(theirs.rms, floor := max(ours.rms, pooled * ours.scale_rms, unit * ours.scale_rms)),
+            peak=_peak_ratio(theirs, ours, max(pooled_peak, unit)),
+            floor=floor,
+        )
+        for theirs, ours in zip(candidate, own, strict=True)
+    ]
+
+
+def _relative_peak(one: Deviation) -> float:
+    scale = max(one.scale_peaks, default=0.0)
+    return one.peak / scale if scale > 0 else 0.0
+
+
+def _peak_ratio(theirs: Deviation, ours: Deviation, relative: float) -> float:
+    """Channel by channel; the lower bound of a channel's floor is taken from that channel's own scale."""
+    return max(
+        (
+            _over(error, max(own, relative * scale))
+            for error, own, scale in zip(theirs.peaks, ours.peaks, ours.scale_peaks, strict=True)
+        ),
+        default=0.0,
+    )
+
+
+def _over(error: float, floor: float) -> float:
+    if error == 0.0:
+        return 0.0
+    return error / floor if floor > 0.0 else float("inf")

@@ -1,0 +1,174 @@
+"""A model to judge or to convert, with the package that it came from: opened, hashed, permitted, loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regraft.deployment.bench.subject import PermitSource, Variant, prepare, stored_permit
+from regraft.errors import RegraftError, Unsupported
+from regraft.package.package import Package, open_package
+from regraft.package.reference import ModelRef, parse_reference
+from regraft.package.sources.interface import SourceOptions
+from regraft.record.digest import digest_chunks
+from regraft.record.evidence import DigestKind, Subject
+from regraft.runtime import load, model_path, needs_permit
+from regraft.runtime.interface import Model
+
+if TYPE_CHECKING:
+    from regraft.record.permit import Permit
+    from regraft.record.store import Store
+
+class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """How models are opened and loaded.
+
+    Attributes:
+        runtime: None for the first that can load it.
+        threads: intra-op threads; None for the runtime's default.
+        precision: to demand of the runtime; None for what the package declares, else the runtime's choice.
+        factory: `module:factory` of the user's own, for weights without an architecture.
+        store: where fetched packages and scans are looked up.
+        offline: no network.
+        permit: leave for formats that can execute code; None takes the newest scan of these bytes in the store.
+    """
+
+    runtime: str | None = None
+    threads: int | None = None
+    precision: str | None = None
+    factory: str | None = None
+    store: Any = None
+    offline: bool = False
+    permit: Any = None
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A model and where it is from.
+
+    Attributes:
+        subjects: the package and its files, as evidence names them; of a loaded model, its weights.
+        model: None when it could not be loaded.
+        error: why not.
+        package: open package, None for code and loaded models.
+        path: the file that was loaded.
+        permit: what allowed it.
+    """
+
+    subjects: tuple[Subject, ...]
+    model: Model | None = None
+    error: RegraftError | None = None
+    package: Package | None = None
+    path: str = ""
+    permit: Any = None
+
+
+AnyModel = str | os.PathLike[str] | ModelRef | Package | Model | Opened
+"""What a model may be named by: a reference, an open package, a loaded model, or what `opened` yielded before."""
+
+
+@contextmanager
+def opened(model: AnyModel, request: LoadRequest) -> Iterator[Opened]:
+    """Open, hash and load; what was opened here is closed with the block.
+
+    What cannot be loaded is told in `error`; what cannot be opened at all is raised.
+
+    Raises:
+        ReferenceSyntaxError, NotFound, AccessDenied, NetworkFailure, Offline, MissingExtra, UsageError.
+    """
+    if isinstance(model, Opened):
+        yield model
+        return
+    if not isinstance(model, str | os.PathLike | ModelRef | Package):
+        yield Opened((_weights_subject(model),), model)
+        return
+    ref = model if isinstance(model, ModelRef | Package) else parse_reference(model)
+    if isinstance(ref, ModelRef) and ref.scheme == "py":
+        yield _own_code(ref, request)
+        return
+    options = SourceOptions(offline=request.offline, store=request.store)
+    package = open_package(ref, options=options)
+    try:
+        found = _loaded(package, request)
+        try:
+            yield found
+        finally:
+            if found.model is not None:
+                found.model.close()
+    finally:
+        if package is not ref:
+            package.close()
+
+
+def _loaded(package: Package, request: LoadRequest) -> Opened:
+    from regraft.errors import AmbiguousReference, MissingExtra, UsageError
+
+    manifest = package.manifest()
+    subjects = tuple(package.subjects(manifest))
+    permit: Permit | None = None
+    path = ""
+    try:
+        path = model_path(package, runtime=request.runtime, factory=request.factory)
+        if needs_permit(package, path):
+            source: PermitSource | None = request.permit
+            store: Store | None = request.store
+            permit = source(package, request.runtime) if source else stored_permit(package, manifest.digest, store)
+        precision = request.precision or declared_precision(package, path)
+        model = load(
+            package,
+            permit,
+            runtime=request.runtime,
+            path=path,
+            threads=request.threads,
+            precision=precision,
+            factory=request.factory,
+        )
+    except (AmbiguousReference, MissingExtra, UsageError):
+        raise
+    except RegraftError as error:
+        return Opened(subjects, error=error, package=package, path=path, permit=permit)
+    return Opened(subjects, model, package=package, path=path, permit=permit)
+
+
+def declared_precision(package: Package, path: str) -> str | None:
+    """The computation precision that the package's `regraft.json` asks for, None when it asks for none."""
+    import json
+    import posixpath
+
+    from regraft.package.limits import MAX_TEXT_BYTES
+
+    place = posixpath.join(posixpath.dirname(path), "regraft.json")
+    if all(entry.path != place or entry.obstacle for entry in package.entries):
+        return None
+    reader = package.open(place)
+    try:
+        fields = json.loads(reader.read_all(limit=MAX_TEXT_BYTES))
+    except (ValueError, RecursionError, RegraftError):
+        return None
+    finally:
+        reader.close()
+    found = fields.get("precision") if isinstance(fields, dict) else None
+    return found if isinstance(found, str) and len(found) < 32 else None
+
+
+def _own_code(ref: ModelRef, request: LoadRequest) -> Opened:
+    from regraft.runtime.torch_factory import model_from_factory
+
+    (found,) = prepare(ref, [None], store=request.store, offline=request.offline, permit=request.permit)
+    if not isinstance(found, Variant):
+        raise found.error
+    try:
+        model = model_from_factory(ref.location, threads=request.threads, precision=request.precision)
+    except Unsupported as error:
+        return Opened(found.subjects, error=error)
+    return Opened(found.subjects, model)
+
+
+def _weights_subject(model: Model) -> Subject:
+    """A loaded model is known by its weights; what its code does is not covered."""
+    from regraft.compare.precision import float_weights
+
+    digest = digest_chunks(weight.tobytes() for weight in float_weights(model))
+    return Subject(model.where or type(model).__name__, digest, DigestKind.PARTIAL)

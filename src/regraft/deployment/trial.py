@@ -1,0 +1,144 @@
+"""The feeds of one verification: what the user gives, and what is made up from the signatures of both models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regraft.errors import BadFeeds, RegraftError, Unsupported, UsageError
+from regraft.runtime.feed_files import feeds_from_file
+from regraft.runtime.feeds import SIZES, FeedCase, generated_feeds, text_feeds
+from regraft.runtime.interface import Signature
+
+if TYPE_CHECKING:
+    from regraft.deployment.loading import Opened
+    from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.text import TextEncoder
+
+_HEAVY_ELEMENTS = 50_000
+_HEAVY_SIZES = (1, 2)
+_HEAVY_VALUES = ("normal", "uniform", "zeros", "large", "padded")
+"""Of inputs with many elements a sample, as images: fewer passes, the kinds that differ most."""
+
+
+def trial_feeds(
+    reference: Opened,
+    candidate: Model,
+    given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
+    *,
+    inputs: Mapping[str, str],
+    seed: int,
+) -> list[FeedCase]:
+    """Cases to compare two models on; the user's own come first, made-up ones follow.
+
+    Args:
+        reference: its model's signature says what is legal.
+        candidate: dimensions that it fixes are tried at that size only.
+        given: arrays by input name, several such, texts, or a file of arrays.
+        inputs: reference's input → candidate's.
+        seed: of what is made up.
+    Raises:
+        UsageError, BadFeeds: what the user gave does not fit.
+        Unsupported: nothing was given, and the signature does not say enough to make something up.
+    """
+    assert reference.model is not None
+    own = _given(reference, given)
+    fixed = _fixed_sizes(reference.model.signature, candidate.signature, inputs)
+    try:
+        made = list(_generated(reference.model.signature, fixed, seed))
+    except Unsupported:
+        if not own:
+            raise
+        made = []
+    return own + made
+
+
+def runnable(
+    cases: Sequence[FeedCase], reference: Model, candidate: Model, *, inputs: Mapping[str, str]
+) -> tuple[list[FeedCase], list[tuple[FeedCase, str, RegraftError]]]:
+    """The cases that both models accept; and of the others, which model refused them (`reference` or `candidate`)."""
+    from regraft.compare.exact import feeds_for
+
+    accepted: list[FeedCase] = []
+    refused: list[tuple[FeedCase, str, RegraftError]] = []
+    for case in cases:
+        try:
+            who = "reference"
+            reference(feeds_for(reference, case.feeds))
+            who = "candidate"
+            theirs = {inputs[name]: value for name, value in case.feeds.items() if name in inputs}
+            candidate(feeds_for(candidate, theirs))
+        except (Unsupported, BadFeeds) as error:
+            refused.append((case, who, error))
+        else:
+            accepted.append(case)
+    return accepted, refused
+
+
+def _given(
+    reference: Opened, given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None
+) -> list[FeedCase]:
+    assert reference.model is not None
+    if given is None:
+        return []
+    if isinstance(given, Path):
+        return [feeds_from_file(given, reference.model.signature)]
+    if isinstance(given, Mapping):
+        return [FeedCase("data", dict(given), "data")]
+    if isinstance(given, str) or not given:
+        raise UsageError("feeds are arrays by name, a list of them, a list of texts, or the path of a file")
+    texts = [one for one in given if isinstance(one, str)]
+    if len(texts) == len(given):
+        return list(text_feeds(_encoder(reference), texts))
+    return [FeedCase(f"data {i}", dict(one), "data") for i, one in enumerate(given) if isinstance(one, Mapping)]
+
+
+def _encoder(reference: Opened) -> TextEncoder:
+    """Tokenizer and length limit of the reference's package, around its model."""
+    from regraft.runtime.text import TextEncoder
+    from regraft.runtime.tokenizing import load_tokenizer
+    from regraft.runtime.verified import VerifiedFiles
+
+    if reference.package is None or reference.model is None:
+        raise UsageError("texts need a package with a tokenizer", hint="give arrays in place of texts")
+    tokenizer = load_tokenizer(VerifiedFiles(reference.package, reference.permit), reference.path)
+    return TextEncoder(reference.model, tokenizer, max_tokens=_tokens_that_fit(reference.model))
+
+
+def _tokens_that_fit(model: Model) -> int:
+    config = getattr(getattr(model, "module", None), "config", None)
+    positions = getattr(config, "max_position_embeddings", None)
+    return min(positions, 128) if isinstance(positions, int) else 128
+
+
+def _fixed_sizes(ours: Signature, theirs: Signature, inputs: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    """Symbolic dimension of the reference → the one size that the candidate has it at."""
+    shapes = {port.name: port.shape for port in theirs.inputs}
+    fixed: dict[str, tuple[int, ...]] = {}
+    for port in ours.inputs:
+        pairs = zip(port.shape or (), shapes.get(inputs.get(port.name, "")) or (), strict=False)
+        for axis, (extent, other) in enumerate(pairs):
+            if not isinstance(extent, int) and isinstance(other, int):
+                fixed[extent if extent is not None else f"{port.name}.{axis}"] = (other,)
+    return fixed
+
+
+def _generated(signature: Signature, fixed: Mapping[str, tuple[int, ...]], seed: int) -> list[FeedCase]:
+    elements = max(
+        (math.prod(extent for extent in port.shape or () if isinstance(extent, int)) for port in signature.inputs),
+        default=0,
+    )
+    is_heavy = elements > _HEAVY_ELEMENTS
+    symbols = {extent for port in signature.inputs for extent in port.shape or () if isinstance(extent, str)}
+    symbols |= {
+        f"{port.name}.{axis}"
+        for port in signature.inputs
+        for axis, extent in enumerate(port.shape or ())
+        if extent is None
+    }
+    usual = _HEAVY_SIZES if is_heavy else SIZES
+    sizes = {symbol: fixed.get(symbol, usual) for symbol in symbols}
+    return list(generated_feeds(signature, seed=seed, sizes=sizes, values=_HEAVY_VALUES if is_heavy else None))
+

@@ -1,0 +1,301 @@
+"""verify: is the candidate still the same network as the reference, or is the difference more than rounding?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.compare.exact import feeds_for
+from regraft.compare.judge import Judgement, OutputJudgement, Threshold, judge, threshold
+from regraft.compare.layers import divergence_by_layer
+from regraft.compare.measure import OutputSeries, Tolerance, Yardstick, measured
+from regraft.compare.noise import UNIT_ROUNDOFF
+from regraft.compare.pairing import Pairing, pair_inputs, pair_outputs
+from regraft.compare.precision import is_lower, recognised_precision
+from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
+from regraft.deployment.trial import runnable, trial_feeds
+from regraft.deployment.verify_evidence import (
+    report_decisions,
+    report_layers,
+    report_outputs,
+    report_refused,
+    report_tolerance,
+    summary_of,
+)
+from regraft.errors import RegraftError, Unsupported, UsageError
+from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict
+from regraft.runtime.feeds import FeedCase
+
+if TYPE_CHECKING:
+    from regraft.deployment.bench.subject import PermitSource
+    from regraft.record.store import Store
+    from regraft.runtime.interface import Feeds, Model
+
+_OUTCOMES = {Verdict.PASS: "equivalent", Verdict.FAIL: "diverges", Verdict.INCONCLUSIVE: "undecided"}
+
+
+class Precisions(msgspec.Struct, frozen=True):
+    """What was wanted, and what is.
+
+    Attributes:
+        expected: asked for, else that of the reference.
+        effective: what the candidate works in.
+        judged: the precision whose floor the candidate is judged by.
+    """
+
+    expected: str
+    effective: str
+    judged: str
+
+    @property
+    def is_lowered(self) -> bool:
+        """The candidate is less precise than expected."""
+        return is_lower(self.effective, self.expected)
+
+
+def verify(
+    reference: AnyModel,
+    candidate: AnyModel,
+    *,
+    feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None = None,
+    store: Store | None = None,
+    seed: int = 0,
+    atol: float | None = None,
+    rtol: float | None = None,
+    precision: str | None = None,
+    runtime: str | None = None,
+    reference_runtime: str | None = None,
+    factory: str | None = None,
+    candidate_factory: str | None = None,
+    threads: int | None = None,
+    layers: bool = True,
+    offline: bool = False,
+    permit: PermitSource | None = None,
+) -> Evidence:
+    """Compare a candidate (converted, compiled, re-implemented) with its reference, in noise floors.
+
+    Both run on the same feeds, in several sizes and kinds of values. Each output's error is taken against the
+    reference in float64 and divided by the error that the reference's own float32 run has; the verdict follows
+    from thresholds that were measured on benign conversions.
+
+    Args:
+        reference: what counts as right: a reference, an open package, or a loaded model.
+        candidate: what is in question; likewise.
+        feeds: the user's own inputs, tried before made-up ones: arrays by name, a list of such, texts for a
+            text package, or a file of arrays.
+        store: where packages and scans are looked up.
+        seed: of made-up feeds and of jitter.
+        atol, rtol: fixed limits that decide in place of noise floors; either may be left out and is 0 then.
+        precision: what the candidate is meant to compute in; None means as the reference, and anything lower
+            is a finding. Runtimes that can be told are told.
+        runtime: of the candidate; None for the first that can load it.
+        reference_runtime: of the reference.
+        factory: `module:factory` that builds the reference's network for weights without an architecture.
+        candidate_factory: the same for the candidate.
+        threads: intra-op threads of both.
+        layers: also measure where in the network the divergence arises, if the taps have common names.
+        offline: no network.
+        permit: leave for packages whose loading can execute code; None takes their newest scan in the store.
+    Returns:
+        evidence of kind `verify`, outcome equivalent, diverges or undecided.
+    Raises:
+        UsageError: tolerances below zero, or feeds that make no sense.
+        NotFound and what opening a package raises. What cannot be loaded or run is inconclusive evidence.
+    """
+    tolerance = _tolerance(atol, rtol)
+    if precision is not None and precision not in UNIT_ROUNDOFF and precision != "int8":
+        raise UsageError(f"{precision!r} is no precision", hint=f"there are: {', '.join(UNIT_ROUNDOFF)}, int8")
+    common = LoadRequest(threads=threads, store=store, offline=offline, permit=permit)
+    first = msgspec.structs.replace(common, runtime=reference_runtime, factory=factory)
+    second = msgspec.structs.replace(
+        common, runtime=runtime, factory=candidate_factory, precision=None if precision == "int8" else precision
+    )
+    draft = Draft(
+        "verify",
+        parameters={
+            "seed": seed, "atol": atol, "rtol": rtol, "precision": precision, "runtime": runtime,
+            "reference_runtime": reference_runtime, "factory": factory, "candidate_factory": candidate_factory,
+        },
+    )  # fmt: skip
+    with opened(reference, first) as ours, opened(candidate, second) as theirs:
+        draft.subject += theirs.subjects
+        draft.materials += ours.subjects
+        comparison = _Comparison(draft, tolerance, precision, seed)
+        try:
+            comparison.run(ours, theirs, feeds, layers=layers)
+        except (Unsupported, MemoryError) as error:
+            draft.find(_cannot(error, ""))
+        return comparison.finish()
+
+
+class _Comparison:
+    """One verification: what was found so far, and what it amounts to."""
+
+    def __init__(self, draft: Draft, tolerance: Tolerance | None, precision: str | None, seed: int) -> None:
+        self._draft = draft
+        self._tolerance = tolerance
+        self._asked = precision
+        self._seed = seed
+        self._judged: list[OutputJudgement] = []
+        self._verdict = Verdict.INCONCLUSIVE
+
+    def run(
+        self,
+        ours: Opened,
+        theirs: Opened,
+        given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
+        *,
+        layers: bool,
+    ) -> None:
+        """Load, feed, measure, judge; a step that is not possible ends it with a finding."""
+        for role, one in (("reference", ours), ("candidate", theirs)):
+            if one.error is not None:
+                self._draft.find(_cannot(one.error, role))
+        if ours.model is None or theirs.model is None:
+            return
+        reference, candidate = ours.model, theirs.model
+        inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where)
+        cases, refused = runnable(
+            trial_feeds(ours, candidate, given, inputs=inputs.names, seed=self._seed),
+            reference,
+            candidate,
+            inputs=inputs.names,
+        )
+        report_refused(self._draft, refused, tried=len(cases) + len(refused))
+        if not cases:
+            return
+        precisions = self._precisions(reference, candidate)
+        series = self._measured(reference, candidate, cases, inputs, precisions)
+        report_decisions(self._draft, series)
+        if self._tolerance is not None:
+            self._verdict = report_tolerance(self._draft, series, cases, self._tolerance)
+        elif self._judged:
+            self._verdict = self._conclude(precisions)
+        if layers and self._judged:
+            self._compare_layers(reference, candidate, cases[0], inputs, precisions)
+
+    def finish(self) -> Evidence:
+        """Freeze what was found."""
+        unknown = any(finding.severity is Severity.UNKNOWN for finding in self._draft.findings)
+        verdict = self._verdict
+        if unknown and verdict is Verdict.PASS:
+            verdict = Verdict.INCONCLUSIVE
+        summary = summary_of(verdict, self._draft.findings, self._judged)
+        return self._draft.finish(outcome=_OUTCOMES[verdict], summary=summary, verdict=verdict)
+
+    def _precisions(self, reference: Model, candidate: Model) -> Precisions:
+        ours, theirs = recognised_precision(reference), recognised_precision(candidate)
+        stated = candidate.effective_precision
+        effective = theirs if is_lower(theirs, ours) else stated
+        expected = self._asked or reference.effective_precision
+        judged = "float32" if effective == "float64" else effective
+        found = Precisions(expected, effective, judged)
+        self._draft.parameters |= {"effective_precision": effective, "reference_precision": ours}
+        if found.is_lowered:
+            how = "its runtime computes in it" if effective == stated else "all its weights are numbers of it"
+            self._draft.find(
+                Finding(
+                    "precision.lowered",
+                    Severity.UNKNOWN,
+                    f"the candidate works in {effective}, {expected} was expected: {how}",
+                    data={"expected": expected, "effective": effective, "stated": stated},
+                    fix=f"--precision {expected} to demand it, or --precision {effective} to accept and judge it",
+                )
+            )
+        return found
+
+    def _measured(
+        self, reference: Model, candidate: Model, cases: Sequence[FeedCase], inputs: Pairing, precisions: Precisions
+    ) -> list[OutputSeries]:
+        first = cases[0].feeds
+        theirs = {inputs.names[name]: value for name, value in first.items() if name in inputs.names}
+        outputs = pair_outputs(
+            reference(feeds_for(reference, first)), candidate(feeds_for(candidate, theirs)), candidate.where
+        )
+        limits = self._limits(reference, cases, precisions)
+        yardstick = limits[0]
+        series = measured(
+            yardstick.answers([case.feeds for case in cases]),
+            candidate,
+            [case.feeds for case in cases],
+            inputs=inputs.names,
+            outputs=outputs.names,
+            tolerance=self._tolerance,
+        )
+        self._draft.parameters |= {
+            "floor": yardstick.method, "floor_reason": yardstick.reason, "judged_precision": precisions.judged,
+            "inputs_matched_by": inputs.by, "outputs_matched_by": outputs.by, "feeds": [case.name for case in cases],
+        }  # fmt: skip
+        if limits[1] is not None:
+            self._judged = [judge(one, limits[1]) for one in series]
+            report_outputs(self._draft, series, self._judged, cases, limits[1])
+        return series
+
+    def _limits(
+        self, reference: Model, cases: Sequence[FeedCase], precisions: Precisions
+    ) -> tuple[Yardstick, Threshold | None]:
+        """The yardstick, and the thresholds for it; None where only fixed tolerances or decisions can judge."""
+        judged = precisions.judged if precisions.judged in UNIT_ROUNDOFF else "float32"
+        yardstick = Yardstick(reference, cases[0].feeds, precisions=(judged,), seed=self._seed)
+        if self._tolerance is not None:
+            return yardstick, None
+        if precisions.judged not in UNIT_ROUNDOFF:
+            self._draft.find(_undecidable(precisions))
+            return yardstick, None
+        try:
+            return yardstick, threshold(yardstick.method, judged)
+        except Unsupported as error:
+            self._draft.find(_cannot(error, "", rule="precision.uncalibrated"))
+            return yardstick, None
+
+    def _conclude(self, precisions: Precisions) -> Verdict:
+        found = {one.judgement for one in self._judged}
+        if Judgement.BEYOND in found:
+            return Verdict.FAIL
+        if Judgement.UNDECIDED in found or precisions.is_lowered:
+            return Verdict.INCONCLUSIVE
+        return Verdict.PASS
+
+    def _compare_layers(
+        self, reference: Model, candidate: Model, case: FeedCase, inputs: Pairing, precisions: Precisions
+    ) -> None:
+        try:
+            found = divergence_by_layer(
+                reference, candidate, case.feeds, inputs=inputs.names, precision=precisions.judged
+            )
+        except RegraftError as error:
+            self._draft.find(
+                Finding("divergence.layers", Severity.INFO, f"no divergence by layer: {error.what}")
+            )
+            return
+        report_layers(self._draft, found, case)
+
+
+def _tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
+    if atol is None and rtol is None:
+        return None
+    tolerance = Tolerance(atol or 0.0, rtol or 0.0)
+    if not (tolerance.atol >= 0 and tolerance.rtol >= 0):
+        raise UsageError("a tolerance is a number from 0 upwards", where=f"atol={atol} rtol={rtol}")
+    return tolerance
+
+
+def _cannot(error: RegraftError | MemoryError, role: str, *, rule: str = "verify.cannot_run") -> Finding:
+    what = error.what if isinstance(error, RegraftError) else "there is not enough memory"
+    hint = error.hint if isinstance(error, RegraftError) else ""
+    return Finding(rule, Severity.UNKNOWN, f"{role}: {what}" if role else what, fix=hint or None)
+
+
+def _undecidable(precisions: Precisions) -> Finding:
+    return Finding(
+        "precision.needs_task_data",
+        Severity.UNKNOWN,
+        f"rounding to {precisions.judged} has no noise floor: whether it still decides as the reference does is a "
+        "question to data of the task",
+        data={"effective": precisions.effective},
+        fix="compare the decisions on labelled data, or give fixed limits: --atol and --rtol",
+    )
+

@@ -1,0 +1,145 @@
+"""What a verification found, as findings and measurements of its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from regraft.compare.judge import Judgement, OutputJudgement, Threshold
+from regraft.compare.layers import Layer
+from regraft.compare.measure import OutputSeries, Tolerance
+from regraft.errors import RegraftError
+from regraft.record.evidence import Draft, Finding, Severity, Verdict, Where
+from regraft.runtime.feeds import FeedCase
+
+_UNIT = "noise floors"
+_SEVERITIES = {Judgement.BEYOND: Severity.HIGH, Judgement.UNDECIDED: Severity.UNKNOWN}
+
+
+def report_refused(draft: Draft, refused: Iterable[tuple[FeedCase, str, RegraftError]], *, tried: int) -> None:
+    """Feeds that one of the models does not take. That the candidate refuses what the reference takes is unknown."""
+    counts = {"reference": 0, "candidate": 0}
+    for case, who, error in refused:
+        counts[who] += 1
+        if counts[who] == 1:
+            draft.find(
+                Finding(
+                    f"feeds.refused_by_{who}",
+                    Severity.UNKNOWN if who == "candidate" else Severity.INFO,
+                    f"the {who} does not run on {case.name}: {error.what}",
+                    data={"feeds": case.name},
+                    fix=error.hint or None,
+                )
+            )
+    draft.measure("feeds_tried", tried, "passes")
+    for who, count in counts.items():
+        if count:
+            draft.measure(f"feeds_refused_by_{who}", count, "passes", n=tried)
+    if tried and sum(counts.values()) == tried:
+        draft.find(Finding("verify.cannot_run", Severity.UNKNOWN, "there are no feeds on which both models run"))
+
+
+def report_outputs(
+    draft: Draft,
+    series: Sequence[OutputSeries],
+    judged: Sequence[OutputJudgement],
+    cases: Sequence[FeedCase],
+    limits: Threshold,
+) -> None:
+    """Ratios, floors and what exceeds them, output by output."""
+    for one, judgement in zip(series, judged, strict=True):
+        case = cases[judgement.worst]
+        of = {"output": one.name, "feeds": case.name, "floor": limits.method, "precision": limits.precision}
+        deviation = one.candidate[judgement.worst]
+        if judgement.ratios:
+            worst = judgement.ratios[judgement.worst]
+            n = sum(part.n for part in one.candidate)
+            draft.measure("rms_ratio", worst.rms, _UNIT, n=n, of={**of, "benign_up_to": limits.benign_rms})
+            draft.measure("peak_ratio", worst.peak, _UNIT, n=n, of={**of, "benign_up_to": limits.benign_peak})
+            draft.measure("noise_floor", worst.floor, "output units", n=deviation.n, of=of)
+            draft.measure("relative_error", deviation.relative, "1", n=deviation.n, of=of)
+        if judgement.judgement is not Judgement.WITHIN:
+            draft.find(
+                Finding(
+                    f"divergence.{judgement.judgement}",
+                    _SEVERITIES[judgement.judgement],
+                    f"output {one.name}: {judgement.reason}, on {case.name}",
+                    Where(field=one.name),
+                    data={"feeds": case.name, "feeds_seed": case.seed},
+                )
+            )
+        elif one.says_nothing:
+            draft.find(
+                Finding(
+                    "feeds.unexercised",
+                    Severity.UNKNOWN,
+                    f"output {one.name} has one and the same value on all feeds: nothing was compared",
+                    Where(field=one.name),
+                    fix="give data of your own: --feeds FILE",
+                )
+            )
+    draft.measure(
+        "false_alarm_share",
+        limits.false_alarms / limits.benign_cases,
+        "1",
+        high=limits.false_alarm_bound_by_architecture,
+        n=limits.benign_cases,
+        of={"architectures": limits.architectures, "bound": "one-sided 95 %, by architecture"},
+    )
+
+
+def report_decisions(draft: Draft, series: Sequence[OutputSeries]) -> None:
+    """Decisions that differ, with and without those that the floor explains."""
+    for one in series:
+        if one.decisions:
+            n = sum(found.n for found in one.decisions)
+            flips = sum(found.flips for found in one.decisions)
+            excused = sum(found.excused for found in one.decisions)
+            draft.measure("decision_flips", flips, "decisions", n=n, of={"output": one.name})
+            draft.measure("decision_flips_beyond_floor", flips - excused, "decisions", n=n, of={"output": one.name})
+
+
+def report_tolerance(
+    draft: Draft, series: Sequence[OutputSeries], cases: Sequence[FeedCase], tolerance: Tolerance
+) -> Verdict:
+    """Elements beyond fixed limits, and the verdict that follows."""
+    total = 0
+    for one in series:
+        beyond = sum(one.exceeding)
+        total += beyond
+        n = sum(part.n for part in one.candidate)
+        draft.measure("elements_beyond_tolerance", beyond, "elements", n=n, of={"output": one.name})
+        if beyond:
+            case = cases[max(range(len(cases)), key=lambda i, one=one: one.exceeding[i])]  # type: ignore[misc]
+            draft.find(
+                Finding(
+                    "divergence.tolerance",
+                    Severity.HIGH,
+                    f"output {one.name}: {beyond} of {n} elements differ by more than "
+                    f"{tolerance.atol:g} + {tolerance.rtol:g} × |reference|, most on {case.name}",
+                    Where(field=one.name),
+                    data={"feeds": case.name, "feeds_seed": case.seed},
+                )
+            )
+    return Verdict.FAIL if total else Verdict.PASS
+
+
+def report_layers(draft: Draft, layers: Sequence[Layer], case: FeedCase) -> None:
+    """One measurement a layer, in the reference's order of execution."""
+    if not layers:
+        draft.find(Finding("divergence.layers", Severity.INFO, "no layer has the same name in both models"))
+    for layer in layers:
+        of = {"layer": layer.name, "operator": layer.operator, "scope": layer.scope, "order": layer.order}
+        draft.measure("layer_rms_ratio", layer.rms_ratio, _UNIT, of={**of, "peak_ratio": layer.peak_ratio})
+    if layers:
+        draft.parameters["layers_on"] = case.name
+
+
+def summary_of(verdict: Verdict, findings: Sequence[Finding], judged: Sequence[OutputJudgement]) -> str:
+    """One sentence."""
+    if verdict is Verdict.PASS:
+        worst = max((max(r.rms for r in one.ratios) for one in judged if one.ratios), default=None)
+        if worst is None:
+            return "the candidate answers as the reference does"
+        return f"rounding explains every difference: at most {worst:.2g} noise floors RMS"
+    wanted = [finding for finding in findings if finding.severity.verdict is verdict]
+    return wanted[0].message if wanted else "it could not be decided"

@@ -1,0 +1,181 @@
+"""Calibrate the thresholds of verify: benign conversions of real networks on one side, planted faults on the other.
+
+    python tools/calibrate_thresholds.py --assets .cache/assets/x
+
+writes src/regraft/compare/thresholds.json and the tables of docs/explanation/noise-floors.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
+
+import onnxruntime
+import torch
+from calibration_faults import faulty_copies
+from calibration_models import Network, networks
+from calibration_tables import summarised, written_tables
+
+from regraft.compare.measure import EXACT, JITTER, Answer, Yardstick, measured
+from regraft.compare.noise import ratios, unit_roundoff
+from regraft.deployment.convert.interface import Source
+from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
+from regraft.runtime.feeds import generated_feeds
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
+
+_LEVELS = onnxruntime.GraphOptimizationLevel
+_THREADS = 1
+_FEW = ("normal", "uniform", "zeros", "large")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--assets", type=Path, default=ROOT / ".cache/assets/x")
+    options.add_argument("--seeds", type=int, default=2)
+    options.add_argument("--only", default="", help="networks whose name contains this; nothing is written")
+    chosen = options.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(_THREADS)
+    started = time.perf_counter()
+    cases: list[dict[str, Any]] = []
+    for network in networks(chosen.assets):
+        if chosen.only in network.name:
+            before = time.perf_counter()
+            for seed in range(chosen.seeds if not network.is_heavy else 1):
+                cases += _cases(network, seed)
+            print(f"{network.name}: {time.perf_counter() - before:.0f} s", flush=True)
+    seconds = time.perf_counter() - started
+    if not chosen.only:
+        table = summarised(cases)
+        target = ROOT / "src/regraft/compare/thresholds.json"
+        target.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        written_tables(ROOT / "docs/explanation/noise-floors.md", table, cases)
+    else:
+        for case in cases:
+            print(json.dumps(case))
+    print(f"{len(cases)} cases in {seconds:.0f} s")
+
+
+_BUILT: dict[str, tuple[Any, OnnxRuntimeModel]] = {}
+
+
+def _built(network: Network, seed: int) -> tuple[Any, OnnxRuntimeModel]:
+    """The torch model (None for a published ONNX file) and its ONNX graph; built once for all seeds."""
+    if network.name not in _BUILT:
+        _BUILT.clear()
+        made = network.build()
+        if isinstance(made, bytes):
+            _BUILT[network.name] = (None, OnnxRuntimeModel(made, threads=_THREADS, where=network.name))
+        else:
+            hop = OnnxFromTorch().convert(Source(made, _feeds(made, network, seed)[:3]))
+            _BUILT[network.name] = (made, OnnxRuntimeModel(
+                hop.files["model.onnx"], threads=_THREADS, where=network.name
+            ))
+    return _BUILT[network.name]
+
+
+def _cases(network: Network, seed: int) -> Iterator[dict[str, Any]]:
+    model, graph = _built(network, seed)
+    feeds = _feeds(model or graph, network, seed)
+    has_bfloat16 = OpenVinoModel(graph_from_bytes(graph.content)).effective_precision == "bfloat16"
+    labels = {"architecture": network.architecture, "network": network.name, "seed": seed}
+    if model is not None:
+        precisions = ("float32", "bfloat16") if has_bfloat16 else ("float32",)
+        yardstick = Yardstick(model, feeds[0], precisions=precisions, method=EXACT)
+        answers = list(yardstick.answers(feeds))
+        for name, candidate, precision in _conversions(model, graph):
+            if precision in precisions:
+                yield from _rows(labels | _case(EXACT, "benign", name), (precision,), answers, candidate, feeds)
+        for name, candidate in faulty_copies(model):
+            yield from _rows(labels | _case(EXACT, "fault", name), precisions, answers, candidate, feeds)
+    answers = list(Yardstick(graph, feeds[0], method=JITTER).answers(feeds))
+    for name, candidate, precision in _conversions(None, graph):
+        if precision == "float32" and candidate is not graph:
+            yield from _rows(labels | _case(JITTER, "benign", name), (precision,), answers, candidate, feeds)
+    if model is not None:
+        yield from _rows(labels | _case(JITTER, "benign", "torch"), ("float32",), answers, model, feeds)
+        for name, candidate in faulty_copies(model):
+            yield from _rows(labels | _case(JITTER, "fault", name), ("float32",), answers, candidate, feeds)
+
+
+def _feeds(model: Any, network: Network, seed: int) -> list[dict[str, Any]]:
+    values = _FEW if network.is_heavy else None
+    made = generated_feeds(model.signature, seed=seed, sizes=network.sizes, values=values)
+    return [case.feeds for case in made]
+
+
+def _conversions(model: Any, graph: OnnxRuntimeModel) -> Iterator[tuple[str, Any, str]]:
+    """Conversions that change nothing but rounding: name, candidate, precision."""
+    yield "ONNX Runtime, all optimisations", graph, "float32"
+    for name, level in (("basic", _LEVELS.ORT_ENABLE_BASIC), ("no", _LEVELS.ORT_DISABLE_ALL)):
+        content = _optimised(graph.content, level)
+        yield f"ONNX Runtime, {name} optimisations", OnnxRuntimeModel(content, threads=_THREADS, optimise=False), "float32"
+    yield "OpenVINO, float32", OpenVinoModel(graph_from_bytes(graph.content), precision="float32", threads=_THREADS), "float32"
+    yield "OpenVINO, bfloat16", OpenVinoModel(graph_from_bytes(graph.content), threads=_THREADS), "bfloat16"
+    if model is not None:
+        yield "torch without oneDNN", _WithoutOneDnn(model), "float32"
+
+
+class _WithoutOneDnn:
+    """torch's own kernels in place of oneDNN's."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.where, self.runtime, self.signature = model.where, model.runtime, model.signature
+
+    def __call__(self, feeds: Any) -> Any:
+        with torch.backends.mkldnn.flags(enabled=False):
+            return self.model(feeds)
+
+
+def _optimised(content: bytes, level: Any) -> bytes:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError):
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = level
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(Path(folder) / "model.onnx")
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return (Path(folder) / "model.onnx").read_bytes()
+    raise RuntimeError("onnxruntime wrote no optimised graph")
+
+
+def _case(method: str, side: str, change: str) -> dict[str, Any]:
+    return {"method": method, "side": side, "change": change}
+
+
+def _rows(
+    labels: dict[str, Any], precisions: Sequence[str], answers: Sequence[Answer], candidate: Any, feeds: Sequence[Any]
+) -> Iterator[dict[str, Any]]:
+    """One case for each precision to judge by: the worst ratios over outputs and feeds."""
+    wanted = {port.name for port in candidate.signature.inputs}
+    inputs = {name: name for name in feeds[0] if name in wanted}
+    found = list(candidate({name: feeds[0][name] for name in inputs}))
+    series = measured(answers, candidate, feeds, inputs=inputs, outputs=dict(zip(answers[0].truth, found, strict=True)))
+    for precision in precisions:
+        unit = unit_roundoff(precision)
+        worst = [ratio for one in series for ratio in ratios(one.candidate, one.own[precision], unit=unit)]
+        yield labels | {
+            "precision": precision,
+            "rms_ratio": float(f"{max(ratio.rms for ratio in worst):.4g}"),
+            "peak_ratio": float(f"{max(ratio.peak for ratio in worst):.4g}"),
+            "relative": float(f"{max(d.relative for one in series for d in one.candidate):.3g}"),
+            "flips": sum(d.flips for one in series for d in one.decisions),
+            "decisions": sum(d.n for one in series for d in one.decisions),
+        }
+
+
+if __name__ == "__main__":
+    main()
