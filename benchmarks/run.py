@@ -1,4 +1,4 @@
-"""Run the benchmarks, all or by name, and print the sections of RESULTS.md. usage: run.py [startup hashing headers]"""
+"""Run the benchmarks, all or by name, and print the sections of RESULTS.md. usage: run.py [NAME…]"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-ALL = ("startup", "hashing", "headers")
+ALL = ("startup", "hashing", "headers", "engine")
 
 if __name__ == "__main__":
     from benchmarks.timing import machine

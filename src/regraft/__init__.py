@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from regraft.record.store import open_store
     from regraft.trust.check import check
     from regraft.trust.scan import scan
+    from regraft.workflow.bench import bench
+    from regraft.workflow.convert import convert
     from regraft.workflow.doctor import doctor
     from regraft.workflow.inspect import inspect
+    from regraft.workflow.run import run
     from regraft.workflow.load import load
+    from regraft.workflow.verify import verify
+    from regraft.workflow.reproduce import reproduce
 
 _PUBLIC = {
     "Evidence": "regraft.record.evidence:Evidence",
@@ -31,14 +36,19 @@ _PUBLIC = {
     "RegraftError": "regraft.errors:RegraftError",
     "Severity": "regraft.record.evidence:Severity",
     "Verdict": "regraft.record.evidence:Verdict",
+    "bench": "regraft.workflow.bench:bench",
     "check": "regraft.trust.check:check",
+    "convert": "regraft.workflow.convert:convert",
     "doctor": "regraft.workflow.doctor:doctor",
     "fetch": "regraft.package.fetch:fetch",
     "inspect": "regraft.workflow.inspect:inspect",
     "load": "regraft.workflow.load:load",
     "open": "regraft.package.package:open_package",
     "open_store": "regraft.record.store:open_store",
+    "reproduce": "regraft.workflow.reproduce:reproduce",
+    "run": "regraft.workflow.run:run",
     "scan": "regraft.trust.scan:scan",
+    "verify": "regraft.workflow.verify:verify",
 }
 
 __all__ = [
@@ -48,14 +58,18 @@ __all__ = [
     "Severity",
     "Verdict",
     "__version__",
+    "bench",
     "check",
+    "convert",
     "doctor",
     "fetch",
     "inspect",
     "load",
     "open",
     "open_store",
+    "reproduce",
     "scan",
+    "verify",
 ]
 
 

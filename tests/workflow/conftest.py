@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -68,3 +69,29 @@ def bert(make_package) -> Callable[..., Path]:
         return make_package(files | (extra or {}))
 
     return make
+
+
+DOUBLES = str(Path(__file__).parent / "doubles")
+sys.path.append(DOUBLES)  # verb_doubles, here and in the workers
+
+
+@pytest.fixture
+def journal(tmp_path, monkeypatch) -> Callable[[], list[str]]:
+    """The calls of verb doubles since the last question, sorted."""
+    path = tmp_path / "journal"
+    path.touch()
+    monkeypatch.setenv("REGRAFT_TEST_JOURNAL", str(path))
+
+    def take() -> list[str]:
+        lines = sorted(path.read_text().splitlines())
+        path.write_text("")
+        return lines
+
+    return take
+
+
+@pytest.fixture
+def doubled(monkeypatch, journal) -> None:
+    """Steps of plans call doubles in place of the verbs that load models."""
+    for verb in ("select", "adapt", "convert", "verify", "bench"):
+        monkeypatch.setattr(f"regraft.workflow.derive.{verb.upper()}", f"verb_doubles:{verb}")

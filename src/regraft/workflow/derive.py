@@ -319,16 +319,14 @@ class _Derivation:
     def _budget(self) -> dict[str, Argument]:
         if self._plan.device is None:
             return {}
-        value: JSON = msgspec.to_builtins(self._plan.device)
-        return {"budget": Made(f"{__name__}:device_budget", {"value": Given(value)})}
+        return {"budget": Made(f"{__name__}:device_budget", {"value": Given(_plain(self._plan.device))})}
 
     def _policy(self) -> Argument:
         source = self._plan.policy
         assert source is not None
         if source.path is not None:
             return File(source.path)
-        value: JSON = msgspec.to_builtins(source.policy)
-        return Made(f"{__name__}:inline_policy", {"value": Given(value)})
+        return Made(f"{__name__}:inline_policy", {"value": Given(_plain(source.policy))})
 
     def _resources(self, *, cores: int) -> Resources:
         limits = self._plan.limits
@@ -358,6 +356,12 @@ class _Derivation:
                 yield candidate.factory.partition(":")[0]
             if candidate.ref.scheme == "py":
                 yield candidate.ref.location.partition(":")[0]
+
+
+def _plain(value: msgspec.Struct) -> JSON:
+    """A struct as the JSON that travels to another process."""
+    plain: JSON = msgspec.json.decode(msgspec.json.encode(value))
+    return plain
 
 
 def _is_exact(ref: ModelRef) -> bool:

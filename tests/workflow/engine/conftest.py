@@ -25,14 +25,16 @@ def engine() -> Iterator[LocalEngine]:
 def task(tmp_path) -> Callable[..., Task]:
     numbers = itertools.count()
 
-    def make(function: str, *, resources: Resources = Resources(), values=None, **arguments: object) -> Task:
+    def make(function: str, *, resources: Resources | None = None, values=None, **arguments: object) -> Task:
         number = next(numbers)
         folder = tmp_path / f"task{number}"
         folder.mkdir()
         plain = {name: Plain(value) for name, value in arguments.items()}
         name = f"{function} {number}"
         reference = f"task_functions:{function}"
-        return Task(name, reference, plain | (values or {}), str(folder), str(tmp_path / "store"), resources)
+        return Task(
+            name, reference, plain | (values or {}), str(folder), str(tmp_path / "store"), resources or Resources()
+        )
 
     return make
 

@@ -28,7 +28,6 @@ from regraft.workflow.engine.interface import (
     Started,
     TheStore,
 )
-from regraft.workflow.engine.local import LocalEngine
 
 HERE = Path(__file__).parent
 
