@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from regraft.workflow.convert import convert
     from regraft.workflow.doctor import doctor
     from regraft.workflow.inspect import inspect
-    from regraft.workflow.run import run
     from regraft.workflow.load import load
-    from regraft.workflow.verify import verify
     from regraft.workflow.reproduce import reproduce
+    from regraft.workflow.run import run
+    from regraft.workflow.verify import verify
 
 _PUBLIC = {
     "Evidence": "regraft.record.evidence:Evidence",

@@ -17,6 +17,10 @@ _VERBS = {
     "scan": "Is it safe to load? Looks inside every file without loading it.",
     "fetch": "Pin a reference and keep everything that later --offline calls need.",
     "run": "Do all of it: a plan, from candidates to a verified, measured, judged package.",
+    "bench": "How fast, how large? Latency, throughput and memory, models taking turns.",
+    "reproduce": "Does a published number hold? The margin is declared before looking.",
+    "convert": "The same network for another runtime, verified against the source.",
+    "verify": "Is it still the same network? Differences in units of what rounding explains.",
     "check": "May I use it? A policy, judged on the evidence in the store.",
     "doctor": "What works in this environment, and why not.",
 }

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Unpack
 
 from regraft.deployment.bench import BenchOptions
 from regraft.deployment.bench import bench_each as measure_each
-from regraft.deployment.bench.subject import PermitSource
 from regraft.package.package import Package
 from regraft.package.reference import ModelRef
 from regraft.record.evidence import Evidence
 from regraft.record.permit import Permit
+from regraft.runtime.permission import PermitSource
 from regraft.workflow.load import permitted
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from regraft.deployment.bench.evidence import evidence_of_run
 from regraft.deployment.bench.inputs import data_subject, feeds_file, split_feeds
 from regraft.deployment.bench.run import Run, Settings, measure
-from regraft.deployment.bench.subject import PermitSource, Refused, Variant, prepare
+from regraft.deployment.bench.subject import Refused, Variant, prepare
 from regraft.deployment.bench.worker import Start
 from regraft.deployment.budget import DeviceBudget, read_budget
 from regraft.errors import UsageError
 from regraft.package.reference import ModelRef
 from regraft.record.evidence import Draft, Evidence
+from regraft.runtime.permission import PermitSource
 
 if TYPE_CHECKING:
     from regraft.record.store import Store

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
-from regraft.errors import NotFound, PermitRefused, RegraftError
+from regraft.errors import NotFound, RegraftError
 from regraft.package.manifest import Manifest
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources.interface import SourceOptions
-from regraft.record.digest import Digest, digest_bytes
+from regraft.record.digest import digest_bytes
 from regraft.record.evidence import DigestKind, Subject
-from regraft.record.passport import read_passport
-from regraft.record.permit import Permit, permit_from_scan
+from regraft.record.permit import Permit
 from regraft.record.store import Store
 from regraft.runtime import model_path, needs_permit
-
-PermitSource: TypeAlias = Callable[[Package, str | None], Permit | None]
-"""How leave to load a package in a runtime is come by."""
+from regraft.runtime.permission import PermitSource, stored_permit
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -100,23 +96,6 @@ def _variant(
     return Variant(package.ref, tuple(package.subjects(manifest)), size, path, leave, runtime)
 
 
-def stored_permit(package: Package, digest: Digest, store: Store | None) -> Permit:
-    """Leave from the newest scan that the store holds about exactly these bytes.
-
-    Raises:
-        PermitRefused: there is none, or it does not allow it.
-    """
-    records = read_passport(store, digest).records if store is not None else ()
-    scan = next((record for record in records if record.evidence.kind == "scan"), None)
-    if scan is None:
-        raise PermitRefused(
-            "loading it can execute code, and no scan of these bytes is known",
-            where=str(package.ref),
-            hint=f"regraft scan {package.ref}",
-        )
-    return permit_from_scan(scan, digest)
-
-
 def _code_subject(ref: ModelRef) -> Subject:
     """The user's own code, by its name and the file that its module lies in; what that imports is not covered."""
     module = ref.location.partition(":")[0]
@@ -128,3 +107,6 @@ def _code_subject(ref: ModelRef) -> Subject:
         raise NotFound(f"there is no module {module}", where=str(ref), hint="is its folder on PYTHONPATH?")
     content = Path(spec.origin).read_bytes()
     return Subject(str(ref), digest_bytes(f"{ref.location}\n".encode() + content), DigestKind.PARTIAL)
+
+
+__all__ = ["PermitSource", "Refused", "Variant", "prepare", "stored_permit"]

@@ -1,0 +1,1 @@
+"""Reuse from a paper: do the published numbers hold, is a re-implementation the same network?"""
