@@ -78,3 +78,9 @@ def test_sha256_streams(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(data)
     assert FileReader(path).sha256() == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs /proc")
+def test_a_file_that_hides_its_size_is_not_taken_for_an_empty_one() -> None:
+    with pytest.raises(OSError, match="does not tell its size"):
+        FileReader(Path("/proc/cpuinfo"))

@@ -97,3 +97,10 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
     except RegraftError:
         return
     assert reference.scheme != "py"
+
+
+@pytest.mark.parametrize("text", ["#", "#inside"])
+def test_a_reference_needs_something_before_its_hash(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ReferenceSyntaxError):
+        parse_reference(text)

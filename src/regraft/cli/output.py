@@ -15,7 +15,7 @@ from regraft.errors import AccessDenied, RegraftError, UsageError
 from regraft.package.package import open_package
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.evidence import Evidence, combine
-from regraft.report.text import visible
+from regraft.report.text import visible, visible_json
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -70,12 +70,12 @@ def _render(shown: Sequence[Shown], settings: Settings, *, named: bool) -> str:
     records = [one.evidence for one in shown]
     if settings.format == "json":
         if len(records) == 1:
-            return msgspec.json.format(records[0].to_json(), indent=2).decode() + "\n"
-        return "".join(record.to_json().decode() + "\n" for record in records)
+            return visible_json(msgspec.json.format(records[0].to_json(), indent=2).decode()) + "\n"
+        return "".join(visible_json(record.to_json().decode()) + "\n" for record in records)
     if settings.format == "sarif":
         from regraft.report.sarif import sarif
 
-        return sarif(*records)
+        return visible_json(sarif(*records))
     if settings.format == "markdown":
         from regraft.report.markdown import markdown
 
@@ -142,4 +142,4 @@ def error_as_text(error: RegraftError) -> str:
 def error_as_json(error: RegraftError) -> str:
     """The error object of DESIGN 4.1."""
     body = {"code": error.code, "what": error.what, "where": error.where, "hint": error.hint}
-    return msgspec.json.encode({"error": body}).decode() + "\n"
+    return visible_json(msgspec.json.encode({"error": body}).decode()) + "\n"

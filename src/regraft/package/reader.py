@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from abc import ABC, abstractmethod
@@ -138,9 +139,12 @@ class FileReader(Reader):
     """A local file, read with pread: no shared position, safe across threads."""
 
     def __init__(self, path: Path, *, where: str | None = None, meter: Meter | None = None) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self.path = path
-        super().__init__(os.fstat(self._fd).st_size, where=where or str(path), meter=meter)
+        size = os.fstat(self._fd).st_size
+        if size == 0 and holds_more(self._fd):
+            raise OSError(errno.ESPIPE, "it does not tell its size, as files of /proc do")
+        super().__init__(size, where=where or str(path), meter=meter)
 
     def _fetch(self, offset: int, length: int) -> bytes:
         data = os.pread(self._fd, length, offset)
@@ -160,6 +164,14 @@ class FileReader(Reader):
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
             self.close()
+
+
+def holds_more(descriptor: int) -> bool:
+    """Whether something can be read from a file that says that it is empty, as those of /proc say."""
+    try:
+        return bool(os.pread(descriptor, 1, 0))
+    except OSError:
+        return True
 
 
 class _Section(Reader):

@@ -116,6 +116,10 @@ def _parse_path(raw: str) -> ModelRef:
     if _is_existing_path(raw) or "#" not in raw:
         return ModelRef("path", raw)
     location, _, inside = raw.partition("#")
+    if not location:
+        raise ReferenceSyntaxError(
+            "the reference names nothing before its #", where=raw, hint=f"regraft inspect .{raw}"
+        )
     return ModelRef("path", location, inside=inside or None)
 
 

@@ -21,5 +21,18 @@ def visible(text: str, *, width: int | None = None) -> str:
     return shown if width is None or len(shown) <= width else shown[: width - 1] + "…"
 
 
+def visible_json(text: str) -> str:
+    """JSON with the same meaning in which every such character stands as `\\uXXXX`; line breaks between values stay."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    hidden = {c for c in set(text) if c >= "\x7f" and unicodedata.category(c) in _HIDDEN}
+    return text.translate({ord(c): _json_escape(c) for c in hidden})
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()

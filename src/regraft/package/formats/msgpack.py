@@ -181,6 +181,7 @@ class _Walk:
         raise Damaged(f"byte {head:#x} begins nothing at {self.position - 1}", where=self._reader.where)
 
     def _map(self, count: int, depth: int) -> dict[Key, Item]:
+        self._expect(2 * count)
         found: dict[Key, Item] = {}
         for _ in range(count):
             key = self.item(depth=depth + 1)
@@ -194,7 +195,13 @@ class _Walk:
         return found
 
     def _list(self, count: int, depth: int) -> list[Item]:
+        self._expect(count)
         return [self.item(depth=depth + 1) for _ in range(count)]
+
+    def _expect(self, items: int) -> None:
+        """Every item takes a byte at least."""
+        if items > self._reader.size - self.position:
+            raise Damaged(f"{items} items from {self.position} on, the end is before", where=self._reader.where)
 
     def _text(self, size: int) -> Item:
         if size > _MAX_TEXT_BYTES:

@@ -12,7 +12,7 @@ import msgspec
 
 from regraft.errors import AccessDenied, Damaged, LimitExceeded, NotFound
 from regraft.package.limits import MAX_MEMBERS, MAX_NESTING
-from regraft.package.reader import Reader
+from regraft.package.reader import Reader, holds_more
 from regraft.package.reference import ModelRef
 from regraft.package.sources.interface import Entry
 from regraft.package.sources.path import kind_of
@@ -96,9 +96,13 @@ class FolderTree:
             descriptor = _open_beneath(self._anchors[place.in_hub], place.parts, _READ)
         except OSError as error:
             raise AccessDenied(f"the file cannot be opened: {error.strerror}", where=path) from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             raise AccessDenied("it is no regular file any more", where=path)
+        if status.st_size == 0 and holds_more(descriptor):
+            os.close(descriptor)
+            raise AccessDenied("it does not tell its size, as files of /proc do", where=path)
         return descriptor
 
     def may_hold(self) -> bool:

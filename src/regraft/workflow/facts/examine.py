@@ -85,6 +85,8 @@ def _content(probe: Probe, path: str, *, depth: int) -> Iterator[InspectedFile]:
     )
     if role is Role.ARCHIVE and depth < _MAX_DEPTH:
         yield from _members(probe.reader, path, depth)
+    elif role is Role.ARCHIVE:
+        yield InspectedFile(f"{path}!", 0, role=role, damage=f"not opened: archives {depth + 1} deep")
 
 
 def _members(reader: Reader, path: str, depth: int) -> Iterator[InspectedFile]:
