@@ -5,6 +5,7 @@
 writes src/regraft/compare/thresholds.json and the tables of docs/explanation/noise-floors.md.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -22,10 +23,10 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 import onnxruntime
 import torch
+
 from calibration_faults import faulty_copies
 from calibration_models import Network, networks
 from calibration_tables import summarised, written_tables
-
 from regraft.compare.measure import EXACT, JITTER, Answer, Yardstick, measured
 from regraft.compare.noise import ratios, unit_roundoff
 from regraft.deployment.convert.interface import Source
@@ -79,9 +80,10 @@ def _built(network: Network, seed: int) -> tuple[Any, OnnxRuntimeModel]:
             _BUILT[network.name] = (None, OnnxRuntimeModel(made, threads=_THREADS, where=network.name))
         else:
             hop = OnnxFromTorch().convert(Source(made, _feeds(made, network, seed)[:3]))
-            _BUILT[network.name] = (made, OnnxRuntimeModel(
-                hop.files["model.onnx"], threads=_THREADS, where=network.name
-            ))
+            _BUILT[network.name] = (
+                made,
+                OnnxRuntimeModel(hop.files["model.onnx"], threads=_THREADS, where=network.name),
+            )
     return _BUILT[network.name]
 
 
@@ -120,8 +122,16 @@ def _conversions(model: Any, graph: OnnxRuntimeModel) -> Iterator[tuple[str, Any
     yield "ONNX Runtime, all optimisations", graph, "float32"
     for name, level in (("basic", _LEVELS.ORT_ENABLE_BASIC), ("no", _LEVELS.ORT_DISABLE_ALL)):
         content = _optimised(graph.content, level)
-        yield f"ONNX Runtime, {name} optimisations", OnnxRuntimeModel(content, threads=_THREADS, optimise=False), "float32"
-    yield "OpenVINO, float32", OpenVinoModel(graph_from_bytes(graph.content), precision="float32", threads=_THREADS), "float32"
+        yield (
+            f"ONNX Runtime, {name} optimisations",
+            OnnxRuntimeModel(content, threads=_THREADS, optimise=False),
+            "float32",
+        )
+    yield (
+        "OpenVINO, float32",
+        OpenVinoModel(graph_from_bytes(graph.content), precision="float32", threads=_THREADS),
+        "float32",
+    )
     yield "OpenVINO, bfloat16", OpenVinoModel(graph_from_bytes(graph.content), threads=_THREADS), "bfloat16"
     if model is not None:
         yield "torch without oneDNN", _WithoutOneDnn(model), "float32"

@@ -74,7 +74,7 @@ def handwritten() -> Iterator[Network]:
     yield Network("resnet", "small ResNet", lambda: _own(ResNet(), {"x": ("batch", 3, 32, 32)}))
     yield Network("lstm", "LSTM", lambda: _own(Recurrent(nn.LSTM), {"x": ("batch", 25, 12)}))
     yield Network("gru", "GRU", lambda: _own(Recurrent(nn.GRU), {"x": ("batch", 25, 12)}))
-    yield Network("decoder", "decoder", lambda: _decoder(), {"batch": (1, 3, 5), "tokens": (2, 7, 33)})
+    yield Network("decoder", "decoder", _decoder, {"batch": (1, 3, 5), "tokens": (2, 7, 33)})
     yield Network("mlp", "MLP with batch norm", lambda: _own(Perceptron(), {"x": ("batch", 30)}))
 
 
@@ -138,7 +138,7 @@ class DecoderLayer(nn.Module):
         self.down = nn.Linear(3 * width, width, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        B, T, D = x.shape
+        B, T, D = x.shape  # noqa: N806
         y = self.norm1(x)
         projected = [m(y).view(B, T, self.heads, D // self.heads) for m in (self.query, self.key, self.value)]
         q, k, v = (one.transpose(1, 2) for one in projected)  # (B, nh, T, hs)

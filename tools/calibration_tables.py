@@ -101,18 +101,23 @@ def written_tables(path: Path, table: dict[str, Any], cases: Sequence[dict[str, 
 
 def _threshold_table(table: dict[str, Any]) -> str:
     lines = [
-        "| floor | precision | pass up to RMS / peak | fail beyond RMS / peak | benign cases (architectures) | "
-        "false alarms, leave one architecture out | 95 % bound by case / by architecture | faults found / undecided / missed |",
+        (
+            "| floor | precision | pass up to RMS / peak | fail beyond RMS / peak | benign cases (architectures) | "
+            "false alarms, leave one architecture out | 95 % bound by case / by architecture | "
+            "faults found / undecided / missed |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in table["thresholds"]:
-        lines.append(
+    lines += [
+        (
             f"| {row['method']} | {row['precision']} | {row['benign_rms']:g} / {row['benign_peak']:g} | "
             f"{row['fault_rms']:g} / {row['fault_peak']:g} | {row['benign_cases']} ({row['architectures']}) | "
             f"{row['false_alarms']}, and {row['left_undecided']} left undecided | {row['false_alarm_bound']:.1%} / "
             f"{row['false_alarm_bound_by_architecture']:.1%} | {row['faults_failed']} / {row['faults_undecided']} / "
             f"{row['faults_passed']} of {row['faults']} |"
         )
+        for row in table["thresholds"]
+    ]
     return "\n".join(lines)
 
 

@@ -21,9 +21,7 @@ from regraft.cli.output import Shown, each
 @click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
 @click.option("--seed", type=int, default=0, help="Of made-up inputs.")
 @common_options
-def command(
-    ref: str, to: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: object
-) -> int:
+def command(ref: str, to: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: object) -> int:
     """The same network for another runtime, as a whole package (-o FOLDER) with tokenizer, label map and lineage;
     verified against the source before you see it.
 
@@ -44,9 +42,7 @@ def command(
     out = settings.output or Path(f"{Path(ref.partition('#')[0].rstrip('/')).name or 'model'}-{to}")
 
     def examine(one: str) -> Shown:
-        made = convert(
-            one, to=to, out=out, feeds=given, store=settings.store, offline=settings.offline, **options
-        )
+        made = convert(one, to=to, out=out, feeds=given, store=settings.store, offline=settings.offline, **options)
         return Shown(made.evidence)
 
     return each([ref], examine, msgspec.structs.replace(settings, output=None))

@@ -48,8 +48,6 @@ def command(
     given = read_texts(texts) if texts else feeds
 
     def examine(ref: str) -> Shown:
-        return Shown(
-            verify(reference, ref, feeds=given, store=settings.store, offline=settings.offline, **options)
-        )
+        return Shown(verify(reference, ref, feeds=given, store=settings.store, offline=settings.offline, **options))
 
     return each([candidate], examine, settings)

@@ -37,9 +37,7 @@ def exact_model(reference: Model, feeds: Feeds) -> Model:
         islands = lower_tensors(exact, feeds)
         if not islands:
             return exact
-    raise Unsupported(
-        f"float64 is not kept everywhere: {', '.join(islands[:_LISTED])}", where=reference.where
-    )
+    raise Unsupported(f"float64 is not kept everywhere: {', '.join(islands[:_LISTED])}", where=reference.where)
 
 
 def lower_tensors(model: Model, feeds: Feeds) -> list[str]:
@@ -54,7 +52,7 @@ def lower_tensors(model: Model, feeds: Feeds) -> list[str]:
 
     seen: dict[str, None] = {}
 
-    class Dtypes(TorchDispatchMode):
+    class Dtypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = function(*args, **(kwargs or {}))
             for tensor in result if isinstance(result, tuple | list) else (result,):
@@ -64,7 +62,7 @@ def lower_tensors(model: Model, feeds: Feeds) -> list[str]:
             return result
 
     try:
-        with Dtypes():
+        with Dtypes():  # type: ignore[no-untyped-call]
             outputs = _lower_outputs(model, converted)
     except Unsupported as error:  # operands of two precisions, where an operator wants one
         return [error.what]
@@ -96,4 +94,3 @@ def _lower_outputs(model: Model, feeds: Feeds) -> list[str]:
         for name, value in model(feeds).items()
         if value.dtype.kind == "f" and str(value.dtype) != "float64"
     ]
-

@@ -75,7 +75,9 @@ def divergence_by_layer(
     shared = [
         tap.name
         for tap in candidate.trace(feeds_for(candidate, theirs), reduce=_shape)
-        if tap.name in known and not _moves_only(known[tap.name].operator) and _comparable(tap.kept, known[tap.name].kept)
+        if tap.name in known
+        and not _moves_only(known[tap.name].operator)
+        and _comparable(tap.kept, known[tap.name].kept)
     ]
     sizes = [math.prod(known[name].kept.shape) * 8 if known[name].kept else 0 for name in shared]
     layers: list[Layer] = []
@@ -86,9 +88,7 @@ def divergence_by_layer(
             tap = known[name]
             error, floor = deviation(value, truth[name]), deviation(noise[name], truth[name])
             (ratio,) = ratios([error], [floor], unit=unit_roundoff(precision))
-            layers.append(
-                Layer(name, tap.operator, tap.scope, tap.order, ratio.rms, ratio.peak, error.relative)
-            )
+            layers.append(Layer(name, tap.operator, tap.scope, tap.order, ratio.rms, ratio.peak, error.relative))
     return _without_strangers(sorted(layers, key=lambda layer: layer.order))
 
 

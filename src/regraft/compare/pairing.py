@@ -69,9 +69,7 @@ def _fits(a: Port, b: Port) -> bool:
     if a.shape is None or b.shape is None:
         return True
     fixed = zip(a.shape, b.shape, strict=False)
-    return len(a.shape) == len(b.shape) and all(
-        x == y for x, y in fixed if isinstance(x, int) and isinstance(y, int)
-    )
+    return len(a.shape) == len(b.shape) and all(x == y for x, y in fixed if isinstance(x, int) and isinstance(y, int))
 
 
 def _shapes(outputs: Mapping[str, Array]) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from regraft.record.permit import Permit
     from regraft.record.store import Store
 
+
 class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
     """How models are opened and loaded.
 

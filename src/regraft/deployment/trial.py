@@ -77,9 +77,7 @@ def runnable(
     return accepted, refused
 
 
-def _given(
-    reference: Opened, given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None
-) -> list[FeedCase]:
+def _given(reference: Opened, given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None) -> list[FeedCase]:
     assert reference.model is not None
     if given is None:
         return []
@@ -141,4 +139,3 @@ def _generated(signature: Signature, fixed: Mapping[str, tuple[int, ...]], seed:
     usual = _HEAVY_SIZES if is_heavy else SIZES
     sizes = {symbol: fixed.get(symbol, usual) for symbol in symbols}
     return list(generated_feeds(signature, seed=seed, sizes=sizes, values=_HEAVY_VALUES if is_heavy else None))
-

@@ -267,9 +267,7 @@ class _Comparison:
                 reference, candidate, case.feeds, inputs=inputs.names, precision=precisions.judged
             )
         except RegraftError as error:
-            self._draft.find(
-                Finding("divergence.layers", Severity.INFO, f"no divergence by layer: {error.what}")
-            )
+            self._draft.find(Finding("divergence.layers", Severity.INFO, f"no divergence by layer: {error.what}"))
             return
         report_layers(self._draft, found, case)
 
@@ -298,4 +296,3 @@ def _undecidable(precisions: Precisions) -> Finding:
         data={"effective": precisions.effective},
         fix="compare the decisions on labelled data, or give fixed limits: --atol and --rtol",
     )
-

@@ -249,9 +249,7 @@ def _finished(
     draft.findings += [found for found in verification.findings if found.severity is not Severity.INFO]
     verdict = verification.verdict
     summary = f"{source.subjects[0].name} is {to} now; {verification.summary}"
-    return Conversion(
-        draft.finish(outcome=_OUTCOMES[verdict], summary=summary, verdict=verdict), out, verification
-    )
+    return Conversion(draft.finish(outcome=_OUTCOMES[verdict], summary=summary, verdict=verdict), out, verification)
 
 
 def _verified(
@@ -270,4 +268,3 @@ def _verified(
     if store is not None:
         store.put_evidence(verification)
     return verification
-

@@ -57,7 +57,7 @@ class OnnxFromTorch:
             {"model.onnx": content},
             "onnxruntime",
             (f"opset {opset}",),
-            {"torch": torch.__version__, "onnx": onnx.__version__},
+            {"torch": str(torch.__version__), "onnx": str(onnx.__version__)},
         )
 
 

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from regraft.compare.decisions import decisions
+from regraft.compare.deviation import deviation
+from regraft.compare.judge import Judgement, Threshold, judge, threshold
+from regraft.compare.measure import OutputSeries
+from regraft.errors import Unsupported
+
+EXACT = np.random.default_rng(0).normal(size=(64, 40))
+OWN = EXACT * (1 + 1e-7 * np.random.default_rng(1).normal(size=EXACT.shape))
+
+
+def series(factor: float) -> OutputSeries:
+    theirs = EXACT + factor * (OWN - EXACT)
+    return OutputSeries("y", [deviation(theirs, EXACT)], {"float32": [deviation(OWN, EXACT)]}, [], [0])
+
+
+def limits() -> Threshold:
+    return threshold("float64", "float32")
+
+
+@pytest.mark.parametrize("method", ["float64", "jitter"])
+def test_published_thresholds_are_measured_and_ordered(method: str) -> None:
+    one = threshold(method, "float32")
+    assert 1 < one.benign_rms < one.fault_rms
+    assert 1 < one.benign_peak < one.fault_peak
+    assert one.benign_cases >= 50
+    assert one.architectures >= 5
+    assert one.false_alarms <= 1
+    assert 0 < one.false_alarm_bound < one.false_alarm_bound_by_architecture < 1
+
+
+def test_a_divergence_is_judged_by_where_it_lies() -> None:
+    one = limits()
+    assert judge(series(0.9 * one.benign_rms), one).judgement is Judgement.WITHIN
+    assert judge(series(1.05 * max(one.benign_rms, one.benign_peak)), one).judgement is Judgement.UNDECIDED
+    assert judge(series(1.1 * max(one.fault_rms, one.fault_peak)), one).judgement is Judgement.BEYOND
+
+
+def test_nothing_is_within_when_values_are_lost() -> None:
+    theirs = EXACT.copy()
+    theirs[3, 3] = np.nan
+    one = OutputSeries("y", [deviation(theirs, EXACT)], {"float32": [deviation(OWN, EXACT)]}, [], [0])
+    assert judge(one, limits()).judgement is Judgement.BEYOND
+
+
+def test_an_integer_flip_counts_unless_it_is_excused() -> None:
+    flip = deviation(np.array([1, 2, 3]), np.array([1, 2, 4]))
+    same = deviation(np.array([1, 2, 3]), np.array([1, 2, 3]))
+    own = {"float32": [same]}
+    assert judge(OutputSeries("y", [flip], own, [], [0]), limits()).judgement is Judgement.BEYOND
+    assert judge(OutputSeries("y", [flip], own, [], [1]), limits()).judgement is Judgement.WITHIN
+
+
+def test_what_was_not_calibrated_is_not_judged() -> None:
+    with pytest.raises(Unsupported, match="no thresholds"):
+        threshold("float64", "float16")
+
+
+def test_a_decision_is_excused_only_within_the_floor() -> None:
+    own = [deviation(np.array([[1.0, 1.0 + 1e-6]]), np.array([[1.0, 1.0]]))]
+    reference = np.array([[1.0, 1.0 - 1e-6], [1.0, 0.0], [0.0, 1.0]])
+    candidate = np.array([[1.0, 1.0 + 1e-6], [0.0, 1.0], [0.0, 1.0]])
+    found = decisions(candidate, reference, own=own)
+    assert found is not None
+    assert (found.n, found.flips, found.excused) == (3, 2, 1)
+    assert decisions(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)), own=own) is None
+    assert decisions(np.zeros((2, 1)), np.zeros((2, 1)), own=own) is None

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from regraft.compare.deviation import Deviation, deviation
+from regraft.compare.noise import ratios, unit_roundoff
+
+UNIT = unit_roundoff("float32")
+
+
+def rounded(seed: int, size: int = 4000) -> tuple[Deviation, np.ndarray]:
+    """A sum of many terms in float32 against float64: a floor with an error that accumulates."""
+    random = np.random.default_rng(seed)
+    terms = random.normal(size=(64, size))
+    exact = terms.sum(axis=0)
+    total = np.zeros(size, dtype=np.float32)
+    for term in terms:
+        total += term.astype(np.float32)
+    return deviation(total, exact), exact
+
+
+def test_the_reference_itself_is_one_floor_away_from_exact() -> None:
+    own, _ = rounded(0)
+    (found,) = ratios([own], [own], unit=UNIT)
+    assert found.rms == pytest.approx(1.0)
+    assert found.peak == pytest.approx(1.0)
+
+
+def test_another_order_of_summation_stays_within_a_few_floors_and_a_fault_does_not() -> None:
+    own, exact = rounded(0)
+    again = exact.astype(np.float32)
+    (benign,) = ratios([deviation(again, exact)], [own], unit=UNIT)
+    (fault,) = ratios([deviation((exact * (1 + 3e-5)).astype(np.float32), exact)], [own], unit=UNIT)
+    assert benign.rms < 2
+    assert fault.rms > 30
+
+
+def test_equal_bits_are_zero_floors() -> None:
+    exact = np.arange(100.0)
+    (found,) = ratios([deviation(exact, exact)], [deviation(exact, exact)], unit=UNIT)
+    assert (found.rms, found.peak) == (0.0, 0.0)
+
+
+def test_a_floor_is_never_zero() -> None:
+    exact = np.arange(1.0, 101.0)
+    off = exact * (1 + 2 * UNIT)
+    (found,) = ratios([deviation(off, exact)], [deviation(exact, exact)], unit=UNIT)
+    assert found.rms == pytest.approx(2, rel=1e-3)
+    assert found.floor == pytest.approx(UNIT * np.sqrt((exact**2).mean()))
+
+
+def test_an_output_that_is_exact_by_chance_takes_the_floor_of_the_others() -> None:
+    exact = np.array([1.0])
+    usual, lucky = deviation(exact * (1 + 1e-6), exact), deviation(exact, exact)
+    own = [usual, usual, lucky]
+    found = ratios([usual] * 3, own, unit=UNIT)
+    assert found[2].rms == pytest.approx(1.0, rel=1e-6)
+
+
+def test_one_bad_channel_shows_at_the_peak_though_the_others_drown_it() -> None:
+    random = np.random.default_rng(0)
+    exact = random.normal(size=(500, 64))
+    exact[:, 0] *= 1e4
+    own = exact * (1 + 1e-7 * random.normal(size=exact.shape))
+    faulty = exact * (1 + 1e-7 * random.normal(size=exact.shape))
+    faulty[:, 5] += 1e-4
+    (found,) = ratios([deviation(faulty, exact)], [deviation(own, exact)], unit=UNIT)
+    assert found.rms < 2
+    assert found.peak > 50
+
+
+def test_lengths_must_agree() -> None:
+    own, _ = rounded(0)
+    with pytest.raises(ValueError, match="argument 2"):
+        ratios([own], [own, own], unit=UNIT)

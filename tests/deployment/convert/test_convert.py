@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from regraft.deployment.convert import Conversion, convert, route
+from regraft.deployment.convert.interface import Source
+from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
+from regraft.errors import NotFound, Unsupported, UsageError
+from regraft.package.formats import Port
+from regraft.package.package import open_package
+from regraft.record.evidence import Record, Verdict
+from regraft.record.lineage import Lineage
+from regraft.record.store import Store
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
+from regraft.runtime.torch_module import TorchModel
+from regraft.workflow.load import load_text
+
+TEXTS = ["a film that stays with you", "no", "two hours of my life that nobody gives back, " * 6]
+
+
+def test_a_text_package_is_converted_whole(minilm: Path, minilm_onnx: Conversion) -> None:
+    evidence = minilm_onnx.evidence
+    assert (evidence.verdict, evidence.outcome) == (Verdict.PASS, "converted")
+    assert minilm_onnx.path is not None
+    source, product = load_text(minilm), load_text(minilm_onnx.path)
+    assert product.model.runtime == "onnxruntime"
+    assert np.abs(source.encode(TEXTS) - product.encode(TEXTS)).max() < 2e-6  # unit vectors, floor 1e-7
+
+
+def test_its_evidence_ties_it_to_its_source(minilm: Path, minilm_onnx: Conversion) -> None:
+    evidence, verification = minilm_onnx.evidence, minilm_onnx.verification
+    assert verification is not None
+    with open_package(minilm_onnx.path) as product, open_package(minilm) as source:
+        digest, parent = product.manifest().digest, source.manifest().digest
+    assert evidence.subject[0].sha256 == verification.subject[0].sha256 == digest
+    assert evidence.materials[0].sha256 == verification.materials[0].sha256 == parent
+    assert evidence.parameters["verified_by"] == verification.digest
+    (tie, *_) = Lineage([Record(evidence.digest, evidence)]).parents(digest)
+    assert tie.parent.sha256 == parent
+    assert tie.kind == "convert"
+    layers = [found for found in verification.measurements if found.name == "layer_rms_ratio"]
+    assert len(layers) > 40
+    assert sorted(found.value for found in layers)[len(layers) // 2] < 3
+
+
+def test_nothing_of_this_machine_is_in_the_graph(minilm_onnx: Conversion) -> None:
+    content = (minilm_onnx.path / "model.onnx").read_bytes()
+    assert str(Path(torch.__file__).parent).encode() not in content
+    assert str(Path.home()).encode() + b"/" not in content
+    model = onnx.load_from_string(content)
+    names = [[dim.dim_param for dim in value.type.tensor_type.shape.dim] for value in model.graph.input]
+    assert names[0] == ["batch", "tokens"]
+
+
+def test_openvino_comes_by_way_of_onnx_and_keeps_its_weights(attention_onnx: Path, tmp_path: Path) -> None:
+    made = convert(attention_onnx, to="openvino", out=tmp_path / "ir", store=Store(tmp_path / "store"))
+    assert made.evidence.verdict is Verdict.PASS
+    assert made.evidence.parameters["route"] == ["openvino_from_onnx"]
+    described = json.loads((made.path / "regraft.json").read_text())
+    assert (described["model"], described["runtime"], described["precision"]) == ("model.xml", "openvino", "float32")
+    stored = Store(tmp_path / "store").evidence(made.verification.digest)
+    assert stored is not None
+    graph = graph_from_bytes((made.path / "model.xml").read_bytes(), (made.path / "model.bin").read_bytes())
+    x = np.random.default_rng(0).normal(size=(2, 9, 3)).astype(np.float32)
+    ours = OpenVinoModel(graph, precision="float32")({"x": x})
+    theirs = OnnxRuntimeModel(attention_onnx.read_bytes())({"x": x})
+    for mine, other in zip(ours.values(), theirs.values(), strict=True):
+        assert np.abs(mine - other).max() < 1e-5  # float16 weights would be off by 1e-3
+
+
+def test_the_ways_are_found() -> None:
+    assert [member.name for member in route("torch", "openvino")] == ["onnx_from_torch", "openvino_from_onnx"]
+    with pytest.raises(Unsupported, match="no way"):
+        route("openvino", "onnx")
+
+
+class Branching(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.sum().item() > 0 else x
+
+
+def test_a_hop_that_fails_is_evidence_and_leaves_nothing(tmp_path: Path) -> None:
+    model = TorchModel(Branching(), inputs=[Port("x", "float32", ("batch", 3))], where="branching")
+    made = convert(model, to="onnx", out=tmp_path / "out")
+    assert made.path is None
+    assert (made.evidence.verdict, made.evidence.outcome) == (Verdict.INCONCLUSIVE, "failed")
+    assert made.evidence.findings[-1].data["hop"] == "onnx_from_torch"
+    assert list(tmp_path.iterdir()) == []
+
+
+class FixedInside(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(4, 3) * 2
+
+
+def test_a_size_that_the_network_fixes_is_told(tmp_path: Path) -> None:
+    model = TorchModel(FixedInside(), inputs=[Port("x", "float32", ("batch", 3))], where="fixed")
+    feeds = [{"x": np.ones((rows, 3), dtype=np.float32)} for rows in (4, 7)]
+    with pytest.raises(Unsupported):
+        OnnxFromTorch().convert(Source(model, feeds))
+
+
+def test_what_makes_no_sense_is_refused_before_any_work(attention_onnx: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/file").write_text("x")
+    for to, out in (("tflite", "a"), ("onnx", "taken"), ("onnx", "no/folder")):
+        with pytest.raises(UsageError):
+            convert(attention_onnx, to=to, out=tmp_path / out)
+    with pytest.raises(UsageError, match="already"):
+        convert(attention_onnx, to="onnx", out=tmp_path / "b")
+    with pytest.raises(NotFound):
+        convert(tmp_path / "none", to="onnx", out=tmp_path / "c")
+
+
+def test_a_damaged_source_is_evidence(attention_onnx: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(attention_onnx.read_bytes()[:-2000])
+    made = convert(damaged, to="openvino", out=tmp_path / "out")
+    assert made.evidence.verdict is Verdict.INCONCLUSIVE
+    assert made.path is None
