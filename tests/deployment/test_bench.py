@@ -200,3 +200,21 @@ def test_an_unopenable_package_is_a_row_when_others_can_be_measured(asset: Calla
     assert any("no/such/model.onnx" in f.message for f in evidence.findings if f.rule == "RGB-RUN-001")
     assert found(evidence, "latency_p50")
     assert os.sep in evidence.parameters["reference"]  # type: ignore[operator]
+
+
+def test_packages_of_one_name_are_told_apart(asset: Callable[..., Path], tmp_path: Path) -> None:
+    source = asset("pypi", "silero-vad", "6.2.3") / "silero_vad/data"
+    arrays = {
+        "input": np.zeros((1, 576), np.float32),
+        "state": np.zeros((2, 1, 128), np.float32),
+        "sr": np.array(16000, np.int64),
+    }
+    refs = []
+    for name in ("silero_vad.onnx", "silero_vad_op18_ifless.onnx"):
+        path = tmp_path / name.removesuffix(".onnx") / "model.onnx"
+        path.parent.mkdir()
+        path.write_bytes((source / name).read_bytes())
+        refs.append(path)
+    evidence = bench(refs, feeds=arrays, runs=2, starts=1)
+    assert {one.of["package"] for one in found(evidence, "size_on_disk")} == {str(path) for path in refs}
+    assert {one.value for one in found(evidence, "size_on_disk")} == {path.stat().st_size for path in refs}

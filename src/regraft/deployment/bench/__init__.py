@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from regraft.deployment.bench.evidence import evidence_of_run
 from regraft.deployment.bench.inputs import data_subject, feeds_file, split_feeds
 from regraft.deployment.bench.run import Run, Settings, measure
-from regraft.deployment.bench.subject import Refused, Variant, prepare
+from regraft.deployment.bench.subject import Refused, Variant, prepare, told_apart
 from regraft.deployment.bench.worker import Start
 from regraft.deployment.budget import DeviceBudget, read_budget
 from regraft.errors import UsageError
@@ -149,7 +149,7 @@ def _measured(
     variants = [one for one in found if isinstance(one, Variant)]
     if not variants:
         raise refused[0].error
-    return measure(variants, refused, settings)
+    return measure(told_apart(variants), refused, settings)
 
 
 def _settings(

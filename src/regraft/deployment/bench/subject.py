@@ -31,6 +31,7 @@ class Variant(msgspec.Struct, frozen=True):
         size_bytes: of all files of the package; None for code of the user's own.
         path: the file of the model.
         runtime: None for the first that can load it.
+        label: in place of the package's own name, where several have the same.
     """
 
     ref: ModelRef
@@ -39,11 +40,12 @@ class Variant(msgspec.Struct, frozen=True):
     path: str | None
     permit: Permit | None
     runtime: str | None
+    label: str | None = None
 
     @property
     def name(self) -> str:
         """How tables name the package."""
-        return self.subjects[0].name
+        return self.label or self.subjects[0].name
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -85,6 +87,13 @@ def prepare(
                 yield Refused(str(package.ref), runtime, error)
 
 
+def told_apart(variants: Sequence[Variant]) -> list[Variant]:
+    """The same variants; packages that share a name are called by their references."""
+    packages = {(one.name, one.subjects[0].sha256) for one in variants}
+    names = [name for name, _ in packages]
+    return [msgspec.structs.replace(one, label=str(one.ref)) if names.count(one.name) > 1 else one for one in variants]
+
+
 def _variant(
     package: Package, manifest: Manifest, runtime: str | None, store: Store | None, permit: PermitSource | None
 ) -> Variant:
@@ -109,4 +118,4 @@ def _code_subject(ref: ModelRef) -> Subject:
     return Subject(str(ref), digest_bytes(f"{ref.location}\n".encode() + content), DigestKind.PARTIAL)
 
 
-__all__ = ["PermitSource", "Refused", "Variant", "prepare", "stored_permit"]
+__all__ = ["PermitSource", "Refused", "Variant", "prepare", "stored_permit", "told_apart"]
