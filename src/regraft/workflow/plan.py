@@ -42,6 +42,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         ref: a relative path is resolved against the plan's folder.
         runtime: what executes it; None for the first that can.
         factory: `module:function`, the user's own code that builds the network for bare weights.
+        tap: of an image network, which intermediate tensor is the feature; None for the first output.
         line: in the plan.
     """
 
@@ -49,6 +50,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     ref: ModelRef
     runtime: str | None = None
     factory: str | None = None
+    tap: str | None = None
     line: int | None = None
 
 
@@ -98,7 +100,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         digest: of the bytes that it was read from.
         task: None when there is nothing but claims to reproduce.
         data: None likewise.
-        baselines: trivial competitors, by the names that `select` knows; empty for those that it always has.
         device: what the device allows.
         threads: that the device has for the model; None: as many as here.
         claims: files with published numbers to reproduce.
@@ -111,7 +112,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     task: PlanTask | None = None
     data: PlannedData | None = None
     candidates: tuple[Candidate, ...] = ()
-    baselines: tuple[str, ...] = ()
     claims: tuple[Path, ...] = ()
     device: DeviceBudget | None = None
     threads: int | None = None

@@ -31,7 +31,7 @@ from regraft.workflow.plan import (
 
 SCHEMA = "regraft.plan/1"
 _KEYS = (
-    "schema", "name", "task", "data", "candidates", "baselines", "claims", "device", "threads", "targets", "policy",
+    "schema", "name", "task", "data", "candidates", "claims", "device", "threads", "targets", "policy",
     "adaptation", "seed", "limits", "attended_minutes",
 )  # fmt: skip
 _MAX_CANDIDATES = 64
@@ -98,7 +98,6 @@ def parse_plan(data: bytes, *, path: Path | None = None) -> Plan:
         task=document.choice(top["task"], ("task",), PlanTask) if "task" in top else None,
         data=reader.data(top["data"]) if "data" in top else None,
         candidates=reader.candidates(top["candidates"]) if "candidates" in top else (),
-        baselines=document.texts(top["baselines"], ("baselines",)) if "baselines" in top else (),
         claims=reader.claims(top["claims"]) if "claims" in top else (),
         device=reader.device(top["device"], name=label) if "device" in top else None,
         threads=document.count(top["threads"], ("threads",), least=1, most=_MAX_THREADS) if "threads" in top else None,
@@ -171,7 +170,7 @@ class _PlanReader:
         if isinstance(value, str):
             ref = self._reference(value, place)
             return Candidate(name=_name_of(ref), ref=ref, line=document.line(place))
-        fields = document.mapping(value, place, ("name", "ref", "runtime", "factory"))
+        fields = document.mapping(value, place, ("name", "ref", "runtime", "factory", "tap"))
         if "ref" not in fields:
             document.refuse("the candidate has no ref", place, hint="ref: pypi://name==version, or a path")
         ref = self._reference(fields["ref"], (*place, "ref"))
@@ -179,9 +178,9 @@ class _PlanReader:
         if not _NAME.fullmatch(name):
             hint = "letters, digits, spaces, dots and dashes, at most 80"
             document.refuse(f"the name {name[:80]!r} cannot be used", (*place, "name"), hint=hint)
-        runtime = document.text(fields["runtime"], (*place, "runtime")) if "runtime" in fields else None
+        texts = {key: document.text(fields[key], (*place, key)) for key in ("runtime", "tap") if key in fields}
         factory = self._factory(fields["factory"], (*place, "factory")) if "factory" in fields else None
-        return Candidate(name=name, ref=ref, runtime=runtime, factory=factory, line=document.line(place))
+        return Candidate(name=name, ref=ref, factory=factory, line=document.line(place), **texts)
 
     def _factory(self, value: JSON, place: Place) -> str:
         match = _FACTORY.fullmatch(self._document.text(value, place))

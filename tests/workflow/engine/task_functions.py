@@ -105,9 +105,9 @@ def hang() -> Evidence:
 
 
 def hang_with_children(pids: str) -> Evidence:
-    """Start a child and a grandchild, write down who they are, and hang."""
+    """Start a child in a session of its own and a grandchild, write down who they are, and hang."""
     code = "import os, sys, time; p = os.fork(); open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(1000)"
-    subprocess.Popen([sys.executable, "-c", code, pids])
+    subprocess.Popen([sys.executable, "-c", code, pids], start_new_session=True)
     with Path(pids).open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(1000)

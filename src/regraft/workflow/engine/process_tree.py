@@ -1,4 +1,7 @@
-"""A process and its descendants: what they use, and how to end them. Reads /proc; elsewhere nothing is known."""
+"""A process and its descendants: what they use, and how to end them. Reads /proc; elsewhere nothing is known.
+
+The guardian imports this module without packages around it: the standard library must do.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,14 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 _PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class TreeUsage(msgspec.Struct, frozen=True):
+class TreeUsage(NamedTuple):
     """What a process tree uses now: CPU seconds so far (ended children that were waited for included), memory."""
 
     cpu_s: float
@@ -26,7 +28,7 @@ class TreeUsage(msgspec.Struct, frozen=True):
 def tree_usage(root: int) -> TreeUsage | None:
     """CPU and resident memory of a process and its descendants; None where there is no /proc, or no process.
 
-    Pages that several processes share count once for each; `shared_out` says what they amount to truly.
+    Pages that several processes share count once for each; see `proportional_memory`.
     """
     cpu, memory, count = 0.0, 0, 0
     for pid in tree(root):

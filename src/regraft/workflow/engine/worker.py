@@ -42,6 +42,7 @@ from regraft.workflow.engine.interface import (
 RESULT = "evidence.jsonl"
 LOG = "log.txt"
 _PR_SET_PDEATHSIG = 1
+_GUARDIAN_SECONDS = 1.0
 _OOM_SCORE = "500"
 _QUIET_SECONDS = 0.1
 _MAX_TEXT = 300
@@ -135,9 +136,10 @@ def main(descriptor: int, parent: int) -> None:
 
 
 def _settle(parent: int) -> None:
-    """Die with the parent, before it when memory ends, and without leaving a core file."""
+    """Die soon after the parent, before it when memory ends, and without leaving a core file."""
+    signal.signal(signal.SIGTERM, _leave)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
     if os.getppid() != parent:
@@ -146,6 +148,12 @@ def _settle(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # the parent asks for it before it kills what hangs
+
+
+def _leave(number: int, frame: object) -> None:
+    """The parent is gone. The guardian finds our children through us, so it gets a moment."""
+    time.sleep(_GUARDIAN_SECONDS)
+    os._exit(128 + number)
 
 
 def _perform(task: Task, channel: _Channel) -> None:
