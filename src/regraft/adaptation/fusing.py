@@ -1,0 +1,196 @@
+"""One deployable package out of an encoder and a head: weights, tokenizer, pooling, labels, licence, lineage."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regraft.adaptation.extraction import text_encoder
+from regraft.errors import Unsupported
+from regraft.package.formats import Role
+from regraft.package.licence import identify_licence
+from regraft.package.limits import MAX_TEXT_BYTES
+from regraft.package.package import Package
+from regraft.runtime.pipeline import (
+    DESCRIPTION,
+    SCHEMA,
+    STATIC,
+    TRANSFORMERS,
+    Description,
+    Stage,
+    description_json,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from regraft.adaptation.features import Candidate, Examined
+    from regraft.runtime.text import TextEncoder
+
+ENCODER, HEAD = "encoder/model.safetensors", "head.safetensors"
+_DROPPED = ("pooler.",)
+"""Weights of a BERT that no pooling over token vectors uses."""
+_REMOTE = ("auto_map", "_name_or_path", "name_or_path", "transformers_version", "_commit_hash")
+_MAX_LICENCES = 10
+_NO_LIMIT = 1 << 20
+
+
+class Licence(msgspec.Struct, frozen=True):
+    """A licence text of the package that was built on.
+
+    Attributes:
+        path: there.
+        spdx: None where the text is not recognised.
+    """
+
+    path: str
+    content: bytes
+    spdx: str | None
+
+
+class Head(msgspec.Struct, frozen=True):
+    """A linear classifier on features: logits = features @ weight.T + bias.
+
+    Attributes:
+        weight: (K, D) float32.
+        bias: (K,) float32.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, K) logits of (N, D) features."""
+        logits: NDArray[np.float32] = features @ self.weight.T + self.bias
+        return logits
+
+
+def write_package(
+    folder: Path, package: Package, examined: Examined, head: Head, *, labels: tuple[str, ...], lineage: dict[str, Any]
+) -> tuple[Licence, ...]:
+    """Write everything but the card into an empty folder; returns the licences that were carried over.
+
+    Args:
+        package: the open package of the encoder.
+        labels: class number → name.
+        lineage: for readers of `regraft.json`.
+    Raises:
+        Unsupported: the encoder is of a kind that cannot be written again.
+    """
+    from safetensors.numpy import save_file
+
+    candidate = examined.candidate
+    encoder = text_encoder(package, examined.permit, candidate.runtime)
+    (folder / "encoder").mkdir()
+    kind = _write_encoder(folder / "encoder", encoder, candidate)
+    _write_tokenizer(folder / "encoder", encoder)
+    save_file({"weight": head.weight, "bias": head.bias}, folder / HEAD)
+    pooling = encoder.pooling
+    stage = Stage(ENCODER, kind, HEAD, pooling.modes, pooling.normalise)
+    description = Description(SCHEMA, "text-classification", stage, labels)
+    preprocessing = {
+        "max_tokens": encoder.max_tokens if encoder.max_tokens < _NO_LIMIT else None,
+        "lowercase": encoder.lowercase,
+        "special_tokens": encoder.special_tokens,
+    }
+    written = description_json(description, preprocessing=preprocessing, lineage=lineage)
+    (folder / DESCRIPTION).write_bytes(written)
+    licences = licences_of(package)
+    for number, licence in enumerate(licences):
+        name = posixpath.basename(licence.path)
+        place = folder / "licenses" / (name if number == 0 else f"{number}-{name}")
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(licence.content)
+    return licences
+
+
+def licences_of(package: Package) -> tuple[Licence, ...]:
+    """Licence texts of a package, at most ten."""
+    found: list[Licence] = []
+    for entry in package.entries:
+        if entry.obstacle is not None or entry.size_bytes > MAX_TEXT_BYTES or len(found) >= _MAX_LICENCES:
+            continue
+        stem = posixpath.basename(entry.path).lower()
+        if not stem.startswith(("licen", "copying", "notice")):
+            continue
+        probe, recognised = package.probe(entry.path)
+        if recognised is not None and recognised.role is Role.LICENCE:
+            content = probe.reader.read_all(limit=MAX_TEXT_BYTES)
+            match = identify_licence(content.decode("utf-8", "replace"))
+            found.append(Licence(entry.path, content, match.spdx if match else None))
+    return tuple(found)
+
+
+def _write_encoder(folder: Path, encoder: TextEncoder, candidate: Candidate) -> str:
+    """Write weights and configuration; returns the kind."""
+    from regraft.runtime.static_embedding import StaticEmbeddingModel
+    from regraft.runtime.torch_module import TorchModel
+
+    model = encoder.model
+    if isinstance(model, StaticEmbeddingModel):
+        from safetensors.numpy import save_file
+
+        save_file({"embedding.weight": model.matrix}, folder / "model.safetensors")
+        return STATIC
+    config = getattr(getattr(model, "module", None), "config", None)
+    if not isinstance(model, TorchModel) or config is None:
+        raise Unsupported(
+            f"an encoder in {model.runtime} is not written again; only its features can be compared",
+            where=candidate.ref,
+            hint="adapt the package of the torch weights",
+        )
+    from safetensors.torch import save_file as save_tensors
+
+    module = model.module
+    state = {name: t.detach().clone().contiguous() for name, t in module.state_dict().items() if _is_used(name)}
+    save_tensors(state, folder / "model.safetensors", metadata={"format": "pt"})
+    fields = {key: value for key, value in config.to_dict().items() if key not in _REMOTE}
+    fields["architectures"] = [type(module).__name__]
+    (folder / "config.json").write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return TRANSFORMERS
+
+
+def _is_used(name: str) -> bool:
+    return not name.startswith(_DROPPED)
+
+
+def _write_tokenizer(folder: Path, encoder: TextEncoder) -> None:
+    """Tokenizer, length limit and pooling, under the names by which other tools find them too."""
+    encoder.tokenizer.no_truncation()
+    (folder / "tokenizer.json").write_text(encoder.tokenizer.to_str(pretty=True), encoding="utf-8")
+    encoder.tokenizer.enable_truncation(encoder.max_tokens)
+    if encoder.max_tokens >= _NO_LIMIT:
+        return
+    _write_json(
+        folder / "sentence_bert_config.json",
+        {"max_seq_length": encoder.max_tokens, "do_lower_case": encoder.lowercase},
+    )
+    names = ["Transformer", "Pooling", *(["Normalize"] if encoder.pooling.normalise else [])]
+    _write_json(
+        folder / "modules.json",
+        [
+            {
+                "idx": i,
+                "name": str(i),
+                "path": "" if i == 0 else f"{i}_{name}",
+                "type": f"sentence_transformers.models.{name}",
+            }
+            for i, name in enumerate(names)
+        ],
+    )
+    (folder / "1_Pooling").mkdir()
+    _write_json(
+        folder / "1_Pooling" / "config.json", {f"pooling_mode_{_FLAGS[m]}": True for m in encoder.pooling.modes}
+    )
+
+
+_FLAGS = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "mean_sqrt": "mean_sqrt_len_tokens"}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
