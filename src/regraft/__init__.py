@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from regraft.record.store import open_store
     from regraft.trust.check import check
     from regraft.trust.scan import scan
+    from regraft.workflow.adapt import adapt
     from regraft.workflow.bench import bench
     from regraft.workflow.convert import convert
     from regraft.workflow.doctor import doctor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from regraft.workflow.load import load
     from regraft.workflow.reproduce import reproduce
     from regraft.workflow.run import run
+    from regraft.workflow.select import select
     from regraft.workflow.verify import verify
 
 _PUBLIC = {
@@ -36,6 +38,7 @@ _PUBLIC = {
     "RegraftError": "regraft.errors:RegraftError",
     "Severity": "regraft.record.evidence:Severity",
     "Verdict": "regraft.record.evidence:Verdict",
+    "adapt": "regraft.workflow.adapt:adapt",
     "bench": "regraft.workflow.bench:bench",
     "check": "regraft.trust.check:check",
     "convert": "regraft.workflow.convert:convert",
@@ -48,6 +51,7 @@ _PUBLIC = {
     "reproduce": "regraft.workflow.reproduce:reproduce",
     "run": "regraft.workflow.run:run",
     "scan": "regraft.trust.scan:scan",
+    "select": "regraft.workflow.select:select",
     "verify": "regraft.workflow.verify:verify",
 }
 
@@ -58,6 +62,7 @@ __all__ = [
     "Severity",
     "Verdict",
     "__version__",
+    "adapt",
     "bench",
     "check",
     "convert",
@@ -68,7 +73,9 @@ __all__ = [
     "open",
     "open_store",
     "reproduce",
+    "run",
     "scan",
+    "select",
     "verify",
 ]
 

@@ -22,9 +22,13 @@ def test_a_package_appears_when_its_block_ends(tmp_path: Path) -> None:
     [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), AccessDenied)],
 )
 def test_nothing_is_left_after_an_error(tmp_path: Path, raised: BaseException, expected: type[BaseException]) -> None:
-    with pytest.raises(expected), new_package(tmp_path / "made") as folder:
-        (folder / "weights").write_bytes(b"1")
-        raise raised
+    def make() -> None:
+        with new_package(tmp_path / "made") as folder:
+            (folder / "weights").write_bytes(b"1")
+            raise raised
+
+    with pytest.raises(expected):
+        make()
     assert not list(tmp_path.iterdir())
 
 

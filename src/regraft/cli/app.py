@@ -17,6 +17,8 @@ _VERBS = {
     "scan": "Is it safe to load? Looks inside every file without loading it.",
     "fetch": "Pin a reference and keep everything that later --offline calls need.",
     "run": "Do all of it: a plan, from candidates to a verified, measured, judged package.",
+    "select": "Which of these serves my data, and is reuse worth it at all?",
+    "adapt": "Make it mine: a head on its features, fused into one package that runs by itself.",
     "bench": "How fast, how large? Latency, throughput and memory, models taking turns.",
     "reproduce": "Does a published number hold? The margin is declared before looking.",
     "convert": "The same network for another runtime, verified against the source.",
