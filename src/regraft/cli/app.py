@@ -16,14 +16,14 @@ _VERBS = {
     "inspect": "What is this? Formats, tensors, licence, claims; contradictions named.",
     "scan": "Is it safe to load? Looks inside every file without loading it.",
     "fetch": "Pin a reference and keep everything that later --offline calls need.",
-    "run": "Do all of it: a plan, from candidates to a verified, measured, judged package.",
+    "reproduce": "Does a published number hold? The margin is declared before looking.",
     "select": "Which of these serves my data, and is reuse worth it at all?",
     "adapt": "Make it mine: a head on its features, fused into one package that runs by itself.",
-    "bench": "How fast, how large? Latency, throughput and memory, models taking turns.",
-    "reproduce": "Does a published number hold? The margin is declared before looking.",
     "convert": "The same network for another runtime, verified against the source.",
     "verify": "Is it still the same network? Differences in units of what rounding explains.",
+    "bench": "How fast, how large? Latency, throughput and memory, models taking turns.",
     "check": "May I use it? A policy, judged on the evidence in the store.",
+    "run": "Do all of it: a plan, from candidates to a verified, measured, judged package.",
     "doctor": "What works in this environment, and why not.",
 }
 """Verb → one line for `--help`; the command is `regraft.cli.<verb>:command`."""
