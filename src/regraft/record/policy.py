@@ -26,6 +26,9 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 _DIGEST_STRENGTH = (DigestKind.PARTIAL, DigestKind.DECLARED, DigestKind.COMPUTED)
 _CLOCK_SLACK_S = 300
+_INNERMOST = re.compile(r"\(([^()]*)\)")
+_GRANTED, _REFUSED = "\0", "\x01"
+"""Stand for what was in parentheses; no licence is called so."""
 
 
 class Threshold(msgspec.Struct, frozen=True):
@@ -215,7 +218,7 @@ def _contradicted(demand: Demand, passport: Passport) -> Iterator[Finding]:
                 "RGP-CON-001",
                 Severity.UNKNOWN,
                 f"evidence contradicts itself: {contradiction.message}",
-                _where(demand.line),
+                Where(line=demand.line),
                 {"evidence": [*contradiction.records]},
             )
 
@@ -249,9 +252,20 @@ def _claimed(finding: Finding) -> list[str]:
 
 
 def _is_allowed(expression: str, allowed: set[str]) -> bool:
-    """Whether an SPDX expression without parentheses grants an allowed choice; AND binds tighter than OR."""
+    """Whether an SPDX expression grants an allowed choice: parentheses first, then AND, then OR."""
     if expression.casefold() in allowed:
         return True
+    known, nested = {*allowed, _GRANTED}, 1
+    expression = expression.replace(_GRANTED, _REFUSED)
+    while nested:
+        expression, nested = _INNERMOST.subn(
+            lambda part: f" {_GRANTED if _grants(part[1], known) else _REFUSED} ", expression
+        )
+    return _grants(expression, known)
+
+
+def _grants(expression: str, allowed: set[str]) -> bool:
+    """Whether one side of an OR, and there every side of an AND, is allowed."""
     choices = re.split(r"\s+OR\s+", expression)
     return any(all(part.strip().casefold() in allowed for part in re.split(r"\s+AND\s+", choice)) for choice in choices)
 
@@ -261,7 +275,7 @@ def _missing(demand: Demand, reference: str) -> Finding:
         "RGP-EVD-001",
         Severity.UNKNOWN,
         f"there is no {demand.kind} evidence about this package",
-        _where(demand.line),
+        Where(line=demand.line),
         fix=_how_to_know(demand.kind, reference),
     )
 
@@ -288,8 +302,4 @@ def _finding(
     rule: str, severity: Severity, message: str, demand: Demand, record: Record, line: int | None = None
 ) -> Finding:
     data: dict[str, JSON] = {"evidence": record.digest}
-    return Finding(rule, severity, message, _where(line or demand.line, demand.kind), data)
-
-
-def _where(line: int | None, field: str | None = None) -> Where:
-    return Where(line=line, field=field)
+    return Finding(rule, severity, message, Where(line=line or demand.line, field=demand.kind), data)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from regraft.record.evidence import DigestKind, Evidence, Finding, Severity, Verdict, Where
+from regraft.record.evidence import Evidence, Finding, Severity, Verdict, Where
 from regraft.report.quantity import bytes_text, count_text, number_text
 
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?"}
@@ -242,8 +242,7 @@ def _measurements(evidence: Evidence, limit: int | None) -> Section | None:
 
 
 def _subjects(evidence: Evidence) -> Section:
-    words = {DigestKind.COMPUTED: "computed", DigestKind.DECLARED: "declared", DigestKind.PARTIAL: "partial"}
-    rows = tuple((subject.name, subject.sha256, words[subject.digest]) for subject in evidence.subject)
+    rows = tuple((subject.name, subject.sha256, subject.digest.value) for subject in evidence.subject)
     return Section("Digests", ("file", "sha256", "digest"), rows)
 
 

@@ -162,4 +162,4 @@ def _summary(checks: Sequence[Check], broken: Sequence[Check]) -> str:
     missing = sum(check.state == "missing" for check in checks)
     if broken:
         return f"{len(broken)} of {len(checks)} checks found something broken: {', '.join(c.name for c in broken[:5])}"
-    return f"everything that is installed works; {missing} optional things are not installed"
+    return f"everything that is installed works; {missing} optional things are missing"

@@ -10,6 +10,7 @@ from regraft.errors import Damaged
 from regraft.package.formats import recognise
 from regraft.package.formats.data_text import Json, Markdown, PlainText, StructuredText, Table
 from regraft.package.formats.interface import Probe
+from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.package.reader import BytesReader
 
 
@@ -50,6 +51,13 @@ def test_binary_is_not_text(data: bytes) -> None:
 def test_a_character_may_be_cut_at_the_end_of_the_head() -> None:
     data = b"a" * 4095 + "é".encode() + b"rest"
     assert PlainText().matches(Probe(BytesReader(data, where="x"), "x"))
+
+
+def test_json_that_is_too_large_to_parse_is_named_by_its_beginning() -> None:
+    large = b'[\n  "' + b"a" * MAX_TEXT_BYTES + b'"\n]'
+    assert facts(large, "strings.json") == ("json", {"unparsed": "more than 16 MiB"})
+    lines = b'{"a": 1}\n' * (MAX_TEXT_BYTES // 9 + 1)
+    assert facts(lines, "x.json")[0] == "structured-text"
 
 
 def test_deep_json_is_not_json() -> None:

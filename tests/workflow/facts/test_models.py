@@ -26,6 +26,8 @@ def weights(path, count=10, size=100):
         (["SmolLM2-135M.Q4_1.gguf", "SmolLM2-135M.Q8_0.gguf"], ["smollm2_135m"]),
         (["a/x/model.pt", "b/x/model.pt"], ["a/x/model", "b/x/model"]),
         (["model.pt"], ["model"]),
+        (["musicnn/MSD_vgg/.index", "musicnn/MSD_vgg/.meta", "musicnn/MTT_vgg/.index"], ["MSD_vgg", "MTT_vgg"]),
+        (["web/ssd/tensorflowjs_model.pb", "web/ssd/weights_manifest.json"], ["ssd"]),
     ],
 )
 def test_files_are_grouped_into_networks(paths, names):

@@ -46,10 +46,6 @@ class Cursor:
         """Pass over `count` bytes."""
         self.take(count)
 
-    def align(self, boundary: int) -> None:
-        """Pass over padding up to a multiple of `boundary` from the beginning of the piece, or its end."""
-        self.skip(min(-self.position % boundary, self.left))
-
     def expect(self, signature: bytes) -> None:
         """Pass over a signature.
 

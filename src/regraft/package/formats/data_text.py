@@ -9,6 +9,7 @@ from typing import Any
 
 from regraft.errors import Damaged
 from regraft.package.formats.interface import Description, Loading, Probe, Role
+from regraft.package.limits import MAX_TEXT_BYTES
 
 _YAML_LINE = re.compile(r"(?:-\s+)*[\w./ -]+\s*:(?:\s.*)?|-\s+.*|---\s*|%YAML.*")
 _TOML_LINE = re.compile(r"\[\[?[\w.\"' -]+\]\]?\s*(?:#.*)?|[\w.\"'-]+\s*=\s*\S.*")
@@ -45,8 +46,8 @@ class Json:
     suffixes = (".json", ".jsonc", ".geojson", ".map", ".webmanifest")
 
     def matches(self, probe: Probe) -> bool:
-        """It parses as an object or a list, or would if `.json` did not end too early."""
-        return probe.json is not None or _ends_early(probe)
+        """It parses as an object or a list, or would if `.json` did not end too early or were not too large."""
+        return probe.json is not None or _ends_early(probe) or _is_too_large(probe)
 
     def describe(self, probe: Probe) -> Description:
         """Keys of the outermost object, or the length of the list.
@@ -55,11 +56,21 @@ class Json:
             Damaged: the text ends in the middle.
         """
         found: Any = probe.json
+        if found is None and _is_too_large(probe):
+            return Description(metadata={"unparsed": f"more than {MAX_TEXT_BYTES >> 20} MiB"})
         if found is None:
             raise Damaged("the JSON text ends in the middle", where=probe.reader.where)
         if isinstance(found, dict):
             return Description(metadata={"keys": ", ".join(map(str, list(found)[:50]))[:500]})
         return Description(metadata={"entries": str(len(found))} if isinstance(found, list) else {})
+
+
+def _is_too_large(probe: Probe) -> bool:
+    """Whether a `.json` is larger than what is parsed whole; its beginning is then all that is judged."""
+    if probe.suffix != ".json" or probe.reader.size <= MAX_TEXT_BYTES:
+        return False
+    begins = probe.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+    return begins and PlainText().matches(probe) and not _is_json_lines(probe)
 
 
 def _ends_early(probe: Probe) -> bool:

@@ -121,7 +121,7 @@ def _nearest_sibling(path: Path) -> str:
             names = [child.name for _, child in zip(range(10_000), children, strict=False)]
     except OSError:
         return ""
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {str(parent / close[0])!r}?"
     return f"the nearest folder that exists is {str(parent.absolute())!r}; ls lists it"

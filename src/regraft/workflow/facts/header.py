@@ -31,6 +31,11 @@ _FAMILIES = {
     "paddle": "PaddlePaddle",
     "flax": "JAX / Flax",
     "skops": "scikit-learn",
+    "xgboost": "XGBoost",
+    "lightgbm": "LightGBM",
+    "catboost": "CatBoost",
+    "dlib": "dlib",
+    "tesseract": "Tesseract",
 }
 _DIRECT: dict[str, tuple[str, ...]] = {
     "architecture": ("architecture", "general.architecture", "model_class", "class_name", "class", "object"),

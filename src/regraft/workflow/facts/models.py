@@ -16,6 +16,8 @@ _VARIANT = re.compile(
     r"rust|jit|jax|weights|weight|wts|optimized|optimised|simplified|sim|slim|fused|inference|consolidated|state|dict)$"
 )
 _PLAIN_NAMES = frozenset({"", "model", "saved_model", "variables", "graph", "network", "net", "checkpoint", "best"})
+_OLD_TFJS = frozenset({"tensorflowjs_model.pb", "weights_manifest.json"})
+"""What the converter of TensorFlow.js wrote before `model.json`: one model in two files."""
 _ACCESSORIES = frozenset({"scheduler", "optimizer", "training_args", "rng_state", "trainer_state", "scaler"})
 """What training leaves beside the weights: files of the same formats that hold no network."""
 
@@ -103,10 +105,12 @@ def _place(file: InspectedFile) -> tuple[str, str]:
 
 
 def _stem(basename: str) -> str:
+    if basename in _OLD_TFJS:
+        return ""
     name = basename
     while True:
         head, dot, suffix = name.rpartition(".")
-        if not dot or not head or not re.fullmatch(r"[A-Za-z][\w-]{0,11}", suffix):
+        if not dot or not re.fullmatch(r"[A-Za-z][\w-]{0,11}", suffix):
             break
         name = head
     name = _SHARD.sub("", name)
