@@ -12,6 +12,11 @@ def main() -> None:
 
         sys.stdout.write(f"regraft {__version__}\n")
         return
-    from regraft.cli.app import run
+    try:
+        from regraft.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while the modules above are imported
+        sys.stderr.write("interrupted\n")
+        status = 130
+    sys.exit(status)

@@ -30,20 +30,25 @@ def each(refs: Sequence[str], examine: Callable[[str], Shown], settings: Setting
     """Run a verb on each subject, record and show the evidence; returns the exit status over all of them.
 
     A subject that cannot be opened is reported and does not stop the others; the status is then 2.
-    With several subjects `--json` prints one record a line.
+    With several subjects `--json` prints one record a line, and after them the errors.
     """
     if settings.dry_run:
         return max(_dry_run(ref, settings) for ref in refs)
     if len(refs) == 1:
         return emit([msgspec.structs.replace(examine(refs[0]), ref=refs[0])], settings)
-    shown, refused = [], 0
+    shown, refused = [], []
     for ref in refs:
         try:
-            shown.append(msgspec.structs.replace(examine(ref), ref=ref))
+            one = msgspec.structs.replace(examine(ref), ref=ref)
         except RegraftError as error:
-            refused += 1
+            refused.append(error)
             sys.stderr.write(error_as_text(error))
-    status = emit(shown, settings, named=True) if shown else 0
+        else:
+            settings.store.put_evidence(one.evidence)  # at once: an interruption keeps what was finished
+            shown.append(one)
+    status = emit(shown, settings, named=True, keep=False) if shown else 0
+    if settings.format == "json" and settings.output is None:
+        sys.stdout.writelines(map(error_as_json, refused))
     return 2 if refused else status
 
 
@@ -52,7 +57,7 @@ def emit(shown: Sequence[Shown], settings: Settings, *, named: bool = False, kee
 
     Args:
         named: say which subject each result is about: several were asked for.
-        keep: False where the store is what cannot be used.
+        keep: False where the store has it already, or is what cannot be used.
     """
     for one in shown if keep else ():
         settings.store.put_evidence(one.evidence)
@@ -69,7 +74,7 @@ def emit(shown: Sequence[Shown], settings: Settings, *, named: bool = False, kee
 def _render(shown: Sequence[Shown], settings: Settings, *, named: bool) -> str:
     records = [one.evidence for one in shown]
     if settings.format == "json":
-        if len(records) == 1:
+        if len(records) == 1 and not named:
             return visible_json(msgspec.json.format(records[0].to_json(), indent=2).decode()) + "\n"
         return "".join(visible_json(record.to_json().decode()) + "\n" for record in records)
     if settings.format == "sarif":
