@@ -28,9 +28,7 @@ def new_package(target: Path) -> Iterator[Path]:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UsageError("something is there already", where=str(target), hint="choose another place with -o PATH")
     if not target.parent.is_dir():
-        raise UsageError(
-            "the folder to write to does not exist", where=str(target), hint=f"mkdir -p {target.parent}"
-        )
+        raise UsageError("the folder to write to does not exist", where=str(target), hint=f"mkdir -p {target.parent}")
     try:
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     except OSError as error:
