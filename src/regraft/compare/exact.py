@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
@@ -32,8 +33,10 @@ def exact_model(reference: Model, feeds: Feeds) -> Model:
         from regraft.runtime.torch_export import TorchExportModel, exported
 
         graph: Any = reference
-        program = exported(graph, feeds)
-        exact = TorchExportModel.from_program(program, where=reference.where).cast("float64")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of itself when it copies a graph
+            program = exported(graph, feeds)
+            exact = TorchExportModel.from_program(program, where=reference.where).cast("float64")
         islands = lower_tensors(exact, feeds)
         if not islands:
             return exact

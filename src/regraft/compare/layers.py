@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,11 @@ def divergence_by_layer(
     Raises:
         Unsupported: the reference cannot be exported or cast, or the candidate cannot be traced.
     """
-    own = _graph(reference, feeds)
-    exact = own.cast("float64")
-    rounded = own if precision == own.effective_precision else own.cast(precision)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of itself when it copies a graph
+        own = _graph(reference, feeds)
+        exact = own.cast("float64")
+        rounded = own if precision == own.effective_precision else own.cast(precision)
     theirs = {inputs[name]: value for name, value in feeds.items() if name in inputs}
     known = {tap.name: tap for tap in exact.trace(feeds_for(exact, feeds), reduce=_shape)}
     shared = [

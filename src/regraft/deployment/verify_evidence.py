@@ -129,7 +129,8 @@ def report_layers(draft: Draft, layers: Sequence[Layer], case: FeedCase) -> None
         draft.find(Finding("divergence.layers", Severity.INFO, "no layer has the same name in both models"))
     for layer in layers:
         of = {"layer": layer.name, "operator": layer.operator, "scope": layer.scope, "order": layer.order}
-        draft.measure("layer_rms_ratio", layer.rms_ratio, _UNIT, of={**of, "peak_ratio": layer.peak_ratio})
+        peak = float(f"{layer.peak_ratio:.4g}")
+        draft.measure("layer_rms_ratio", layer.rms_ratio, _UNIT, of={**of, "peak_ratio": peak})
     if layers:
         draft.parameters["layers_on"] = case.name
 

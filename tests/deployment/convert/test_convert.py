@@ -126,3 +126,50 @@ def test_a_damaged_source_is_evidence(attention_onnx: Path, tmp_path: Path) -> N
     made = convert(damaged, to="openvino", out=tmp_path / "out")
     assert made.evidence.verdict is Verdict.INCONCLUSIVE
     assert made.path is None
+
+
+@pytest.fixture
+def classifier(asset, tmp_path: Path) -> Path:
+    """A package as `adapt` makes it: an encoder of token vectors in a folder of its own, a head, a label map."""
+    import shutil
+
+    from safetensors.numpy import save_file
+
+    wordllama = asset("pypi", "wordllama", "0.4.0.post1") / "wordllama"
+    folder = tmp_path / "classifier"
+    (folder / "encoder").mkdir(parents=True)
+    shutil.copy(wordllama / "weights/l2_supercat_256.safetensors", folder / "encoder/model.safetensors")
+    shutil.copy(wordllama / "tokenizers/l2_supercat_tokenizer_config.json", folder / "encoder/tokenizer.json")
+    random = np.random.default_rng(0)
+    head = {"weight": random.normal(size=(2, 256)).astype(np.float32), "bias": np.zeros(2, dtype=np.float32)}
+    save_file(head, folder / "head.safetensors")
+    (folder / "README.md").write_text("# a card\n")
+    described = {
+        "schema": "regraft.package/1",
+        "task": "text-classification",
+        "labels": ["negative", "positive"],
+        "pipeline": {
+            "encoder": "encoder/model.safetensors", "kind": "static-embedding", "head": "head.safetensors",
+            "modes": ["mean"], "normalise": True,
+        },
+    }  # fmt: skip
+    (folder / "regraft.json").write_text(json.dumps(described))
+    return folder
+
+
+def test_an_adapted_package_keeps_head_labels_tokenizer_and_card(classifier: Path, tmp_path: Path) -> None:
+    from regraft.runtime.pipeline import labels_of
+    from regraft.workflow.load import load
+
+    made = convert(classifier, to="openvino", out=tmp_path / "product")
+    assert made.evidence.verdict is Verdict.PASS, made.evidence.summary
+    assert made.evidence.parameters["route"] == ["onnx_from_torch", "openvino_from_onnx"]
+    assert {"tokenizer.json", "README.md", "regraft.json", "model.xml"} <= {p.name for p in made.path.iterdir()}
+    with open_package(made.path) as product:
+        assert labels_of(product) == ("negative", "positive")
+    ids = np.random.default_rng(1).integers(0, 32000, (3, 9))
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    ours = load(made.path, precision="float32")(feeds)["logits"]
+    theirs = load(classifier)(feeds)["logits"]
+    assert np.abs(ours - theirs).max() < 1e-5  # logits near 1, floor 1e-7
+    assert np.abs(theirs).max() > 0.1

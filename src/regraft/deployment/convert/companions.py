@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.package.limits import MAX_TEXT_BYTES
+from regraft.runtime.pipeline import DESCRIPTION, SCHEMA, description_path
 from regraft.runtime.tokenizing import tokenizer_path
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from regraft.deployment.loading import Opened
     from regraft.package.package import Package
 
-SCHEMA = "regraft.package/1"
 _CARRIED = frozenset(
     (
         "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -47,7 +47,7 @@ def write_companions(folder: Path, source: Opened, hops: Sequence[Hop], to: str)
             content = _content(source.package, path)
             if content is None:
                 continue
-            if name == "regraft.json":
+            if name == DESCRIPTION:
                 declared = _fields(content)
                 continue
             place = folder / name
@@ -63,18 +63,20 @@ def write_companions(folder: Path, source: Opened, hops: Sequence[Hop], to: str)
         "converted_from": {"sha256": source_digest, "to": to},
     }
     text = json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    (folder / "regraft.json").write_text(text, encoding="utf-8")
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
 def _carried(package: Package, weights: str) -> Iterator[tuple[str, str]]:
     """(path in the source, name in the product)."""
     root = posixpath.dirname(weights)
+    description = description_path(package)
+    top = root if description is None else posixpath.dirname(description)
     taken: set[str] = set()
-    for entry in package.entries:
+    for entry in sorted(package.entries, key=lambda entry: posixpath.dirname(entry.path) != root):
         if entry.obstacle is not None:
             continue
         base = posixpath.basename(entry.path)
-        if posixpath.dirname(entry.path) == root and (base in _CARRIED or base == "regraft.json"):
+        if (base in _CARRIED and posixpath.dirname(entry.path) in (root, top)) or entry.path == description:
             name = base
         elif posixpath.dirname(entry.path) == posixpath.join(root, "1_Pooling") and base == "config.json":
             name = "1_Pooling/config.json"
