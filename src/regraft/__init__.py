@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from regraft.errors import RegraftError
     from regraft.package.fetch import fetch
     from regraft.package.package import Package
-    from regraft.package.package import open_package as open  # noqa: A004
+    from regraft.package.package import open_by_reference as open  # noqa: A004
     from regraft.record.evidence import Evidence, Severity, Verdict
     from regraft.record.store import open_store
     from regraft.trust.check import check
@@ -46,7 +46,7 @@ _PUBLIC = {
     "fetch": "regraft.package.fetch:fetch",
     "inspect": "regraft.workflow.inspect:inspect",
     "load": "regraft.workflow.load:load",
-    "open": "regraft.package.package:open_package",
+    "open": "regraft.package.package:open_by_reference",
     "open_store": "regraft.record.store:open_store",
     "reproduce": "regraft.workflow.reproduce:reproduce",
     "run": "regraft.workflow.run:run",
@@ -94,7 +94,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*_PUBLIC, "__version__"})
 
 
 def _attach_html() -> None:

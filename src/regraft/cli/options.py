@@ -59,8 +59,9 @@ def common_options(function: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def command(**values: Any) -> int:
+        wanted, as_json = values.pop("format_"), values.pop("as_json")
         settings = Settings(
-            format="json" if values.pop("as_json") else values.pop("format_"),
+            format="json" if as_json else wanted,
             output=values.pop("output"),
             quiet=values.pop("quiet"),
             verbose=values.pop("verbose"),
@@ -69,7 +70,6 @@ def common_options(function: Callable[..., int]) -> Callable[..., int]:
             dry_run=values.pop("dry_run"),
             store_path=values.pop("store"),
         )
-        values.pop("format_", None)
         values.pop("debug")
         from regraft.cli.progress_bar import progress_bars
 

@@ -34,6 +34,8 @@ def each(refs: Sequence[str], examine: Callable[[str], Shown], settings: Setting
     """
     if settings.dry_run:
         return max(_dry_run(ref, settings) for ref in refs)
+    if settings.format == "html" and len(refs) > 1:
+        raise UsageError("one page tells of one subject", hint="name one REF for each --format html -o FILE")
     if len(refs) == 1:
         return emit([msgspec.structs.replace(examine(refs[0]), ref=refs[0])], settings)
     shown, refused = [], []
@@ -88,7 +90,7 @@ def _render(shown: Sequence[Shown], settings: Settings, *, named: bool) -> str:
     if settings.format == "html":
         from regraft.report.html import evidence_page
 
-        return "\n".join(one.page or evidence_page(one.evidence) for one in shown)
+        return "".join(one.page or evidence_page(one.evidence) for one in shown)
     from regraft.report.human import human_text, verdict_line
 
     if settings.quiet:

@@ -18,6 +18,7 @@ from regraft.record.evidence import Subject
 
 if TYPE_CHECKING:
     from regraft.package.archive import Archive
+    from regraft.record.store import Store
 
 
 class Package:
@@ -110,6 +111,21 @@ def open_package(ref: str | os.PathLike[str] | ModelRef | Package, *, options: S
         return ref
     parsed = ref if isinstance(ref, ModelRef) else parse_reference(ref)
     return Package(open_tree(parsed, options or SourceOptions()))
+
+
+def open_by_reference(
+    ref: str | os.PathLike[str] | ModelRef | Package, *, store: Store | None = None, offline: bool = False
+) -> Package:
+    """Open a package; nothing of it is imported, unpickled or executed.
+
+    Args:
+        ref: a reference as a user writes it, a parsed one, or an open package (returned as it is).
+        store: where fetched content is looked up; None: nothing is looked up.
+        offline: no network.
+    Raises:
+        See `open_package`.
+    """
+    return open_package(ref, options=SourceOptions(offline=offline, store=store))
 
 
 def _below(entries: Sequence[Entry], ref: ModelRef) -> Sequence[Entry]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NewType
 
@@ -45,20 +43,6 @@ def digest_chunks(chunks: Iterable[bytes | memoryview]) -> Digest:
 def digest_file(path: Path) -> Digest:
     """SHA-256 of a file's bytes, read once in 1 MiB pieces through one buffer."""
     return digest_chunks(_chunks(path))
-
-
-def digest_files(paths: Sequence[Path]) -> list[Digest]:
-    """SHA-256 of many files, in the order given, as many at once as there are cores.
-
-    hashlib releases the interpreter lock, so threads are enough. The largest files start first,
-    so that no core is left with one of them at the end.
-    """
-    order = sorted(range(len(paths)), key=lambda i: -paths[i].stat().st_size)
-    results: list[Digest] = [Digest("")] * len(paths)
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for i, digest in zip(order, pool.map(lambda i: digest_file(paths[i]), order), strict=True):
-            results[i] = digest
-    return results
 
 
 def package_digest(files: Iterable[tuple[str, Digest]]) -> Digest:

@@ -150,6 +150,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     started: str
     seconds: float
 
+    def __repr__(self) -> str:
+        return f"Evidence({self.kind}: {self.verdict.value}, {self.outcome}, {len(self.findings)} findings)"
+
     def to_json(self) -> bytes:
         """The record alone as JSON bytes, as `--json` prints it and as its Statement carries it."""
         return msgspec.json.encode(self)

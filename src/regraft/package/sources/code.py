@@ -10,8 +10,6 @@ from regraft.package.sources.interface import SourceOptions, Tree
 class CodeSource:
     """Says that a factory is no package."""
 
-    schemes: tuple[str, ...] = ("py",)
-
     def open_tree(self, ref: ModelRef, options: SourceOptions) -> Tree:
         """Nothing to list.
 

@@ -37,8 +37,6 @@ _REFUSED = frozenset(
 class FsspecSource:
     """`scheme://location`: a file, or everything below a prefix."""
 
-    schemes: tuple[str, ...] = ()
-
     def origin(self, ref: ModelRef) -> str:
         """See `RemoteSource.origin`: the reference itself says whom."""
         return ""

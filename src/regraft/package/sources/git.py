@@ -40,8 +40,6 @@ class _Object(msgspec.Struct, frozen=True):
 class GitSource:
     """`git+https://host/repository@commit`; large files come through LFS where the server offers it."""
 
-    schemes: tuple[str, ...] = ("git+https", "git+http")
-
     def origin(self, ref: ModelRef) -> str:
         """See `RemoteSource.origin`: the address itself says whom."""
         return ""

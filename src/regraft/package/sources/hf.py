@@ -31,8 +31,6 @@ _KINDS = {"datasets": "dataset", "spaces": "space"}
 class HubSource:
     """`hf://org/name@revision`, `hf://datasets/org/name`; HF_ENDPOINT and HF_TOKEN are respected."""
 
-    schemes: tuple[str, ...] = ("hf",)
-
     def origin(self, ref: ModelRef) -> str:
         """See `RemoteSource.origin`."""
         return printable(_endpoint())

@@ -15,8 +15,6 @@ from regraft.package.sources.listed_tree import ListedTree
 class HttpsSource:
     """`https://host/path/file`; http only on this machine or on a host that the environment trusts."""
 
-    schemes: tuple[str, ...] = ("https", "http")
-
     def origin(self, ref: ModelRef) -> str:
         """See `RemoteSource.origin`: the address itself says whom."""
         return ""

@@ -67,8 +67,6 @@ class SourceOptions(msgspec.Struct, frozen=True):
 class Source(Protocol):
     """A family of references, by scheme. One module a member, listed in `sources/__init__.py`."""
 
-    schemes: tuple[str, ...]
-
     def open_tree(self, ref: ModelRef, options: SourceOptions) -> Tree:
         """Pin the reference and list its files.
 

@@ -45,8 +45,6 @@ class _Packument(msgspec.Struct):
 class NpmSource:
     """`npm://@scope/name@version`, from the registry that npm_config_registry names."""
 
-    schemes: tuple[str, ...] = ("npm",)
-
     def origin(self, ref: ModelRef) -> str:
         """See `RemoteSource.origin`."""
         return printable(_registry_url())

@@ -24,8 +24,6 @@ _SPECIAL = (
 class PathSource:
     """A file, a folder, or an archive with something inside named (`a.whl#b/c.onnx`)."""
 
-    schemes: tuple[str, ...] = ("path", "trace")
-
     def open_tree(self, ref: ModelRef, options: SourceOptions) -> Tree:
         """List what lies at a path. Network and store are not touched.
 

@@ -31,8 +31,6 @@ _CHANGED = "do not use it: it was changed on the way or at the server"
 class PypiSource:
     """`pypi://name==version`, from the index that PIP_INDEX_URL names."""
 
-    schemes: tuple[str, ...] = ("pypi",)
-
     def origin(self, ref: ModelRef) -> str:
         """See `RemoteSource.origin`."""
         return printable(_index_url())

@@ -23,15 +23,18 @@ def licence_value(name: str) -> str | None:
 
 
 def claims_from_licence(file: InspectedFile) -> Iterator[Claim]:
-    """Which licence a licence text is; nothing when it is not recognised.
+    """Which licence a licence text is; one that is not recognised says that it is a text of its own.
 
     `LICENSE` at the top or in the wheel's metadata speaks for the package; a text with another name or deeper
     inside (`LICENSE-shadcn.md`, `vendored/license.txt`) speaks for a part of it and contradicts nothing.
     """
     match = identify_licence(file.text or "")
+    is_main = _MAIN_NAME.fullmatch(file.basename) and _MAIN_FOLDER.fullmatch(file.folder.rsplit("!", 1)[-1])
+    field = "licence" if is_main else "licences_inside"
     if match is not None:
-        is_main = _MAIN_NAME.fullmatch(file.basename) and _MAIN_FOLDER.fullmatch(file.folder.rsplit("!", 1)[-1])
-        yield Claim("licence" if is_main else "licences_inside", match.spdx, Origin.LICENCE_TEXT, file.path)
+        yield Claim(field, match.spdx, Origin.LICENCE_TEXT, file.path)
+    elif (file.text or "").strip():
+        yield Claim(field, f"a text that is not recognised: read {file.basename}", Origin.LICENCE_TEXT, file.path)
 
 
 def is_same_licence(one: str, other: str) -> bool:
