@@ -98,3 +98,27 @@ def test_setup_py_may_call_git_but_not_download(rules_of):
 
 def test_a_single_source_file_is_judged_as_if_it_were_imported(scan_files):
     assert scan_files({"modeling_x.py": "import os\nos.system('x')\n"}).verdict is Verdict.FAIL
+
+
+def test_the_package_of_a_compiled_kernel_is_imported(scan_files):
+    path = "build/torch28-cxx11-cu128-x86_64-linux/attention/__init__.py"
+    assert scan_files({path: "import os\nos.system('echo pwned')\n", "README.md": "# x\n"}).verdict is Verdict.FAIL
+    assert scan_files({path: HARMLESS, "README.md": "# x\n"}).verdict is Verdict.INCONCLUSIVE
+    assert scan_files({"build/lib/x/__init__.py": HARMLESS, "README.md": "# x\n"}).verdict is Verdict.PASS
+
+
+def test_a_library_in_an_exported_program_is_run(scan_files):
+    import io
+    import zipfile
+
+    def exported(member: str) -> dict[str, bytes]:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, content in {"archive_format": "pt2", "archive_version": "0", "version": "3"}.items():
+                archive.writestr(f"m/{name}", content)
+            archive.writestr(f"m/data/aotinductor/model/{member}", b"\x7fELF\2\1\1" + bytes(57))
+        return {"m.pt2": out.getvalue()}
+
+    found = scan_files(exported("a.wrapper.so"))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "RGS-COD-005" in {finding.rule for finding in found.findings}

@@ -253,9 +253,10 @@ def test_fitted_estimators_pass(protocol: int) -> None:
 def test_a_function_inside_of_an_estimator_is_named() -> None:
     from sklearn.preprocessing import FunctionTransformer
 
-    findings = examine(pickle.dumps(FunctionTransformer(np.exp)))
+    assert examine(pickle.dumps(FunctionTransformer(np.exp))) == []
+    findings = examine(pickle.dumps(FunctionTransformer(np.apply_over_axes)))
     assert [finding.severity for finding in findings] == [Severity.UNKNOWN]
-    assert findings[0].data["global"].endswith("exp")  # type: ignore[union-attr]
+    assert findings[0].data["global"].endswith("apply_over_axes")  # type: ignore[union-attr]
     findings = examine(pickle.dumps(FunctionTransformer(np.load)))
     assert [finding.severity for finding in findings] == [Severity.HIGH]
 

@@ -74,3 +74,49 @@ def test_the_handler_of_a_torchserve_archive_is_followed(rules_of):
     manifest = json.dumps({"model": {"modelName": "x", "handler": "my_handler.py"}})
     files = {"MAR-INF/MANIFEST.json": manifest, "my_handler.py": "import os\nos.system('x')\n", "model.txt": "x"}
     assert "RGS-COD-001" in rules_of(files)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
+def test_kernels_of_another_repository(rules_of, key):
+    assert "RGS-REP-001" in rules_of(config(**{key: "somebody/kernel@main:attention"}))
+    assert not rules_of(config(**{key: "sdpa"}))
+    assert not rules_of(config(**{key: "kernels-community/flash-attn3"}))
+
+
+def test_the_library_that_an_adapter_imports(rules_of):
+    def adapter(library: str) -> dict[str, str]:
+        mapping = {"base_model_class": "X", "parent_library": library}
+        return {"adapter_config.json": json.dumps({"peft_type": "LORA", "auto_mapping": mapping})}
+
+    assert "RGS-REP-004" in rules_of(adapter("strange_module"))
+    assert not rules_of(adapter("transformers.models.bert.modeling_bert"))
+
+
+@pytest.mark.parametrize("file", ["router_config.json", "config.json"])
+def test_the_parts_of_a_router(rules_of, file):
+    def router(target: str) -> dict[str, str]:
+        return {file: json.dumps({"types": {"query_0": target}, "structure": {"query": ["query_0"]}})}
+
+    assert "RGS-REP-003" in rules_of(router("subprocess.Popen"))
+    assert "RGS-REP-004" in rules_of(router("strange.module.Class"))
+    assert not rules_of(router("sentence_transformers.models.Transformer.Transformer"))
+
+
+def test_import_paths_of_other_loaders(rules_of):
+    assert "RGS-REP-003" in rules_of({"config.yaml": "model:\n  target: os.system\n  params: {command: x}\n"})
+    assert "RGS-REP-003" in rules_of({"config.yaml": "pipeline:\n  name: os.system\n  params: {command: x}\n"})
+    assert "RGS-REP-003" in rules_of(config(sentence_transformers={"activation_fn": "os.system"}))
+    for harmless in (
+        "model:\n  target: ldm.models.diffusion.ddpm.LatentDiffusion\n",
+        "pipeline:\n  name: pyannote.audio.pipelines.SpeakerDiarization\n",
+        "deploy:\n  target: all\n",
+    ):
+        assert not rules_of({"config.yaml": harmless})
+
+
+def test_the_loader_that_mlflow_imports(rules_of):
+    def flavor(module: str) -> dict[str, str]:
+        return {"MLmodel": f"flavors:\n  python_function:\n    loader_module: {module}\n    code: code\n"}
+
+    assert "RGS-REP-004" in rules_of(flavor("loader"))
+    assert not rules_of(flavor("mlflow.sklearn"))

@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from regraft.errors import Damaged
+from regraft.errors import Damaged, LimitExceeded
 from regraft.package.formats.interface import Format, Probe
+from regraft.package.formats.numpy import read_header
 from regraft.package.formats.pickle_machine import read_pickle, read_pickles
-from regraft.package.formats.pickle_values import Call, PickleStream, Value
+from regraft.package.formats.pickle_values import Call, Global, PickleStream, Value
 from regraft.package.reader import Reader
 
 PICKLE_FORMATS = frozenset({"pickle", "torch-legacy", "joblib", "numpy"})
 """Names of the formats in which `pickle_streams` knows where streams begin."""
 
 _TORCH_LEGACY_STREAMS = 5
-_OBJECT_DTYPE = re.compile(rb"""['"][|<>=]?O[0-9]*['"]""")
 _ITEM_BYTES = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDGmMSUVaOcu])([0-9]*)")
 _UNSIZED = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8, "Q": 8}
 _UNSIZED |= {"e": 2, "f": 4, "d": 8, "g": 16, "F": 8, "D": 16, "G": 32, "m": 8, "M": 8, "c": 1}
+_FLEXIBLE = frozenset("SUVa")
+"""Kinds whose size numpy takes from the state of a dtype; it ignores the state's size of all others."""
 _WRAPPER = ".NumpyArrayWrapper"
 
 
@@ -69,8 +71,11 @@ def follow_numpy(reader: Reader) -> Iterator[PickleStream]:
     width = 2 if head[6] == 1 else 4
     length = int.from_bytes(head[8 : 8 + width], "little")
     start = 8 + width + length
-    header = reader.read_at(8 + width, min(length, 64 << 10))
-    if _OBJECT_DTYPE.search(header) or length > len(header):
+    try:
+        has_objects = read_header(reader).has_objects
+    except (Damaged, LimitExceeded):
+        has_objects = True  # numpy knows more spellings of an element type: see whether a pickle stands there
+    if has_objects:
         yield read_pickle(reader, min(start, reader.size))
 
 
@@ -95,9 +100,17 @@ class _Arrays:
         self.nested: list[PickleStream] = []
 
     def raw_bytes(self, wrapper: Call, offset: int) -> int:
-        """Bytes of the array that follows a finished wrapper, its padding included; 0 for any other object."""
-        if not wrapper.path.endswith(_WRAPPER) or id(wrapper) in self._met:
+        """Bytes of the array that follows a finished wrapper, its padding included; 0 for any other object.
+
+        Raises:
+            Damaged: a wrapper as joblib never writes it, of which joblib and this machine may read unlike lengths.
+        """
+        if not wrapper.path.endswith(_WRAPPER):
+            if any(isinstance(part, Global) and part.path.endswith(_WRAPPER) for part in wrapper.arguments):
+                raise Damaged("an array wrapper that is made in an unusual way")
             return 0
+        if id(wrapper) in self._met:
+            raise Damaged("an array wrapper that is built twice")
         self._met.add(id(wrapper))
         item_bytes = item_size_bytes(wrapper.attribute("dtype"))
         shape = wrapper.attribute("shape")
@@ -113,7 +126,7 @@ class _Arrays:
                 raise Damaged("an array without a usable shape")
             count *= extent
         padding = 0
-        if isinstance(wrapper.attribute("numpy_array_alignment_bytes"), int):
+        if wrapper.attribute("numpy_array_alignment_bytes") is not None:
             first = self._reader.read_at(offset, 1)
             padding = 1 + (first[0] if first else 0)
         return padding + count * item_bytes
@@ -132,9 +145,11 @@ def item_size_bytes(dtype: Value) -> int | None:
         match = _ITEM_BYTES.fullmatch(code) if isinstance(code := dtype.arguments[0], str) else None
         if match:
             kind, digits = match[1], match[2]
+            if kind == "V" and isinstance(state, tuple) and len(state) < 8 and any(state[2:5]):
+                raise Damaged("a structured element type without flags")
             if kind == "O" or (isinstance(flags, int) and flags & 1):
                 return None
-            if isinstance(declared, int) and declared >= 0:
+            if isinstance(declared, int) and declared >= 0 and kind in _FLEXIBLE:
                 return declared
             if digits and len(digits) < 10:
                 return int(digits) * (4 if kind == "U" else 1)

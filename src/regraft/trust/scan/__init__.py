@@ -32,6 +32,7 @@ _FAMILIES: tuple[str, ...] = (
     "content:ContentFamily",
     "code:CodeFamily",
     "repository:RepositoryFamily",
+    "yaml_tags:YamlTagsFamily",
     "install:InstallFamily",
     "chat_template:ChatTemplateFamily",
     "keras:KerasFamily",

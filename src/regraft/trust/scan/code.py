@@ -81,6 +81,7 @@ _FAILS_INSTALLED = frozenset({Kind.SHELL, Kind.DECODE, Kind.NETWORK, Kind.SECRET
 """What `setup.py` must not do; starting git or a compiler, and evaluating a version file, are its daily work."""
 _RULES_BY_PHASE = {Phase.IMPORT: AT_IMPORT, Phase.LOAD: AT_LOAD, Phase.USE: IN_USE}
 _COMPILED = (".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib")
+_COMPILED_HOLDERS = frozenset({"torch-export", "torchscript", "torch-zip", "pt2"})
 _LISTED = 20
 
 
@@ -105,6 +106,7 @@ class CodeFamily:
         program = Program(_Sources(by_path))
         yield from _judge_entries(program, points, by_path)
         yield from _compiled_beside(program, by_path)
+        yield from _compiled_models(by_path)
         unreached = {path: site for path, site in code.items() if path not in set(program.reached)}
         if not _is_library(by_path):
             yield from _harmful_strays(unreached)
@@ -207,6 +209,15 @@ def _compiled_beside(program: Program, by_path: dict[str, Site]) -> Iterator[Fin
         if path.endswith(_COMPILED) and folder in folders:
             yield UNREADABLE.finding(
                 f"{posixpath.basename(path)} is compiled and lies where it is imported", site.where()
+            )
+
+
+def _compiled_models(by_path: dict[str, Site]) -> Iterator[Finding]:
+    """Libraries inside of an exported program: AOTInductor compiles a model to one, and loading it opens it."""
+    for path, site in by_path.items():
+        if site.inside in _COMPILED_HOLDERS and path.endswith(_COMPILED):
+            yield UNREADABLE.finding(
+                f"{posixpath.basename(path)} is a compiled model that its loader runs", site.where()
             )
 
 

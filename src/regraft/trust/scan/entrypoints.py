@@ -20,12 +20,15 @@ _MARKERS = (
     b"auto_map", b"custom_pipelines", b"custom_generate", b"_class_name", b'"type"', b"_target_",
     b"activation_function",
     b"base_model_name_or_path", b"weight_map", b'"handler"', b"_module_class", b"weightsManifest", b'"paths"',
+    b"attn_implementation", b"parent_library", b'"types"', b"activation_fn", b"pipeline", b"target",
+    b"loader_module",
 )  # fmt: skip
 _CODE_WORDS = (b"auto_map", b"custom_pipelines", b"_target_", b"weight_map")
 _CODE_KEYS = re.compile(rb"(?:" + b"|".join(_CODE_WORDS) + rb""")["']?[ \t\r\n]*:|""" + _LETTER)
 _ESCAPES = (b"\\u00", b"\\x", b"\\U000000")
 _HIDDEN = re.compile(_LETTER)
-_CONFIG_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
+_CONFIG_SUFFIXES = frozenset({".json", ".yaml", ".yml", "mlmodel"})
+"""Suffixes, and the name of the one configuration without (mlflow's MLmodel, in YAML)."""
 _ENTRY_FILES = {
     "handler.py": "an inference endpoint runs it",
     "hubconf.py": "torch.hub imports it",
@@ -39,6 +42,13 @@ _ENTRY_PATHS = {
     "inference.py": "an inference server runs it",
 }
 _DATASET_SCRIPT = re.compile(r"GeneratorBasedBuilder|ArrowBasedBuilder|datasets\.BuilderConfig|DatasetBuilder")
+_ACTIVATIONS = frozenset({"activation_function", "activation_fn"})
+_ATTENTION = ("attn_implementation", "_attn_implementation")
+"""Keys whose value transformers takes for a repository of compiled kernels when it holds a slash."""
+_ROUTERS = frozenset({"config.json", "router_config.json"})
+"""Files in which sentence-transformers' Router and Asym name the classes of their parts."""
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_KERNEL_BUILD = re.compile(r"(^|/)build/torch[\w.+-]*/\w+$")
 _PIPELINE_LIBRARIES = frozenset({"diffusers", "transformers", "onnxruntime", "flax", "optimum", "stable_diffusion"})
 _INNOCENT_PREFIXES = ("torch.nn.", "sentence_transformers.", "transformers.", "torch.optim.")
 
@@ -83,7 +93,7 @@ def is_script(path: str) -> bool:
 def configuration(site: Site) -> Any:
     """The JSON or YAML of a file that mentions something that may name code; None for all others."""
     suffix = site.probe.suffix
-    if suffix not in _CONFIG_SUFFIXES or site.probe.reader.size > MAX_TEXT_BYTES:
+    if (suffix or site.probe.basename) not in _CONFIG_SUFFIXES or site.probe.reader.size > MAX_TEXT_BYTES:
         return None
     data = site.probe.reader.read_all(limit=MAX_TEXT_BYTES)
     if not any(marker in data for marker in _MARKERS) and not has_hidden_letters(data):
@@ -131,16 +141,33 @@ def references(site: Site) -> Iterator[Reference]:
                 for text in target if isinstance(target, list) else [target]:
                     if isinstance(text, str):
                         yield Reference(site, "auto-map", f"{field}.{name}", text)
-        elif key == "impl" and "custom_pipelines" in field and isinstance(value, str):
-            yield Reference(site, "auto-map", field, value)
-        elif key == "_target_" and isinstance(value, str):
-            yield Reference(site, "target", field, value)
-        elif key == "activation_function" and isinstance(value, str) and "." in value:
-            yield Reference(site, "module-type", field, value)
-        elif key == "handler" and site.probe.basename == "manifest.json" and isinstance(value, str):
-            yield Reference(site, "handler", field, value)
-        elif key == "base_model_name_or_path" and isinstance(value, str) and value:
-            yield Reference(site, "base-model", field, value)
+        elif key == "types" and isinstance(value, dict) and site.probe.basename in _ROUTERS:
+            for name, target in value.items():
+                if isinstance(target, str) and "." in target:
+                    yield Reference(site, "module-type", f"{field}.{name}", target)
+        elif isinstance(value, str) and (kind := _kind_of_text(site.probe.basename, field, key, value)) is not None:
+            yield Reference(site, kind, field, value)
+
+
+def _kind_of_text(basename: str, field: str, key: str, value: str) -> str | None:
+    """What a text under this key names for a loader; None when it names no code."""
+    if key == "impl" and "custom_pipelines" in field:
+        return "auto-map"
+    if key == "_target_":
+        return "target"
+    if key in _ACTIVATIONS and "." in value:
+        return "module-type"
+    if key.startswith(_ATTENTION) and "/" in value:
+        return "kernel"
+    if key == "parent_library":
+        return "library"
+    if (key == "target" or field == "pipeline.name") and _DOTTED.fullmatch(value):
+        return "import-path"
+    if key == "loader_module" and basename == "mlmodel":
+        return "loader-module"
+    if key == "handler" and basename == "manifest.json":
+        return "handler"
+    return "base-model" if key == "base_model_name_or_path" and value else None
 
 
 def entry_points(sites: Sequence[Site]) -> list[EntryPoint]:
@@ -177,7 +204,7 @@ def local_file(reference: Reference) -> tuple[str, str] | None:
 
 
 def _targets(reference: Reference, by_path: Mapping[str, Site]) -> Iterator[EntryPoint]:
-    if reference.kind == "base-model":
+    if reference.kind in ("base-model", "kernel", "library", "loader-module"):
         return
     target = local_file(reference)
     named_by = f"{path_of(reference.site)}, {reference.field}"
@@ -241,6 +268,8 @@ def _by_convention(path: str, site: Site, layout: _Layout) -> str | None:
     for tail, why in _ENTRY_PATHS.items():
         if path.endswith(tail) and path.removesuffix(tail).rstrip("/") in layout.roots:
             return why
+    if name == "__init__.py" and _KERNEL_BUILD.search(folder):
+        return "kernels imports it with the compiled kernel"
     if name == "pipeline.py" and "model_index.json" in beside:
         return "diffusers runs it as the custom pipeline"
     if name == "model.py" and "config.pbtxt" in layout.names.get(posixpath.dirname(folder), ()):

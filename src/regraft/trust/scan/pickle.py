@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from regraft.package.formats.pickle_machine import read_pickle
+from regraft.package.formats.pickle_opcodes import OPCODES
 from regraft.package.formats.pickle_streams import PICKLE_FORMATS, follow_torch_legacy, pickle_streams
 from regraft.package.formats.pickle_values import Blob, PickleStream
 from regraft.package.package import Package
@@ -78,9 +79,11 @@ _RULES = {
     "computed": COMPUTED,
     "changes": CHANGES,
 }
+_ZIP_MAGIC = b"PK\x03\x04"
 _TORCHSCRIPT = frozenset({"torchscript", "torch-package", "torch-export", "pt2"})
 _TORCHSCRIPT_NAMES = ("__torch__.", "torch.jit._pickle.", "torch.jit._script.unpackage_script_module.")
 _POLYGLOT_OPCODES = 5_000
+"""Opcodes to look at in a file of another format; one that holds more well-formed opcodes is followed to its end."""
 _MAX_FINDINGS = 60
 _MAX_NESTED = 10_000
 
@@ -112,8 +115,10 @@ class PickleFamily:
 def _polyglot(site: Site) -> Iterator[Finding]:
     """A file of another format that an unpickler would begin to execute: only what would run is reported."""
     head = site.probe.head
-    if head[:1] in b"\x80c(i}]" and head:
+    if head and head[0] in OPCODES:
         stream = read_pickle(site.probe.reader, max_opcodes=_POLYGLOT_OPCODES)
+        if stream.limited:
+            stream = read_pickle(site.probe.reader)
         if stream.calls:
             for finding in _Findings(site).of(stream, trailing=False):
                 if finding.severity is Severity.CRITICAL:
@@ -172,6 +177,12 @@ class _Findings:
             reader = self._site.probe.reader.section(content.offset, content.length)
         else:
             reader = BytesReader(content, where=self._site.probe.reader.where)
+        if reader.read_at(0, len(_ZIP_MAGIC)) == _ZIP_MAGIC:
+            message = "unpickles an archive that is hidden in bytes of the pickle"
+            yield UNUSUAL.finding(
+                message, self._site.where(offset=nested.offset), call="torch.storage._load_from_bytes"
+            )
+            return
         for stream in follow_torch_legacy(reader):
             yield from self.of(stream, trailing=False, base=nested.offset)
 

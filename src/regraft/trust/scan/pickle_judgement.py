@@ -24,8 +24,10 @@ _RECONSTRUCTORS = frozenset({"copyreg._reconstructor", "copyreg.__newobj__", "co
 _ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1", "utf-8", "utf8", "ascii"})
 _ATTRIBUTE_GETTERS = frozenset({"builtins.getattr", "operator.attrgetter"})
 _ON_IMPORT = frozenset({"antigravity", "this", "idlelib", "turtledemo"})
+_TYPE = "builtins.type"
 _NESTED_BYTES = "torch.storage._load_from_bytes"
 _MAX_RENDERED = 300
+_MAX_FIELD_DEPTH = 6
 _MAX_VALUES = 2_000_000
 
 
@@ -99,6 +101,12 @@ class Judge:
             if isinstance(target, Global):
                 message = f"changes {target.path} itself for the whole process: {render(call.args)}"
                 yield Judgement("changes", target.path, call.offset, message, args=render(call.args))
+            elif isinstance(target, Call) and target.path == _TYPE:
+                message = f"changes the class of an object for the whole process: {render(call.args)}"
+                yield Judgement("changes", target.path, call.offset, message, args=render(call.args))
+            elif isinstance(target, Call) and target.path == "numpy.dtype" and _hides_objects(target, call.arguments):
+                message = "an element type with objects that says it has none: numpy would take raw bytes for pointers"
+                yield Judgement("unusual", target.path, call.offset, message, args=render(call.args))
             elif not isinstance(target, Call):
                 yield Judgement("unusual", "?", call.offset, f"{call.kind} on a value that is no container")
         elif isinstance(target, Global):
@@ -116,10 +124,10 @@ class Judge:
         arguments = args if isinstance(args, tuple) else ()
         if name.path in _ATTRIBUTE_GETTERS:
             yield self._attribute(name, arguments, offset)
-        elif name.path == "builtins.type" and len(arguments) == 1:
+        elif name.path == _TYPE and len(arguments) == 1:
             return
         elif self._names.allows(name.module, name.name, kind):
-            yield from self._allowed_call(name, args, offset)
+            yield from self._allowed_call(name, args, kind, offset)
         elif name.path in CALLERS:
             yield self._caller(name, args, offset)
         elif self._is_inert(name):
@@ -134,12 +142,15 @@ class Judge:
             message = f"calls {name.path}, which nobody has reviewed: look at what it does when created or restored"
             yield Judgement("unlisted", name.path, offset, message, args=render(args))
 
-    def _allowed_call(self, name: Global, args: Value, offset: int) -> Iterator[Judgement]:
+    def _allowed_call(self, name: Global, args: Value, kind: str, offset: int) -> Iterator[Judgement]:
         """An allowed constructor: are its arguments those that its library writes?"""
         arguments = args if isinstance(args, tuple) else ()
         path = name.path
         if not isinstance(args, tuple):
             yield Judgement("unusual", path, offset, f"calls {path} with something else than a tuple of arguments")
+        elif kind in ("inst", "obj") and args and kind not in self._names.uses_of(name.module, name.name):
+            message = f"calls the constructor of {path}, which ordinary pickles only create without it"
+            yield Judgement("unusual", path, offset, message, args=render(args))
         elif path in _RECONSTRUCTORS:
             yield from self._reconstructed(name, arguments, offset)
         elif path.endswith(("._rebuild_from_type_v2", "._rebuild_from_type")):
@@ -167,6 +178,10 @@ class Judge:
         if not isinstance(made, Global):
             yield Judgement("unusual", name.path, offset, f"{name.path} of a class that the stream computes")
             return
+        base = arguments[1] if len(arguments) > 1 else None
+        if name.path == "copyreg._reconstructor" and not _is_builtin_base(base):
+            message = f"{name.path} runs the constructor of another class than Python's own: {render(base)}"
+            yield Judgement("unusual", name.path, offset, message, args=render(arguments))
         self._called.add(id(made))
         yield from self._call(made, arguments[1:], "newobj", offset)
 
@@ -234,6 +249,40 @@ def _computed(name: Global, offset: int) -> Judgement:
 
 def _is_huge(arguments: tuple[Value, ...]) -> bool:
     return any(isinstance(size, int) and size > 1 << 20 for size in arguments)
+
+
+def _hides_objects(dtype: Call, states: tuple[Value, ...]) -> bool:
+    """Has a numpy.dtype fields or elements that are Python objects, while the flags in its new state deny it?"""
+    state = states[0] if states else None
+    if not isinstance(state, tuple):
+        return False
+    flags = state[7] if len(state) > 7 else 0
+    names_objects = "O" in str(dtype.arguments[:1]) or any(map(_holds_objects, _flattened(state[2:5])))
+    return names_objects and not (isinstance(flags, int) and flags & 1)
+
+
+def _holds_objects(part: Value) -> bool:
+    if not isinstance(part, Call) or part.path != "numpy.dtype":
+        return False
+    state = part.state
+    flags = state[7] if isinstance(state, tuple) and len(state) > 7 else 0
+    return "O" in str(part.arguments[:1]) or (isinstance(flags, int) and flags & 1 == 1)
+
+
+def _flattened(value: Value) -> Iterator[Value]:
+    """The values in nested tuples and dicts, at most a few levels deep as numpy writes them."""
+    pending: list[tuple[Value, int]] = [(value, 0)]
+    while pending:
+        item, depth = pending.pop()
+        if isinstance(item, (tuple, Dict)) and depth < _MAX_FIELD_DEPTH:
+            pending.extend((inner, depth + 1) for inner in _inside(item))
+        else:
+            yield item
+
+
+def _is_builtin_base(base: Value) -> bool:
+    """Is this a class written in C, as protocols 0 and 1 name? `_reconstructor` calls its __new__ and __init__."""
+    return isinstance(base, Global) and (base.module == "builtins" or base.path == "numpy.ndarray")
 
 
 def _is_plain_encoding(arguments: tuple[Value, ...]) -> bool:

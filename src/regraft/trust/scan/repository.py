@@ -92,6 +92,8 @@ _KNOWN_LIBRARIES = frozenset(
     "sentence_transformers flair keras tensorflow jax flax optax audiocraft fairseq fairseq2 "
     "mmengine mmcv mmdet espnet2 nnunetv2 rfdetr ultralytics".split()
 )
+_KERNEL_PUBLISHER = "kernels-community"
+"""Whose kernels transformers loads without being told to; it names them itself in configurations it writes."""
 _BASE_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _OUT = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\~]|^[A-Za-z]:[\\/]|^\w+://|\x00")
 
@@ -134,6 +136,20 @@ def _judge(reference: Reference, paths: set[str], modules: set[str]) -> Iterator
     value, where = reference.value, reference.site.where(field=reference.field)
     if reference.kind == "base-model":
         yield from _base_model(reference)
+    elif reference.kind == "kernel":
+        if value.split("/")[0].rpartition("|")[2] != _KERNEL_PUBLISHER:
+            yield REMOTE_CODE.finding(f"{reference.field} loads compiled kernels from {value}", where, name=value)
+    elif reference.kind == "library":
+        if is_dangerous(f"{value}.x") or value.split(".")[0] not in _KNOWN_LIBRARIES:
+            yield FOREIGN_CALL.finding(f"{reference.field} imports {value}", where, name=value)
+    elif reference.kind == "loader-module":
+        if is_dangerous(f"{value}.x"):
+            yield DANGEROUS_CALL.finding(f"{reference.field} imports {value}", where, call=value)
+        elif not value.startswith("mlflow."):
+            yield FOREIGN_CALL.finding(f"{reference.field} imports {value}", where, name=value)
+    elif reference.kind == "import-path":
+        if is_dangerous(value):
+            yield DANGEROUS_CALL.finding(f"{reference.field} calls {value}", where, call=value)
     elif "--" in value:
         repository, _, name = value.partition("--")
         yield REMOTE_CODE.finding(f"{reference.field} loads {name} from {repository}", where, name=value)
@@ -162,6 +178,12 @@ def is_dangerous(dotted: str) -> bool:
     """Would calling this name do more than compute?"""
     module, _, name = (dotted if "." in dotted else f"builtins.{dotted}").rpartition(".")
     return danger_of(module, name) is not None or kind_of(f"{module}.{name}") not in (None, Kind.DYNAMIC)
+
+
+def is_known_library(dotted: str) -> bool:
+    """Does this name lie in one of the libraries whose classes configurations ordinarily name?"""
+    head, _, rest = dotted.partition(".")
+    return bool(rest) and (is_innocent(dotted) or head in _KNOWN_LIBRARIES)
 
 
 def _base_model(reference: Reference) -> Iterator[Finding]:
