@@ -47,8 +47,16 @@ def test_every_rule_has_a_section(tool):
 
 def test_every_rule_of_the_other_verbs_is_listed_and_exists(tool):
     source = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
-    used = set(re.findall(r'"(RG[DEFIP]-[A-Z]+-[0-9]{3})"', source))
-    listed = set(re.findall(r"^\| (RG[A-Z]-[A-Z]+-[0-9]{3}) ", tool.rules_page(), re.MULTILINE))
+    used = set(re.findall(r'"(RG[A-RT-Z]-[A-Z]+-[0-9]{3})"', source))
+    for prefix, first, end in re.findall(
+        r'f"(RG[A-Z]-[A-Z]+-){number:03}" for number in range\((\d+), (\d+)\)', source
+    ):
+        used |= {f"{prefix}{number:03}" for number in range(int(first), int(end))}
+    used |= set(re.findall(r'"((?:divergence|precision|feeds|verify|convert)\.[a-z_]+)"', source)) - {
+        "feeds.safetensors"
+    }
+    used |= {"divergence.beyond", "divergence.undecided"}  # made of the names of judgements
+    listed = set(re.findall(r"^\| (RG[A-Z]-[A-Z]+-[0-9]{3}|[a-z]+\.[a-z_]+) ", tool.rules_page(), re.MULTILINE))
     assert listed == used
 
 

@@ -186,6 +186,7 @@ def _newer_store() -> None:
     (store.root / "version").write_text(text.replace("1", "99"), encoding="utf-8")
 
 
+_PLAN = "schema: regraft.plan/1\ntask: text-clasification\ndata: {ref: reviews.csv}\ncandidates: [./encoder]\n"
 _POLICY = "schema: regraft.policy/1\nevidence:\n  scan: {max_severty: low}\n"
 _HEADER = b'{"weight":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
 _SAFETENSORS = len(_HEADER).to_bytes(8, "little") + _HEADER
@@ -311,6 +312,13 @@ PAGES: dict[str, Page] = {
         "Read what `regraft scan` lists. What is dangerous cannot be permitted.",
         _refused,
         _write("model.pkl", b"\x80\x04cmy_package\nModel\n)R."),
+    ),
+    "PlanError": Page(
+        "A plan that cannot be understood, or whose parts do not fit together. `where` is the file and the line.",
+        "A misspelt limit that is ignored would be a limit that nothing is held to.",
+        "The hint names the nearest known word; the format is in [the how-to about running](../how-to/run.md).",
+        ("run", "reuse.yaml", "--dry-run"),
+        _write("reuse.yaml", _PLAN),
     ),
 }
 """Class name → its page."""
