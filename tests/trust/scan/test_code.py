@@ -122,3 +122,8 @@ def test_a_library_in_an_exported_program_is_run(scan_files):
     found = scan_files(exported("a.wrapper.so"))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "RGS-COD-005" in {finding.rule for finding in found.findings}
+
+
+def test_the_list_that_old_tokenizers_write(scan_files):
+    files = {"tokenizer_config.json": json.dumps({"auto_map": ["tok.T", None]}), "tok.py": HARMLESS, "README.md": "# x"}
+    assert scan_files(files).verdict is Verdict.INCONCLUSIVE

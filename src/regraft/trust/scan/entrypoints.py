@@ -136,8 +136,9 @@ def references(site: Site) -> Iterator[Reference]:
     if site.probe.basename == "model_index.json" and isinstance(content, dict):
         yield from _pipeline_parts(site, content)
     for field, key, value in _walk(content):
-        if key == "auto_map" and isinstance(value, dict):
-            for name, target in value.items():
+        if key == "auto_map" and isinstance(value, dict | list):
+            named = value if isinstance(value, dict) else {"AutoTokenizer": value}  # as old tokenizers write it
+            for name, target in named.items():
                 for text in target if isinstance(target, list) else [target]:
                     if isinstance(text, str):
                         yield Reference(site, "auto-map", f"{field}.{name}", text)

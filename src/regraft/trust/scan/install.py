@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from regraft.errors import Damaged
+from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.interface import Rule, Site
@@ -55,12 +56,13 @@ NOTEBOOK = Rule(
     "Read the cells before you run them.",
 )
 
-_PTH_BYTES = 1 << 16
 _TEXT_BYTES = 1 << 20
-_REQUIREMENTS = re.compile(r"(^|/)requirements[\w.-]*\.(txt|in)$|(^|/)constraints[\w.-]*\.txt$")
+_REQUIREMENTS = re.compile(
+    r"(^|/)requirements[\w.-]*\.(txt|in)$|(^|/)(conda|environment)\.ya?ml$|(^|/)constraints[\w.-]*\.txt$"
+)
 _FOREIGN = re.compile(
-    r"^\s*(?:-i|--index-url|--extra-index-url|--find-links|-f|--trusted-host)[\s=]+(?P<index>\S+)"
-    r"|^\s*(?:-e\s+|--editable[\s=]+)?(?:[\w.\[\]-]+\s*@\s*)?(?P<url>(?:git|hg|svn|bzr)\+\S+|(?:https?|ftp|file)://\S+)",
+    r"^\s*(?:-\s+)?(?:-i|--index-url|--extra-index-url|--find-links|-f|--trusted-host)[\s=]+(?P<index>\S+)"
+    r"|^\s*(?:-\s+)?(?:-e\s+|--editable[\s=]+|(?:-[rc]|--requirement|--constraint)[\s=]+)?(?:[\w.\[\]-]+\s*@\s*)?(?P<url>(?:git|hg|svn|bzr)\+\S+|(?:https?|ftp|file)://\S+)",
     re.MULTILINE,
 )
 _WELL_KNOWN_INDEX = re.compile(
@@ -85,7 +87,7 @@ class InstallFamily:
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about one `.pth`, requirements, package.json or notebook file."""
         name = site.probe.name
-        if site.probe.suffix == ".pth" and site.probe.reader.size <= _PTH_BYTES:
+        if site.probe.suffix == ".pth" and _is_text(site):
             yield from _startup_file(site)
         elif _REQUIREMENTS.search(name):
             yield from _requirements(site)
@@ -105,9 +107,22 @@ class InstallFamily:
             yield RECIPE.finding(f"{names[0]}{more}", recipes[0].where(), files=list(names[:20]))
 
 
+def _is_text(site: Site) -> bool:
+    """Might Python read this `.pth` as a path configuration file, and not torch as weights?"""
+    return b"\x00" not in site.probe.head and not site.is_container
+
+
 def _startup_file(site: Site) -> Iterator[Finding]:
-    """Lines of a path configuration file that Python executes: those that begin with `import`."""
-    for number, line in enumerate((site.probe.text or "").splitlines(), start=1):
+    """Lines of a path configuration file that Python executes: those that begin with `import`.
+
+    Where a file is no UTF-8, Python decodes it by the locale, as 8-bit text on many systems.
+    """
+    data = site.probe.reader.read_all(limit=MAX_TEXT_BYTES)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.startswith(("import ", "import\t")):
             continue
         program = Program({"line.py": line})
