@@ -9,10 +9,11 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regraft
 export REGRAFT_TEST_ASSETS ?= $(CACHE)/assets
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run test lint assets reference bench clean
+.PHONY: help setup run run-sentiment test lint assets reference bench clean
 
 help:
 	@echo "make run     fetch, inspect and scan ten real packages; writes build/report.html"
+	@echo "make run-sentiment   choose, adapt, convert, verify, measure and judge a model; writes build/sentiment/report.html"
 	@echo "make test    lint, types, floors and all tests (downloads about 1.7 GB of real packages once)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   the benchmarks, side by side with their peers; see benchmarks/RESULTS.md"
@@ -32,7 +33,11 @@ $(READY): pyproject.toml constraints.txt tools/system_packages.sh
 
 run: $(READY)
 	@mkdir -p build
-	$(BIN)/python examples/01_survey_packages/survey.py --store $(CACHE)/store -o build/report.html
+	$(BIN)/python examples/00_survey_packages/survey.py --store $(CACHE)/store -o build/report.html
+
+run-sentiment: $(READY)
+	@mkdir -p build
+	$(BIN)/regraft run examples/01_run_sentiment/reuse.yaml --store $(CACHE)/store --into build/sentiment
 
 assets: $(READY)
 	$(BIN)/python tools/fetch_assets.py --store $(CACHE)/store $(REGRAFT_TEST_ASSETS)

@@ -12,7 +12,8 @@ import msgspec
 from regraft.report.text import visible
 
 INSTALL = "pip install 'regraft[report]'"
-_PALETTE = tuple(f"var(--c{n})" for n in range(1, 8))
+PALETTE = tuple(f"var(--c{n})" for n in range(1, 8))
+"""Colours of groups, by the page's style: they differ in light and dark."""
 _WIDTH = 760
 _CHARACTER_PX = 6.6
 """Width of a label's character: the drawing is measured without the reader's font."""
@@ -74,12 +75,12 @@ def dots(
         labels: what the table shows for each point's value.
     """
     values = [{"row": _label(row), "value": value, "group": visible(kind)} for row, value, kind in points if value > 0]
-    spec = _frame(values)
+    spec = frame(values)
     spec["layer"] = [
         {
             "mark": {"type": "point", "filled": True, "size": 95, "opacity": 0.9},
             "encoding": {
-                "y": _rows(values),
+                "y": row_axis(values),
                 "x": _log_axis(quantity, values),
                 "color": _color(group, sorted({str(v["group"]) for v in values})),
             },
@@ -109,8 +110,8 @@ def dumbbells(
     for row, a, b, share in kept:
         values.append({"row": _label(row), "value": a, "group": low, "share": share, "other": b})
         values.append({"row": _label(row), "value": b, "group": high, "share": "", "other": a})
-    spec = _frame(values)
-    rows_axis = _rows(values)
+    spec = frame(values)
+    rows_axis = row_axis(values)
     spec["layer"] = [
         {
             "transform": [{"filter": {"field": "group", "equal": low}}],
@@ -151,13 +152,13 @@ def stacked_bars(
         {"row": _label(row), "value": count, "group": kind, "rank": ranks.get(kind, len(ranks))}
         for row, kind, count in counts
     ]
-    spec = _frame(values)
+    spec = frame(values)
     used = [(name, colour) for name, colour in order if any(v["group"] == name and v["value"] for v in values)]
     spec["layer"] = [
         {
             "mark": {"type": "bar", "height": {"band": 0.62}},
             "encoding": {
-                "y": _rows(values),
+                "y": row_axis(values),
                 "x": {
                     "field": "value",
                     "type": "quantitative",
@@ -178,7 +179,8 @@ def stacked_bars(
     return Figure(title, caption, ("package", group, quantity), rows, spec)
 
 
-def _frame(values: list[dict[str, Any]]) -> dict[str, Any]:
+def frame(values: list[dict[str, Any]]) -> dict[str, Any]:
+    """A specification with data, size and the page's colours, without marks."""
     text = {"labelColor": "currentColor", "titleColor": "currentColor", "labelFontSize": 11.5, "titleFontSize": 11.5}
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
@@ -202,7 +204,8 @@ def _frame(values: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _rows(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def row_axis(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """An axis of named rows, in the order in which they come, with room for the longest name."""
     order = list(dict.fromkeys(str(value["row"]) for value in values))
     extent = round(_CHARACTER_PX * max(map(len, order), default=0)) + 12
     return {
@@ -227,7 +230,7 @@ def _log_axis(title: str, values: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _color(title: str | None, domain: Sequence[str]) -> dict[str, Any]:
-    colours = [_PALETTE[i % len(_PALETTE)] for i in range(len(domain))]
+    colours = [PALETTE[i % len(PALETTE)] for i in range(len(domain))]
     return {"field": "group", "type": "nominal", "title": title, "scale": {"domain": list(domain), "range": colours}}
 
 

@@ -37,7 +37,7 @@ class Drawn(msgspec.Struct, frozen=True):
 def evidence_page(evidence: Evidence) -> str:
     """One record as a whole page that opens from disk and prints."""
     name = evidence.subject[0].name if evidence.subject else evidence.kind
-    return _page("evidence_page.html", f"{evidence.kind}: {name}", **_evidence_values(evidence, verbose=True))
+    return page_of("evidence_page.html", f"{evidence.kind}: {name}", **_evidence_values(evidence, verbose=True))
 
 
 def evidence_fragment(evidence: Evidence) -> str:
@@ -55,11 +55,11 @@ def gallery_page(entries: Sequence[Entry], *, title: str, command: str = "") -> 
         command: the command that makes this page, shown at its end.
     """
     shown: Gallery = gallery(entries)
-    return _page(
+    return page_of(
         "gallery.html",
         title,
         gallery=shown,
-        figures=[_drawn(figure) for figure in shown.figures],
+        figures=[drawn(figure) for figure in shown.figures],
         command=command,
     )
 
@@ -74,7 +74,8 @@ def _evidence_values(evidence: Evidence, *, verbose: bool) -> dict[str, Any]:
     }
 
 
-def _page(template: str, title: str, **values: Any) -> str:
+def page_of(template: str, title: str, **values: Any) -> str:
+    """A whole page from a template, with the style in it and a policy that allows nothing else."""
     from markupsafe import Markup
 
     from regraft.version import __version__
@@ -94,7 +95,8 @@ def _page(template: str, title: str, **values: Any) -> str:
     )
 
 
-def _drawn(figure: Figure) -> Drawn:
+def drawn(figure: Figure) -> Drawn:
+    """A figure with its drawing, for a template."""
     from markupsafe import Markup
 
     drawing = svg(figure)

@@ -1,6 +1,6 @@
 """Ten real packages fetched, inspected and scanned; one page about all of them.
 
-python examples/01_survey_packages/survey.py -o report.html
+python examples/00_survey_packages/survey.py -o report.html
 """
 
 from __future__ import annotations

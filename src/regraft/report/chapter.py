@@ -1,0 +1,88 @@
+"""Chapters of a run's report, and how its numbers are written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from regraft.record.evidence import Measurement, Verdict
+from regraft.report.figures import Figure
+from regraft.report.quantity import number_text
+from regraft.report.sections import MARKS, Section
+
+UNKNOWN = "unknown"
+
+
+class Chapter(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of the page.
+
+    Attributes:
+        anchor: for links within the page.
+        lead: sentences that say the result.
+        figures: each carries its numbers.
+        tables: shown as they are.
+        more: tables that a reader opens.
+        gaps: what is not known, in sentences.
+        command: that makes this part alone; empty where only the whole run does.
+    """
+
+    anchor: str
+    title: str
+    lead: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Section, ...] = ()
+    more: tuple[Section, ...] = ()
+    gaps: tuple[str, ...] = ()
+    command: str = ""
+
+
+def percent(value: float | int | None) -> str:
+    """A share as percent with one digit: `74.7 %`."""
+    return UNKNOWN if value is None else f"{100 * value:.1f} %"
+
+
+def value_text(one: Measurement | None) -> str:
+    """A measured value in its unit; shares as percent."""
+    if one is None or one.value is None:
+        return UNKNOWN
+    return percent(one.value) if one.unit in ("1", "ratio") else number_text(one.value, one.unit)
+
+
+def interval_text(one: Measurement | None) -> str:
+    """`[72.8, 76.6]` in the unit of the value; a missing end is `?`, no interval is `none`."""
+    if one is None or (one.low is None and one.high is None):
+        return "none"
+    scale = 100 if one.unit in ("1", "ratio") else 1
+    ends = ("?" if end is None else f"{scale * end:.4g}" for end in (one.low, one.high))
+    return f"[{', '.join(ends)}]"
+
+
+def with_interval(one: Measurement | None) -> str:
+    """Value and interval in one cell; the value alone where there is none."""
+    shown = interval_text(one)
+    return value_text(one) if shown == "none" else f"{value_text(one)} {shown}"
+
+
+def count_of(one: Measurement | None) -> str:
+    """The sample size."""
+    return UNKNOWN if one is None or one.n is None else f"{one.n:,}"
+
+
+def verdict_text(verdict: Verdict | None, outcome: str = "") -> str:
+    """A verdict in a cell: mark, word, and the verb's own word."""
+    if verdict is None:
+        return UNKNOWN
+    return f"{MARKS[verdict]} {verdict.value}" + (f" · {outcome}" if outcome else "")
+
+
+def tone(verdict: Verdict | None) -> str:
+    """The word by which a row is emphasised."""
+    return "absent" if verdict is None else verdict.value
+
+
+def cell(value: Any) -> str:
+    """A JSON value in a cell."""
+    if value is None:
+        return UNKNOWN
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,168 @@
+"""The page of a run: the verdict in words, then everything that it stands on. No script, nothing fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from regraft.record.evidence import Evidence, Measurement, Verdict
+from regraft.report.chapter import UNKNOWN, Chapter, count_of, interval_text, value_text, verdict_text, with_interval
+from regraft.report.html import drawn, page_of
+from regraft.report.quantity import seconds_text
+from regraft.report.run_choice import choice, chosen, gain, worth
+from regraft.report.run_ledger import every_step, ledger
+from regraft.report.run_proof import divergence, latency, lineage, passport, policy, price, timing
+from regraft.report.run_record import RunRecord, first, measured, run_record
+from regraft.report.sections import Section
+
+_FAILED = {"failed", "skipped"}
+
+
+class Tile(msgspec.Struct, frozen=True):
+    """One number at the top of the page."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+def run_page(run: Evidence, steps: Sequence[Evidence], *, command: str) -> str:
+    """One self-contained page about a run.
+
+    Args:
+        run: evidence of kind `run`.
+        steps: the evidence in which its steps ended, in any order; what is missing is shown as unknown.
+        command: that makes the page again.
+    """
+    record = run_record(run, steps)
+    several = chapters(record)
+    return page_of(
+        "run.html",
+        f"{run.parameters.get('plan') or 'run'}: {run.verdict.value}",
+        run=run,
+        name=str(run.parameters.get("plan") or (run.subject[0].name if run.subject else "run")),
+        sentences=sentences(record),
+        tiles=tiles(record),
+        decisions=_decisions(record),
+        chapters=[(chapter, [drawn(figure) for figure in chapter.figures]) for chapter in several],
+        unknown=sum(len(chapter.gaps) for chapter in several),
+        command=command,
+        seconds=seconds_text(run.seconds),
+    )
+
+
+def chapters(record: RunRecord) -> list[Chapter]:
+    """Everything below the verdict, in the order of a reader's questions."""
+    return [
+        choice(record),
+        gain(record),
+        worth(record),
+        passport(record),
+        lineage(record),
+        divergence(record),
+        latency(record),
+        policy(record),
+        ledger(record),
+        *([_claims(record)] if record.step("reproduce") else []),
+        every_step(record),
+    ]
+
+
+def sentences(record: RunRecord) -> list[str]:
+    """The verdict in words: what may be used where, what may not, and what is not known."""
+    name, _ = chosen(record)
+    said = [f"{name} was chosen among the candidates." if name else f"No candidate was chosen: {_why(record)}."]
+    for verdict, words in (
+        (Verdict.PASS, "may be used: the policy allows it and it answers as what it was converted from"),
+        (Verdict.FAIL, "must not be used as it is"),
+        (None, "is not decided"),
+    ):
+        targets = [target for target in record.targets if _target_verdict(record, target) in _matching(verdict)]
+        if targets:
+            said.append(f"On {' and '.join(targets)} the result {words}.")
+    if lost := [step.name for step in record.steps if step.status in _FAILED]:
+        said.append(f"Not done: {', '.join(lost)}.")
+    return said
+
+
+def tiles(record: RunRecord) -> list[Tile]:
+    """The numbers that a reader wants first; those that nobody measured say so."""
+    adapt, select = record.evidence("adapt"), record.evidence("select")
+    accuracy = first(measured(adapt, "accuracy"))
+    lead = first(measured(adapt, "accuracy_gain"))
+    labels = first(measured(select, "labels_to_catch_up"))
+    against = lead.of.get("against") if lead is not None else None
+    wall = first(measured(record.run, "total_wall")) or first(measured(record.run, "run_wall"))
+    return [
+        Tile("chosen", chosen(record)[0] or UNKNOWN, "by cross-validation on the learning rows"),
+        _tile("accuracy on held-out rows", accuracy),
+        _tile(f"better than {against}" if against else "better than the baseline", lead),
+        Tile("labels the baseline would need", _labels(labels), _note(labels)),
+        Tile("all steps took", UNKNOWN if wall is None or wall.value is None else seconds_text(wall.value),
+             "on the clock, on the machine named at the end"),
+    ]  # fmt: skip
+
+
+def _tile(label: str, one: Measurement | None) -> Tile:
+    return Tile(label, value_text(one), _note(one))
+
+
+def _note(one: Measurement | None) -> str:
+    if one is None:
+        return ""
+    interval = interval_text(one)
+    n = "" if one.n is None else f"n {count_of(one)}"
+    return ", ".join(filter(None, ["" if interval == "none" else f"95 % {interval}", n]))
+
+
+def _labels(one: Measurement | None) -> str:
+    if one is None:
+        return UNKNOWN
+    most = one.of.get("most_tried")
+    return f"{one.value:,.0f}" if one.value is not None else f"more than {most:,}" if isinstance(most, int) else UNKNOWN
+
+
+def _decisions(record: RunRecord) -> Section:
+    """One row a target: may it be used, is it the same model, how fast, how large."""
+    rows, tones = [], []
+    for target in record.targets:
+        verdict = _target_verdict(record, target)
+        check = record.step("check", target)
+        allowed = verdict_text(check.verdict, check.outcome) if check is not None else f"{UNKNOWN}: no policy"
+        same, floors, flips = price(record, target)
+        rows.append(
+            (verdict_text(verdict), target, allowed, same, floors, flips,
+             with_interval(timing(record, target, "latency_p95", 1)),
+             value_text(timing(record, target, "size_on_disk")))
+        )  # fmt: skip
+        tones.append(verdict.value if verdict is not None else "unknown")
+    columns = ("", "target", "policy", "same model?", "noise floors", "decisions changed", "p95 at batch 1", "size")
+    return Section("The result, target by target", columns, tuple(rows), numeric=(), tones=tuple(tones))
+
+
+def _target_verdict(record: RunRecord, target: str) -> Verdict | None:
+    """What is known about a target: the policy's word where there is one, else that of the comparison."""
+    for verb in ("check", "verify"):
+        step = record.step(verb, target)
+        if step is not None and step.verdict is not None:
+            return step.verdict
+    return None
+
+
+def _matching(verdict: Verdict | None) -> tuple[Verdict | None, ...]:
+    return (None, Verdict.INCONCLUSIVE) if verdict is None else (verdict,)
+
+
+def _why(record: RunRecord) -> str:
+    return record.missing("select").removeprefix("unknown: ")
+
+
+def _claims(record: RunRecord) -> Chapter:
+    """Published numbers, reproduced or not."""
+    rows = tuple(
+        (verdict_text(step.verdict, step.outcome), step.name, step.said.removeprefix(f"{step.name}: "))
+        for step in record.of("reproduce")
+    )
+    table = Section("Claims", ("verdict", "claim", "what was found"), rows)
+    return Chapter(anchor="claims", title="Published numbers", tables=(table,), command="regraft reproduce CLAIM")
