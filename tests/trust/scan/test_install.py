@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 
 def test_pth_lines_that_act_at_every_start(rules_of):
     assert "RGS-INS-001" in rules_of({"x.pth": "import os; os.system('x')\n"})

@@ -101,3 +101,14 @@ def test_a_real_keras_model_has_no_finding(asset, scan_files):
         asset("pypi", "spliceai", "1.3.1").rglob("*.h5")
     )
     assert scan_files({path.name: path.read_bytes()}).verdict is Verdict.PASS
+
+
+def test_a_function_is_judged_by_its_name(rules_of):
+    def activation(module: str, name: str) -> dict[str, str]:
+        function = {"module": module, "class_name": "function", "config": name, "registered_name": name}
+        layer = {"module": "keras.layers", "class_name": "Dense", "config": {"units": 1, "activation": function}}
+        model = {"module": "keras", "class_name": "Sequential", "config": {"layers": [layer]}}
+        return {"model.json": json.dumps(model)}
+
+    assert "RGS-KER-003" in rules_of(activation("tensorflow", "py_function"))
+    assert not {rule for rule in rules_of(activation("keras.activations", "relu")) if rule.startswith("RGS-KER")}

@@ -153,6 +153,8 @@ def _judge(item: dict[str, JSON]) -> Iterator[tuple[Rule, str, str]]:
 
 
 def _module_object(module: str, class_name: str, config: JSON) -> Iterator[tuple[Rule, str, str]]:
+    if class_name == "function" and module != "builtins" and isinstance(config, str):
+        class_name = config  # a function is written as its module and, for a config, its name
     named = f"{module}.{class_name}"
     if module == "builtins" and class_name in _PLAIN_BUILTINS:
         return
