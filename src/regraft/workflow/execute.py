@@ -87,7 +87,7 @@ def preview(steps: Iterable[Step], *, store: Store) -> dict[str, StepState]:
             try:
                 _take_kept(state, resolve(state.step, states), store)
             except Unmet as unmet:
-                state.status, state.reason, state.verdict = Status.SKIPPED, unmet.reason, unmet.verdict
+                state.skip(unmet.reason, verdict=unmet.verdict, is_consequence=unmet.is_consequence)
             except RegraftError as error:
                 state.reason = str(error)
     return states
@@ -135,7 +135,7 @@ class _Execution:
             try:
                 call = resolve(state.step, self.states)
             except Unmet as unmet:
-                state.status, state.reason, state.verdict = Status.SKIPPED, unmet.reason, unmet.verdict
+                state.skip(unmet.reason, verdict=unmet.verdict, is_consequence=unmet.is_consequence)
             except RegraftError as error:
                 state.status, state.reason, state.verdict = Status.FAILED, str(error), Verdict.INCONCLUSIVE
             else:

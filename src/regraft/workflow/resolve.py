@@ -14,7 +14,7 @@ from regraft.record.environment import capture_environment
 from regraft.record.evidence import JSON, DigestKind, Subject, Verdict, combine
 from regraft.record.steps import step_key
 from regraft.workflow.engine import interface as engine
-from regraft.workflow.state import StepState
+from regraft.workflow.state import Status, StepState
 from regraft.workflow.steps import (
     Argument,
     Chosen,
@@ -37,12 +37,21 @@ _OUT = "\0out"
 
 
 class Unmet(Exception):
-    """A step makes no sense: what it wants is not there. `causes` are the steps to blame."""
+    """A step makes no sense: what it wants is not there.
+
+    Args:
+        causes: the steps to blame.
+    Attributes:
+        verdict: what they amount to.
+        is_consequence: each of them was skipped itself; the reason stands there.
+    """
 
     def __init__(self, reason: str, causes: Iterable[StepState]) -> None:
         super().__init__(reason)
+        blamed = [*causes]
         self.reason = reason
-        known = [state.verdict for state in causes if state.verdict is not None]
+        self.is_consequence = all(state.status is Status.SKIPPED for state in blamed)
+        known = [state.verdict for state in blamed if state.verdict is not None]
         self.verdict = combine(verdict for verdict in known if verdict is not Verdict.PASS)
 
 
@@ -167,7 +176,8 @@ class _Resolver:
             values.append(value)
             forms.append(form)
         if not values:
-            said = "; ".join(dict.fromkeys(f"{state.step.name} {_ended(state)}" for state in dropped))
+            told = [state for state in dropped if state.status is not Status.SKIPPED] or dropped
+            said = "; ".join(dict.fromkeys(f"{state.step.name} {_ended(state)}" for state in told))
             raise Unmet(f"no {argument.what} left: {said}", dropped)
         return engine.Items(tuple(values)), forms
 
@@ -202,7 +212,7 @@ def _ended(state: StepState) -> str:
     """What became of a step, in words that follow its name."""
     if state.record is not None and state.verdict is Verdict.FAIL:
         return f"says fail: {state.record.evidence.summary}"
-    return f"{'was not done' if state.reason else 'has no result'}: {state.reason}".rstrip(": ")
+    return "was not done" + (f": {state.reason}" if state.status is Status.FAILED else "")
 
 
 def _placed(value: engine.Value, out: Path | None) -> engine.Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Mapping
@@ -98,7 +99,7 @@ def run(
     _record_plan(draft, plan, store)
     evidence = draft.finish(outcome=_OUTCOMES[draft.verdict], summary=_summary(draft, states))
     store.put_evidence(evidence)
-    report = None if out is None else _write(Path(out), evidence, states)
+    report = None if out is None else _write(Path(out), plan, evidence, states)
     return Run(evidence, plan, tuple(states.values()), report)
 
 
@@ -150,6 +151,7 @@ def _finding(state: StepState) -> Finding:
     severity = (_WEIGHT if state.step.weighs else _NOTED)[verdict]
     name = state.step.name
     if state.status is Status.SKIPPED:
+        severity = Severity.INFO if state.is_consequence else severity  # what it follows from has the weight
         return Finding(STEP_SKIPPED, severity, f"{name} was not done: {state.reason}", Where(), _data(state))
     if state.status is Status.FAILED:
         fix = next((found.fix for found in state.record.evidence.findings), None) if state.record else None
@@ -169,6 +171,7 @@ def _data(state: StepState) -> dict[str, JSON]:
         "seconds": round(state.seconds, 3),
         "evidence": state.record.digest if state.record else None,
         "weighs": state.step.weighs,
+        "cost": {**_costs(state)},
     }
     if state.ending is not None:
         data["ending"] = state.ending.value
@@ -176,21 +179,14 @@ def _data(state: StepState) -> dict[str, JSON]:
 
 
 def _record_costs(draft: Draft, plan: Plan, states: Mapping[str, StepState], *, wall_s: float) -> None:
-    """The ledger: what each step cost when it was done, what this run cost, and the time of people."""
-    totals = {WALL: 0.0, CPU: 0.0}
-    spent = {WALL: 0.0, CPU: 0.0}
-    peak = 0
+    """The ledger: what this run cost, what all its steps cost when they were done, and the time of people."""
+    totals, spent, peak = {WALL: 0.0, CPU: 0.0}, {WALL: 0.0, CPU: 0.0}, 0
     for state in states.values():
-        for one in state.record.evidence.measurements if state.record else ():
-            if one.name in (WALL, CPU, PEAK_MEMORY) and one.value is not None:
-                is_kept = state.status is Status.KEPT
-                of: dict[str, JSON] = {"step": state.step.name, "verb": state.step.verb, "is_kept": is_kept}
-                draft.measure(one.name, one.value, one.unit, n=1, of=of)
-                if one.name == PEAK_MEMORY:
-                    peak = max(peak, int(one.value))
-                    continue
-                totals[one.name] += one.value
-                spent[one.name] += 0 if is_kept else one.value
+        costs = _costs(state)
+        peak = max(peak, int(costs.get(PEAK_MEMORY, 0)))
+        for name in totals:
+            totals[name] += costs.get(name, 0)
+            spent[name] += 0 if state.status is Status.KEPT else costs.get(name, 0)
     draft.measure("run_wall", round(wall_s, 3), "s", n=1)
     draft.measure("run_cpu", round(spent[CPU], 3), "s", n=1)
     draft.measure(
@@ -201,6 +197,12 @@ def _record_costs(draft: Draft, plan: Plan, states: Mapping[str, StepState], *, 
         draft.measure("peak_memory", peak, "bytes", n=1)
     if plan.attended_minutes is not None:
         draft.measure("attended", plan.attended_minutes, "min", n=1, of={"source": "declared in the plan"})
+
+
+def _costs(state: StepState) -> dict[str, float]:
+    """What a step cost when it was done, in this run or an earlier one; what is not known is not there."""
+    measured = state.record.evidence.measurements if state.record else ()
+    return {one.name: one.value for one in measured if one.name in (WALL, CPU, PEAK_MEMORY) and one.value is not None}
 
 
 def _record_plan(draft: Draft, plan: Plan, store: Store) -> None:
@@ -223,9 +225,9 @@ def _summary(draft: Draft, states: Mapping[str, StepState]) -> str:
     return f"{decisive[0].message}{more}; {counted}"
 
 
-def _write(folder: Path, evidence: Evidence, states: Mapping[str, StepState]) -> Path:
+def _write(folder: Path, plan: Plan, evidence: Evidence, states: Mapping[str, StepState]) -> Path:
     """Write the report, and copies of what was made in place of those of an earlier run."""
-    from regraft.report.html import evidence_page
+    from regraft.report.run_page import run_page
 
     report, packages = folder / _REPORT, folder / _PACKAGES
     try:
@@ -238,8 +240,14 @@ def _write(folder: Path, evidence: Evidence, states: Mapping[str, StepState]) ->
                 shutil.copytree(product, packages / product.name)
             else:
                 shutil.copyfile(product, packages / product.name)
-        report.write_text(evidence_page(evidence), encoding="utf-8")
+        found = [state.record.evidence for state in states.values() if state.record is not None]
+        report.write_text(run_page(evidence, found, command=_command(plan, folder)), encoding="utf-8")
     except OSError as error:
         what = f"the results cannot be written: {error.strerror or error}"
         raise AccessDenied(what, where=str(folder), hint="they are in the store; name another folder") from error
     return report
+
+
+def _command(plan: Plan, folder: Path) -> str:
+    named = str(plan.path) if plan.path is not None else f"{plan.name}.yaml"
+    return f"regraft run {shlex.quote(named)} --into {shlex.quote(str(folder))}"

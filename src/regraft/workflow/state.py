@@ -39,6 +39,7 @@ class StepState(msgspec.Struct):
         record: its evidence; of a step that died, what is known about its end.
         product: the package that it made, in the store.
         reason: why it failed or was skipped.
+        is_consequence: it was skipped because of steps that were skipped themselves.
         ending: how its process ended, when it ran.
         verdict: of its evidence; of a skipped step, what those that it wanted amount to.
         seconds: wall time in this run; 0 when it was kept.
@@ -51,6 +52,7 @@ class StepState(msgspec.Struct):
     record: Record | None = None
     product: Path | None = None
     reason: str = ""
+    is_consequence: bool = False
     ending: Ending | None = None
     verdict: Verdict | None = None
     seconds: float = 0.0
@@ -61,3 +63,8 @@ class StepState(msgspec.Struct):
     def is_good(self) -> bool:
         """It ended in evidence that does not say fail."""
         return self.status in (Status.KEPT, Status.DONE) and self.verdict is not Verdict.FAIL
+
+    def skip(self, reason: str, *, verdict: Verdict, is_consequence: bool) -> None:
+        """Note that the step makes no sense any more."""
+        self.status, self.reason, self.verdict = Status.SKIPPED, reason, verdict
+        self.is_consequence = is_consequence
