@@ -237,7 +237,7 @@ def _record_damage(draft: Draft, files: Sequence[InspectedFile], *, has_model: b
     anomalies = 0
     described = {file.folder for file in files if file.is_model and (file.format or "").startswith(_SPLIT_FORMATS)}
     for file in files:
-        is_main = file.is_model or _suffix(file) in _WEIGHT_SUFFIXES or (file.role is Role.ARCHIVE and not has_model)
+        is_main = file.is_model or file.suffix in _WEIGHT_SUFFIXES or (file.role is Role.ARCHIVE and not has_model)
         if file.damage:
             severity = Severity.UNKNOWN if is_main or not has_model else Severity.LOW
             draft.find(
@@ -261,11 +261,6 @@ def _record_damage(draft: Draft, files: Sequence[InspectedFile], *, has_model: b
             data: dict[str, JSON] = {"kind": problem.kind} if problem.kind else {}
             severity = Severity.UNKNOWN if file.is_model else Severity.LOW
             draft.find(Finding(ANOMALY, severity, clean(problem.what), where, data))
-
-
-def _suffix(file: InspectedFile) -> str:
-    dot = file.basename.rfind(".")
-    return file.basename[dot:].lower() if dot > 0 else ""
 
 
 def _measure(

@@ -6,7 +6,7 @@ import functools
 import importlib
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -152,12 +152,12 @@ def _examine(package: Package, walk: Walk) -> Iterator[Finding]:
             if site.format is not None and _is_unjudged(site, site.format):
                 yield UNJUDGED.finding(f"{site.format.title} may run code when it is loaded", site.where())
             for family in families():
-                yield from _guarded(family.name, lambda family=family, site=site: family.examine(site), site.where())
+                yield from _guarded(family.name, functools.partial(family.examine, site), site.where())
             seen.append(msgspec.structs.replace(site, archive=None))
             advance(walk.files - done)
             done = walk.files
     for family in families():
-        yield from _guarded(family.name, lambda family=family: family.examine_package(package, seen), Where())
+        yield from _guarded(family.name, functools.partial(family.examine_package, package, seen), Where())
     for site in seen:
         site.probe.reader.close()
 
@@ -169,9 +169,8 @@ def _is_unjudged(site: Site, kind: Format) -> bool:
     return not any(kind.name in family.judges for family in families())
 
 
-def _guarded(name: str, examine: object, where: Where) -> Iterator[Finding]:
+def _guarded(name: str, examine: Callable[[], Iterator[Finding]], where: Where) -> Iterator[Finding]:
     """Findings of one family; content that defeats it is a finding, never the end of the scan."""
-    assert callable(examine)
     try:
         yield from examine()
     except (RegraftError, OSError) as error:

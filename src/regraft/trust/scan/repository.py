@@ -70,7 +70,7 @@ OTHER_BASE = Rule(
     "Loading the adapter fetches and loads that model too; this scan did not look at it.",
     "Scan the base model as well, at the revision that you will use.",
 )
-REMOTE_BASE_CODE = Rule(
+NO_BASE_NAME = Rule(
     "RGS-REP-008",
     Severity.HIGH,
     "A base model is named by something that is no model",
@@ -111,7 +111,7 @@ class RepositoryFamily:
         LEADS_OUT,
         MISSING_SHARD,
         OTHER_BASE,
-        REMOTE_BASE_CODE,
+        NO_BASE_NAME,
         UNREADABLE,
     )
 
@@ -189,8 +189,8 @@ def is_known_library(dotted: str) -> bool:
 def _base_model(reference: Reference) -> Iterator[Finding]:
     value, where = reference.value, reference.site.where(field=reference.field)
     if not _BASE_NAME.fullmatch(value) and _OUT.search(value):
-        severity_rule = OTHER_BASE if value.startswith(("/", "~")) and ".." not in value else REMOTE_BASE_CODE
-        yield severity_rule.finding(f"the base is {value!r}", where, base=value)
+        rule = OTHER_BASE if value.startswith(("/", "~")) and ".." not in value else NO_BASE_NAME
+        yield rule.finding(f"the base is {value!r}", where, base=value)
     else:
         yield OTHER_BASE.finding(f"the base is {value}", where, base=value)
 

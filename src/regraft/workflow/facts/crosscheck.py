@@ -42,8 +42,7 @@ def contradictions_of_model(model: Model, claims: Sequence[Claim]) -> Iterator[C
 
 def contradiction_of_name(file: InspectedFile) -> Contradiction | None:
     """A suffix that promises another format than the content has."""
-    dot = file.basename.rfind(".")
-    suffix = file.basename[dot:].lower() if dot > 0 else ""
+    suffix = file.suffix
     if file.format is None or not file.is_model or not file.suffixes:
         return None
     if (

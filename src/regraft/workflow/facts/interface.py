@@ -58,6 +58,12 @@ class InspectedFile(msgspec.Struct, frozen=True):
         return re.split(r"[/!]", self.path)[-1]
 
     @property
+    def suffix(self) -> str:
+        """Suffix of the name with its dot, lower case; empty when there is none."""
+        dot = self.basename.rfind(".")
+        return self.basename[dot:].lower() if dot > 0 else ""
+
+    @property
     def folder(self) -> str:
         """The path without its last component; empty at the top. An archive counts as a folder."""
         return self.path[: -len(self.basename) - 1] if self.basename != self.path else ""
