@@ -17,7 +17,7 @@ from regraft.errors import MissingExtra, StoreError
 from regraft.package.package import open_package
 from regraft.package.reference import parse_reference
 from regraft.package.sources.interface import SourceOptions
-from regraft.record.digest import Digest, digest_bytes
+from regraft.record.digest import Digest, digest_bytes, digest_chunks
 from regraft.record.evidence import Artifact, DigestKind, Draft, Evidence, Subject
 from regraft.record.passport import Passport, read_passport
 from regraft.record.permit import Permit
@@ -140,13 +140,20 @@ def examine(candidate: Candidate, setting: Setting) -> Examined:
 
 
 def _own_code(candidate: Candidate, setting: Setting) -> Subject:
-    """The user's own code, by the file of its module; what that imports is not covered."""
-    module = candidate.ref.removeprefix("py:").partition(":")[0].replace(".", "/")
+    """The user's own network: the file of its module, and which function there. What that imports is not covered."""
+    code = _module_file(candidate.ref.removeprefix("py:"), setting)
+    kind = DigestKind.PARTIAL if code is not None else DigestKind.DECLARED
+    return Subject(candidate.title, digest_chunks([code or b"", candidate.ref.encode()]), kind)
+
+
+def _module_file(place: str, setting: Setting) -> bytes | None:
+    """The source of `module:function`, None where no folder has it."""
+    module = place.partition(":")[0].replace(".", "/")
     for folder in (*setting.search_path, *sys.path):
-        for place in (Path(folder, f"{module}.py"), Path(folder, module, "__init__.py")):
-            if place.is_file():
-                return Subject(candidate.title, digest_bytes(place.read_bytes()), DigestKind.PARTIAL)
-    return Subject(candidate.title, digest_bytes(candidate.ref.encode()), DigestKind.DECLARED)
+        for path in (Path(folder, f"{module}.py"), Path(folder, module, "__init__.py")):
+            if path.is_file():
+                return path.read_bytes()
+    return None
 
 
 def extract(examined: Examined, data: LabelledData, rows: NDArray[np.int64], setting: Setting) -> Features:
@@ -160,7 +167,7 @@ def extract(examined: Examined, data: LabelledData, rows: NDArray[np.int64], set
         CandidateFailed: it crashed, or took longer than the time limit.
     """
     inputs = data.digest(rows)
-    key = _key(examined, inputs)
+    key = _key(examined, inputs, setting)
     store = setting.store
     if (kept := store.step(key)) is not None and (found := _kept(store.evidence(kept), store)) is not None:
         return found
@@ -177,13 +184,14 @@ def extract(examined: Examined, data: LabelledData, rows: NDArray[np.int64], set
     return msgspec.structs.replace(found, is_cached=False)
 
 
-def _key(examined: Examined, inputs: Digest) -> Digest:
+def _key(examined: Examined, inputs: Digest, setting: Setting) -> Digest:
     candidate = examined.candidate
+    code = _module_file(candidate.factory.removeprefix("py:"), setting) if candidate.factory else None
     return step_key(
         "features",
         version=FEATURES_VERSION,
         subjects=[examined.subject],
-        materials=[Subject("inputs", inputs)],
+        materials=[Subject("inputs", inputs), *([Subject("factory", digest_bytes(code))] if code else [])],
         parameters={"runtime": candidate.runtime, "factory": candidate.factory, "tap": candidate.tap},
         runtimes=_versions(),
     )

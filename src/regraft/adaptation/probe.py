@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -227,8 +228,16 @@ def _alone() -> Iterator[None]:
     A strength at which the solver stops early is still a candidate: its accuracy decides.
     """
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings(), _thread_pools().limit(limits=1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
+
+
+@functools.cache
+def _thread_pools() -> Any:
+    """The thread pools of numpy and scipy; finding them takes longer than a fit."""
+    import scipy.linalg  # noqa: F401  so that its pool is there to be found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
