@@ -116,14 +116,13 @@ def _loaded(package: Package, request: LoadRequest) -> Opened:
             source: PermitSource | None = request.permit
             store: Store | None = request.store
             permit = source(package, request.runtime) if source else stored_permit(package, manifest.digest, store)
-        precision = request.precision or declared_precision(package, path)
         model = load(
             package,
             permit,
             runtime=request.runtime,
             path=path,
             threads=request.threads,
-            precision=precision,
+            precision=request.precision,
             factory=request.factory,
         )
     except (AmbiguousReference, MissingExtra, UsageError):
@@ -131,27 +130,6 @@ def _loaded(package: Package, request: LoadRequest) -> Opened:
     except RegraftError as error:
         return Opened(subjects, error=error, package=package, path=path, permit=permit)
     return Opened(subjects, model, package=package, path=path, permit=permit)
-
-
-def declared_precision(package: Package, path: str) -> str | None:
-    """The computation precision that the package's `regraft.json` asks for, None when it asks for none."""
-    import json
-    import posixpath
-
-    from regraft.package.limits import MAX_TEXT_BYTES
-
-    place = posixpath.join(posixpath.dirname(path), "regraft.json")
-    if all(entry.path != place or entry.obstacle for entry in package.entries):
-        return None
-    reader = package.open(place)
-    try:
-        fields = json.loads(reader.read_all(limit=MAX_TEXT_BYTES))
-    except (ValueError, RecursionError, RegraftError):
-        return None
-    finally:
-        reader.close()
-    found = fields.get("precision") if isinstance(fields, dict) else None
-    return found if isinstance(found, str) and len(found) < 32 else None
 
 
 def _own_code(ref: ModelRef, request: LoadRequest) -> Opened:

@@ -8,6 +8,8 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from regraft.errors import AmbiguousReference, Unsupported, UsageError
 from regraft.runtime.interface import LoadOptions, Model, Runtime
 from regraft.runtime.verified import VerifiedFiles, is_inert
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _MEMBERS: tuple[str, ...] = (
     "torch_factory:TorchFactoryRuntime",
+    "pipeline:PipelineRuntime",
     "torch_transformers:TransformersRuntime",
     "torch_script:TorchScriptRuntime",
     "torch_export:TorchExportRuntime",
@@ -51,7 +54,8 @@ def load(
         runtime: `torch`, `onnxruntime`, `openvino`, `numpy` or a third party's; None for the first that can.
         path: the weights or graph file; None when the package has only one.
         threads: intra-op threads; None for the runtime's default.
-        precision: computation precision to demand.
+        precision: computation precision to demand; None for what the package's `regraft.json` asks for, if
+            it does, else the runtime's choice.
         factory: `module:factory`, the user's own code that builds the network for weights without an architecture.
         head: with the task head that the package declares; False for the backbone alone.
     Raises:
@@ -76,7 +80,18 @@ def load_verified(files: VerifiedFiles, path: str, options: LoadOptions, *, runt
     member = _member(_named(runtime), files.package, path, options)
     if member is None:
         raise _nothing(files.package, path, runtime, options)
+    if options.precision is None:
+        options = msgspec.structs.replace(options, precision=_declared_precision(files, path))
     return member.load(files, path, options)
+
+
+def _declared_precision(files: VerifiedFiles, path: str) -> str | None:
+    """The computation precision that `regraft.json` beside the file asks for, None when it asks for none."""
+    from regraft.runtime.tokenizing import json_beside
+
+    fields = json_beside(files, path, "regraft.json")
+    found = fields.get("precision") if isinstance(fields, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def model_path(package: Package, *, runtime: str | None = None, factory: str | None = None) -> str:

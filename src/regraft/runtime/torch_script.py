@@ -131,7 +131,9 @@ class TorchScriptModel:
 
     def cast(self, dtype: str) -> TorchScriptModel:
         """A copy whose parameters and buffers are in `dtype`; constants of the program stay as they are."""
-        module: Any = self.module.copy().to(torch_dtype(dtype))
+        import copy
+
+        module: Any = copy.deepcopy(self.module).to(torch_dtype(dtype))  # its own copy() fails on nested modules
         return TorchScriptModel(module, threads=self._threads, where=self.where)
 
     def close(self) -> None:
