@@ -53,11 +53,6 @@ class Adaptation(msgspec.Struct, frozen=True):
     evidence: Evidence
     path: Path | None
 
-    def _repr_html_(self) -> str:
-        from regraft.report.html import evidence_fragment
-
-        return evidence_fragment(self.evidence)
-
 
 class Scores(msgspec.Struct, frozen=True):
     """How good head and baseline are on the held-out rows.

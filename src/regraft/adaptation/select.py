@@ -73,11 +73,6 @@ class Selection(msgspec.Struct, frozen=True):
     curves: tuple[Curve, ...] = ()
     catch_up: CatchUp | None = None
 
-    def _repr_html_(self) -> str:
-        from regraft.report.html import evidence_fragment
-
-        return evidence_fragment(self.evidence)
-
 
 class Comparison(msgspec.Struct):
     """Everything that a selection gathers on its way to evidence."""

@@ -34,7 +34,12 @@ def record_selection(gathered: Comparison) -> Evidence:
     draft.findings += [*gathered.data.findings, *gathered.split.findings]
     draft.findings += [_rejection(one) for one in gathered.rejected]
     draft.findings += [
-        Finding(NOT_KNOWN, _severity(one), f"{name}: {one.message}", data={"candidate": name, **one.data()})
+        Finding(
+            NOT_KNOWN,
+            _severity(one, is_chosen=name == gathered.chosen),
+            f"{name}: {one.message}",
+            data={"candidate": name, **one.data()},
+        )
         for name, judged in gathered.unknown.items()
         for one in judged
     ]
@@ -46,8 +51,11 @@ def record_selection(gathered: Comparison) -> Evidence:
     return draft.finish(outcome=outcome, summary=summary, verdict=verdict or draft.verdict)
 
 
-def _severity(judged: Judged) -> Severity:
-    return Severity.INFO if judged.is_for_later else Severity.UNKNOWN
+def _severity(judged: Judged, *, is_chosen: bool) -> Severity:
+    """What is not known of a candidate that lost anyway changes nothing."""
+    if judged.is_for_later:
+        return Severity.INFO
+    return Severity.UNKNOWN if is_chosen else Severity.LOW
 
 
 def _parameters(gathered: Comparison) -> dict[str, JSON]:
