@@ -225,8 +225,8 @@ def test_layers_that_are_bitwise_equal_are_counted_and_listed():
 def test_lineage_leads_from_the_candidate_to_what_was_converted():
     run, kept = _run(_steps())
     chapter = _chapter(run_record(run, kept), "lineage")
-    chain = chapter.lead[0]
-    assert chain.index("MiniLM") < chain.index("sentiment (") < chain.index("sentiment-openvino")
+    chain = [[node.name for node in place] for place in chapter.chain]
+    assert chain == [["MiniLM"], ["sentiment"], ["sentiment-onnxruntime", "sentiment-openvino"]]
     digests = {row[1] for row in chapter.more[0].rows}
     assert digest_bytes(b"MiniLM") in digests
     assert digest_bytes(b"sentiment-openvino") in digests
@@ -243,7 +243,7 @@ def test_what_nobody_measured_is_a_row():
     assert steps["select"][2:] == ("1.5 s", "unknown", "2.00 GB")
     passport = [row for table in _chapter(record, "passport").tables for row in table.rows]
     assert any(row[0] == "datasets" and row[1] == "unknown" for row in passport)
-    assert any(row[0] == "audit" and row[1] == "unknown" for row in passport)
+    assert any(row[0] == "audit" and row[2] == "unknown" for row in passport)
 
 
 @pytest.mark.parametrize("lost", [*_steps()])
@@ -273,6 +273,31 @@ def test_a_target_that_the_policy_refuses_must_not_be_used():
     said = " ".join(sentences(run_record(run, kept)))
     assert "On onnxruntime the result may be used" in said
     assert "On openvino the result must not be used as it is." in said
+
+
+def test_an_allowed_package_that_answers_otherwise_must_not_be_used():
+    named = _steps() | {"verify openvino": _about("verify", "openvino", "diverges", Verdict.FAIL)}
+    run, kept = _run(named)
+    assert "On openvino the result must not be used as it is." in sentences(run_record(run, kept))
+
+
+def test_a_package_beyond_the_budget_must_not_be_used_where_another_fits():
+    draft = Draft("bench")
+    draft.subject.append(_subject("2 packages side by side"))
+    missed = "sentiment-openvino in openvino: latency_p95 ≤ 10 ms at batch 1: 14 ms, missed by 4 ms"
+    draft.find(Finding("RGB-BUD-002", Severity.MEDIUM, missed))
+    run, kept = _run(_steps() | {"bench": draft.finish(outcome="within budget", summary="one fits")})
+    said = sentences(run_record(run, kept))
+    assert "On openvino the result must not be used as it is." in said
+    assert any(sentence.startswith("On onnxruntime the result may be used") for sentence in said)
+
+
+def test_a_gain_within_noise_is_said_at_the_top():
+    draft = Draft("adapt")
+    draft.subject.append(_subject("sentiment"))
+    draft.measure("accuracy_gain", 0.4, "points", low=-1.0, high=1.8, n=2000, of={"against": "TF-IDF"})
+    run, kept = _run(_steps() | {"adapt": draft.finish(outcome="not_better", summary="no gain")})
+    assert "It is not shown to be better than TF-IDF." in sentences(run_record(run, kept))
 
 
 def test_a_run_of_nothing_is_a_page():

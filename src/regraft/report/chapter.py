@@ -8,10 +8,18 @@ import msgspec
 
 from regraft.record.evidence import Measurement, Verdict
 from regraft.report.figures import Figure
-from regraft.report.quantity import number_text
+from regraft.report.quantity import bytes_text, number_text
 from regraft.report.sections import MARKS, Section
 
 UNKNOWN = "unknown"
+
+
+class Node(msgspec.Struct, frozen=True):
+    """One package in a chain."""
+
+    role: str
+    name: str
+    digest: str
 
 
 class Chapter(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +28,7 @@ class Chapter(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         anchor: for links within the page.
         lead: sentences that say the result.
+        chain: packages in the order in which they were made; those of one place side by side.
         figures: each carries its numbers.
         tables: shown as they are.
         more: tables that a reader opens.
@@ -30,6 +39,7 @@ class Chapter(msgspec.Struct, frozen=True, kw_only=True):
     anchor: str
     title: str
     lead: tuple[str, ...] = ()
+    chain: tuple[tuple[Node, ...], ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Section, ...] = ()
     more: tuple[Section, ...] = ()
@@ -46,6 +56,8 @@ def value_text(one: Measurement | None) -> str:
     """A measured value in its unit; shares as percent."""
     if one is None or one.value is None:
         return UNKNOWN
+    if one.unit in ("bytes", "byte", "B"):
+        return bytes_text(one.value)
     return percent(one.value) if one.unit in ("1", "ratio") else number_text(one.value, one.unit)
 
 
@@ -86,3 +98,9 @@ def cell(value: Any) -> str:
     if value is None:
         return UNKNOWN
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def limit_text(one: Measurement) -> str:
+    """Up to which ratio rounding explains a divergence."""
+    limit = one.of.get("benign_up_to")
+    return f"≤ {limit:.3g}" if isinstance(limit, int | float) else UNKNOWN

@@ -199,7 +199,13 @@ def frame(values: list[dict[str, Any]]) -> dict[str, Any]:
                 "gridColor": "var(--line)",
                 "labelLimit": 260,
             },
-            "legend": {**text, "orient": "top", "symbolType": "circle", "titleFontWeight": "normal"},
+            "legend": {
+                **text,
+                "orient": "top",
+                "columnPadding": 26,
+                "symbolType": "circle",
+                "titleFontWeight": "normal",
+            },
         },
     }
 

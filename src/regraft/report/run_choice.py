@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from regraft.record.evidence import JSON, Evidence, Finding, Measurement
 from regraft.report.chapter import (
     UNKNOWN,
@@ -23,7 +25,6 @@ from regraft.report.run_record import RunRecord, first, measured, text
 from regraft.report.sections import Section
 
 _CROSS, _HELD_OUT = "cross-validation", "held-out"
-_REJECTED = "could not be compared, or breaks a constraint"
 
 
 def chosen(record: RunRecord) -> tuple[str, tuple[str, ...]]:
@@ -39,9 +40,9 @@ def chosen(record: RunRecord) -> tuple[str, tuple[str, ...]]:
 def choice(record: RunRecord) -> Chapter:
     """What was chosen among which, how good each is, and what could not be told apart."""
     evidence = record.evidence("select")
-    common = {"anchor": "choice", "title": "What was chosen, and why"}
+    common = Chapter(anchor="choice", title="What was chosen, and why")
     if evidence is None:
-        return Chapter(**common, gaps=(record.missing("select"),))  # type: ignore[arg-type]
+        return replace(common, gaps=(record.missing("select"),))
     name, reasons = chosen(record)
     lead = (f"{name}: {'; '.join(reasons)}.",) if name else (f"Nothing was chosen: {evidence.summary}.",)
     ties = tuple(_sentence(f) for f in _with(evidence, "group"))
@@ -51,10 +52,10 @@ def choice(record: RunRecord) -> Chapter:
     tables = [_competitor_table(evidence, names, name)] if names else []
     if left_out := [f for f in evidence.findings if "code" in f.data and "candidate" in f.data]:
         rows = tuple((cell(f.data.get("candidate")), f.message, f.fix or "") for f in left_out)
-        tables.append(Section(f"Candidates that {_REJECTED}", ("candidate", "why", "what to do"), rows))
+        tables.append(Section("Candidates that were not compared", ("candidate", "why", "what to do"), rows))
     gaps = unknown if names else (f"unknown: no accuracy was measured: {evidence.summary}", *unknown)
-    return Chapter(
-        **common,
+    return replace(
+        common,
         lead=(*lead, *ties),
         figures=figures,
         tables=tuple(tables),
@@ -67,16 +68,20 @@ def choice(record: RunRecord) -> Chapter:
 def worth(record: RunRecord) -> Chapter:
     """The learning curves: how many labels the baseline needs to catch up."""
     evidence = record.evidence("select")
-    common = {"anchor": "worth", "title": "What reuse is worth"}
+    common = Chapter(anchor="worth", title="What reuse is worth")
     points = measured(evidence, "learning_curve")
     known = [one for one in points if one.value is not None and isinstance(one.of.get("labels"), int | float)]
     if evidence is None or not known:
         why = record.missing("select") if evidence is None else "unknown: no learning curve was measured"
-        return Chapter(**common, gaps=(why,))  # type: ignore[arg-type]
+        return replace(common, gaps=(why,))
     catch_up = first(measured(evidence, "labels_to_catch_up"))
     lead = tuple(_sentence(f) for f in evidence.findings if "most" in f.data)
-    return Chapter(
-        **common,  # type: ignore[arg-type]
+    if not lead and catch_up is not None:
+        ahead, at = cell(catch_up.of.get("reaches")), cell(catch_up.of.get("at_labels"))
+        needs = f"{_labels(catch_up)} labels {_label_ends(catch_up)}"
+        lead = (f"{cell(catch_up.of.get('method'))} needs {needs} to be as good as {ahead} at {at}.",)
+    return replace(
+        common,
         lead=lead,
         figures=(_curve_figure(known, catch_up),),
         gaps=() if lead else ("unknown: how many labels the baseline would need to catch up",),
@@ -87,9 +92,9 @@ def worth(record: RunRecord) -> Chapter:
 def gain(record: RunRecord) -> Chapter:
     """How good the adapted package is on rows that nothing was learnt or chosen from."""
     evidence = record.evidence("adapt")
-    common = {"anchor": "adapted", "title": "How good it is on rows that it has not seen"}
+    common = Chapter(anchor="adapted", title="How good it is on rows that it has not seen")
     if evidence is None:
-        return Chapter(**common, gaps=(record.missing("adapt"),))  # type: ignore[arg-type]
+        return replace(common, gaps=(record.missing("adapt"),))
     wanted = ("accuracy", "baseline_accuracy", "accuracy_gain", "recall", "log_loss", "calibration_error",
               "reload_deviation")  # fmt: skip
     rows = tuple(
@@ -101,7 +106,7 @@ def gain(record: RunRecord) -> Chapter:
     tables = (Section("Measured on held-out rows", columns, rows, numeric=(1, 3)),) if rows else ()
     gaps = () if rows else ("unknown: nothing was measured on held-out rows",)
     lead = (f"{evidence.summary}.",)
-    return Chapter(**common, lead=lead, tables=tables, gaps=gaps, command=_command(evidence))  # type: ignore[arg-type]
+    return replace(common, lead=lead, tables=tables, gaps=gaps, command=_command(evidence))
 
 
 def _competitors(evidence: Evidence) -> list[str]:
@@ -160,7 +165,8 @@ def _place(one: Measurement | None) -> str:
 
 
 def _competitor_table(evidence: Evidence, names: Sequence[str], picked: str) -> Section:
-    rows, tones = [], []
+    rows: list[tuple[str, ...]] = []
+    tones = []
     for name in names:
         cross = first(_accuracies(evidence, candidate=name, split=_CROSS))
         held_out = first(_accuracies(evidence, candidate=name, split=_HELD_OUT))
@@ -173,7 +179,7 @@ def _competitor_table(evidence: Evidence, names: Sequence[str], picked: str) -> 
         rows.append(
             (
                 _place(cross), name, role, with_interval(cross), with_interval(held_out),
-                "" if is_baseline else value_text(near), "leads" if behind is None else with_interval(behind),
+                "" if is_baseline else value_text(near), "leads" if not rows else with_interval(behind),
                 "" if is_baseline else UNKNOWN if size is None or size.value is None else bytes_text(size.value),
                 "" if is_baseline else value_text(time),
             )

@@ -163,7 +163,13 @@ def layers(
     values = [{"group": visible(point.series), "x": point.x, "y": point.y} for point in kept]
     ends = [point.y for point in kept] + [line.at for line in limits if line.at > 0] or [1.0]
     scale = {"type": "log", "domain": [min(ends) * 0.6, max(ends) * 2.0], "nice": False}
-    y = {"field": "y", "type": "quantitative", "title": "noise floors", "scale": scale, "axis": {"format": "~g"}}
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "title": "noise floors",
+        "scale": scale,
+        "axis": {"format": "~g", "tickCount": 5},
+    }
     x = {"field": "x", "type": "quantitative", "title": "layer, in order of execution", "axis": {"tickMinStep": 1}}
     spec = frame(values)
     spec["height"] = _HEIGHT

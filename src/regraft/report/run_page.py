@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from regraft.record.evidence import Evidence, Measurement, Verdict
+from regraft.record.evidence import Evidence, Measurement, Verdict, combine
 from regraft.report.chapter import UNKNOWN, Chapter, count_of, interval_text, value_text, verdict_text, with_interval
 from regraft.report.html import drawn, page_of
 from regraft.report.quantity import seconds_text
 from regraft.report.run_choice import choice, chosen, gain, worth
+from regraft.report.run_latency import budget_verdict, latency, price, timing
 from regraft.report.run_ledger import every_step, ledger
-from regraft.report.run_proof import divergence, latency, lineage, passport, policy, price, timing
+from regraft.report.run_proof import divergence, lineage, passport, policy
 from regraft.report.run_record import RunRecord, first, measured, run_record
 from regraft.report.sections import Section
 
@@ -46,7 +47,7 @@ def run_page(run: Evidence, steps: Sequence[Evidence], *, command: str) -> str:
         tiles=tiles(record),
         decisions=_decisions(record),
         chapters=[(chapter, [drawn(figure) for figure in chapter.figures]) for chapter in several],
-        unknown=sum(len(chapter.gaps) for chapter in several),
+        unknown=sum(_unknowns(chapter) for chapter in several),
         command=command,
         seconds=seconds_text(run.seconds),
     )
@@ -73,12 +74,16 @@ def sentences(record: RunRecord) -> list[str]:
     """The verdict in words: what may be used where, what may not, and what is not known."""
     name, _ = chosen(record)
     said = [f"{name} was chosen among the candidates." if name else f"No candidate was chosen: {_why(record)}."]
+    lead = first(measured(record.evidence("adapt"), "accuracy_gain"))
+    if lead is not None and (lead.low is None or lead.low <= 0):
+        said.append(f"It is not shown to be better than {lead.of.get('against') or 'the baseline'}.")
+    allowed = "the policy allows it" if record.step("check") is not None else "no policy was given"
     for verdict, words in (
-        (Verdict.PASS, "may be used: the policy allows it and it answers as what it was converted from"),
+        (Verdict.PASS, f"may be used: {allowed}, and it answers as what it was converted from"),
         (Verdict.FAIL, "must not be used as it is"),
-        (None, "is not decided"),
+        (Verdict.INCONCLUSIVE, "is not decided"),
     ):
-        targets = [target for target in record.targets if _target_verdict(record, target) in _matching(verdict)]
+        targets = [target for target in record.targets if _target_verdict(record, target) is verdict]
         if targets:
             said.append(f"On {' and '.join(targets)} the result {words}.")
     if lost := [step.name for step in record.steps if step.status in _FAILED]:
@@ -102,6 +107,10 @@ def tiles(record: RunRecord) -> list[Tile]:
         Tile("all steps took", UNKNOWN if wall is None or wall.value is None else seconds_text(wall.value),
              "on the clock, on the machine named at the end"),
     ]  # fmt: skip
+
+
+def _unknowns(chapter: Chapter) -> int:
+    return len(chapter.gaps) + sum(table.tones.count("absent") for table in (*chapter.tables, *chapter.more))
 
 
 def _tile(label: str, one: Measurement | None) -> Tile:
@@ -136,22 +145,27 @@ def _decisions(record: RunRecord) -> Section:
              with_interval(timing(record, target, "latency_p95", 1)),
              value_text(timing(record, target, "size_on_disk")))
         )  # fmt: skip
-        tones.append(verdict.value if verdict is not None else "unknown")
-    columns = ("", "target", "policy", "same model?", "noise floors", "decisions changed", "p95 at batch 1", "size")
+        tones.append(verdict.value)
+    columns = (
+        "",
+        "target",
+        "policy",
+        "same model?",
+        "noise floors (limit)",
+        "decisions changed",
+        "p95 at batch 1",
+        "size",
+    )
     return Section("The result, target by target", columns, tuple(rows), numeric=(), tones=tuple(tones))
 
 
-def _target_verdict(record: RunRecord, target: str) -> Verdict | None:
-    """What is known about a target: the policy's word where there is one, else that of the comparison."""
-    for verb in ("check", "verify"):
-        step = record.step(verb, target)
-        if step is not None and step.verdict is not None:
-            return step.verdict
-    return None
-
-
-def _matching(verdict: Verdict | None) -> tuple[Verdict | None, ...]:
-    return (None, Verdict.INCONCLUSIVE) if verdict is None else (verdict,)
+def _target_verdict(record: RunRecord, target: str) -> Verdict:
+    """What policy, comparison and budget amount to; what nobody found out is inconclusive."""
+    asked = [record.step(verb, target) for verb in ("verify", "check")]
+    if asked[1] is None and record.step("check") is None:  # a plan without a policy
+        asked = asked[:1]
+    verdicts = [step.verdict if step is not None and step.verdict else Verdict.INCONCLUSIVE for step in asked]
+    return combine([*verdicts, budget_verdict(record, target)])
 
 
 def _why(record: RunRecord) -> str:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 
-from regraft.record.evidence import Evidence, Measurement, Severity, Subject, Verdict
+from regraft.record.evidence import Evidence, Severity, Subject, Verdict
 from regraft.report.chapter import (
     UNKNOWN,
     Chapter,
+    Node,
     cell,
     count_of,
-    interval_text,
+    limit_text,
     tone,
-    value_text,
     verdict_text,
-    with_interval,
 )
 from regraft.report.figures import Figure
-from regraft.report.run_figures import Interval, Line, Point, intervals, layers
-from regraft.report.run_record import RunRecord, RunStep, first, measured, text
+from regraft.report.run_figures import Line, Point, layers
+from regraft.report.run_record import RunRecord, command_on, converted, first, measured, text
 from regraft.report.sections import FACT_KNOWN, FACT_UNKNOWN, SEVERITY_ORDER, Section, described, provenance_text
 
-PACKAGES = "packages"
-"""Folder beside the page, in which copies of what was made lie."""
 _ASKED = ("adapt", "convert", "verify", "bench", "inspect", "scan", "check")
 _NEVER_ASKED = {
     "reproduce": "whether published numbers of the package hold",
@@ -34,22 +30,22 @@ _NEVER_ASKED = {
 
 
 def passport(record: RunRecord) -> Chapter:
-    """What is known about each converted package, and what is not."""
-    tables, gaps = [], []
+    """What is known about the converted packages, and what is not."""
+    asked = list(_standing(record))
+    tables = [Section("What was asked about it", ("asked", "about", "verdict", "what it says"),
+                      tuple(row[:4] for row in asked), tones=tuple(row[4] for row in asked))]  # fmt: skip
+    facts, gaps = [], []
     for target in record.targets:
-        rows = [*_standing(record, target)]
-        tables.append(Section(f"For {target}", ("asked", "verdict", "what it says"), tuple(r[:3] for r in rows),
-                              tones=tuple(r[3] for r in rows)))  # fmt: skip
         inspection = record.evidence("inspect", target)
         if inspection is None:
             gaps.append(f"{target}: what it is: {record.missing('inspect', target)}")
         else:
-            tables.append(_facts(inspection, target))
+            facts.append(_facts(inspection, target))
     if not record.targets:
         gaps.append("unknown: nothing was converted, so there is no package to know about")
     return Chapter(
-        anchor="passport", title="Passport of the result", tables=tuple(tables), gaps=tuple(gaps),
-        command="regraft inspect PACKAGE" if record.targets else "",
+        anchor="passport", title="Passport of the result", tables=(*tables, *facts[:1]), more=tuple(facts[1:]),
+        gaps=tuple(gaps), command=command_on(record, "inspect", converted(record)[:1]),
     )  # fmt: skip
 
 
@@ -73,13 +69,12 @@ def lineage(record: RunRecord) -> Chapter:
     return Chapter(
         anchor="lineage",
         title="Lineage",
-        lead=(_chain(record),),
+        chain=_chain(record),
         tables=(Section("Made by which step from what", ("step", "from", "made", "verdict", "evidence"), tuple(rows)),)
         if rows
         else (),
         more=(Section("Full digests", ("package", "sha256", "digest"), digests),) if digests else (),
         gaps=() if rows else ("unknown: nothing was adapted or converted",),
-        command="sha256sum FILE compares a file with the manifest that these digests stand for",
     )
 
 
@@ -105,36 +100,7 @@ def divergence(record: RunRecord) -> Chapter:
         figures=tuple(figures),
         tables=(table,) if table is not None else (),
         gaps=tuple(gaps) or (() if found else ("unknown: nothing was converted, so nothing was compared",)),
-        command=_command(record, "verify", [e for _, e in known[:1]]),
-    )
-
-
-def latency(record: RunRecord) -> Chapter:
-    """How fast each conversion is, next to what the speed costs in error."""
-    bench = record.evidence("bench")
-    common = {"anchor": "latency", "title": "How fast it is, and at what price"}
-    rows = _timed(bench)
-    if bench is None or not rows:
-        why = record.missing("bench") if bench is None else f"unknown: nothing was timed: {bench.summary}"
-        return Chapter(**common, gaps=(why,))  # type: ignore[arg-type]
-    budget = [f for f in bench.findings if f.rule.startswith("RGB-BUD-")]
-    tables = [_latency_table(record, bench, rows)]
-    if budget:
-        words = tuple((verdict_text({"RGB-BUD-001": Verdict.PASS, "RGB-BUD-002": Verdict.FAIL}.get(
-            f.rule, Verdict.INCONCLUSIVE)), f.message) for f in budget)  # fmt: skip
-        tables.append(Section("Against the device's budget", ("", "limit"), words))
-    caveats = [f for f in bench.findings if f.rule.startswith(("RGB-RUN-", "RGB-INP-"))]
-    more = [Section("What to know before believing the intervals", ("severity", "what", "what to do"),
-                    tuple((f.severity.value, f.message, f.fix or "") for f in caveats),
-                    tones=tuple(f.severity.value for f in caveats))] if caveats else []  # fmt: skip
-    return Chapter(
-        **common,
-        lead=(f"{bench.summary}.",),
-        figures=(_latency_figure(record, bench, rows),),
-        tables=tuple(tables),
-        more=tuple(more),
-        gaps=() if budget else ("unknown: whether a device's budget is met: none was judged",),
-        command=_command(record, "bench", [e for t in record.targets if (e := record.evidence("convert", t))]),
+        command=command_on(record, "verify", [e for _, e in known[:1]]),
     )
 
 
@@ -158,41 +124,18 @@ def policy(record: RunRecord) -> Chapter:
                    gaps=tuple(gaps), command="regraft check PACKAGE --policy POLICY" if tables else "")  # fmt: skip
 
 
-def price(record: RunRecord, target: str) -> tuple[str, str, str]:
-    """What a conversion costs in error: verdict, noise floors at the worst output, decisions that changed."""
-    step = record.step("verify", target)
-    if step is None or step.evidence is None:
-        return UNKNOWN, UNKNOWN, UNKNOWN
-    worst = _worst(measured(step.evidence, "rms_ratio"))
-    floors = UNKNOWN if worst is None else f"{worst.value:.3g} (rounding explains {_limit_text(worst)})"
-    flips = measured(step.evidence, "decision_flips")
-    said = UNKNOWN
-    if flips:
-        said = f"{sum(one.value or 0 for one in flips)} of {sum(one.n or 0 for one in flips):,}"
-    return verdict_text(step.evidence.verdict), floors, said
-
-
-def timing(record: RunRecord, target: str, name: str, batch: int | None = None) -> Measurement | None:
-    """One measurement of a target's bench: by its runtime, or by the name of its package."""
-    bench, converted = record.evidence("bench"), record.evidence("convert", target)
-    package = converted.subject[0].name if converted is not None and converted.subject else None
-    for one in measured(bench, name) if batch is None else measured(bench, name, batch=batch):
-        if (package is not None and one.of.get("package") == package) or one.of.get("runtime") == target:
-            return one
-    return None
-
-
-def _standing(record: RunRecord, target: str) -> Iterator[tuple[str, str, str, str]]:
+def _standing(record: RunRecord) -> Iterator[tuple[str, str, str, str, str]]:
     for verb in _ASKED:
-        about = None if verb in ("adapt", "bench") else target
-        step = record.step(verb, about)
-        if step is None or step.evidence is None:
-            yield verb, UNKNOWN, record.missing(verb, about), "absent"
-        else:
-            yield verb, verdict_text(step.verdict, step.evidence.outcome), step.evidence.summary, tone(step.verdict)
+        for about in (None,) if verb in ("adapt", "bench") else record.targets or (None,):
+            step = record.step(verb, about)
+            if step is None or step.evidence is None:
+                yield verb, about or "", UNKNOWN, record.missing(verb, about), "absent"
+                continue
+            said = step.evidence
+            yield verb, about or "", verdict_text(step.verdict, said.outcome), said.summary, tone(step.verdict)
     for verb, what in _NEVER_ASKED.items():
         if record.step(verb) is None:
-            yield verb, UNKNOWN, f"not looked at: {what}", "absent"
+            yield verb, "", UNKNOWN, f"not looked at: {what}", "absent"
 
 
 def _facts(inspection: Evidence, target: str) -> Section:
@@ -213,14 +156,20 @@ def _packages(record: RunRecord) -> Iterator[Subject]:
             yield from step.evidence.subject[:1]
 
 
-def _chain(record: RunRecord) -> str:
+def _chain(record: RunRecord) -> tuple[tuple[Node, ...], ...]:
     adapted = record.evidence("adapt")
-    parts = []
-    if adapted is not None and adapted.materials and adapted.subject:
-        parts = [_short(adapted.materials[0]), f"adapted: {_short(adapted.subject[0])}"]
-    made = [f"{t}: {_short(e.subject[0])}" for t in record.targets
-            if (e := record.evidence("convert", t)) is not None and e.subject]  # fmt: skip
-    return " → ".join([*(parts or [f"adapted: {UNKNOWN}"]), "; ".join(made) or f"converted: {UNKNOWN}"]) + "."
+    source = first(adapted.materials) if adapted is not None else None
+    product = first(adapted.subject) if adapted is not None else None
+    made = tuple(
+        _node(f"converted: {target}", first(evidence.subject) if evidence is not None else None)
+        for target in record.targets
+        for evidence in [record.evidence("convert", target)]
+    )
+    return ((_node("candidate", source),), (_node("adapted", product),), made or (_node("converted", None),))
+
+
+def _node(role: str, subject: Subject | None) -> Node:
+    return Node(role, UNKNOWN, "") if subject is None else Node(role, subject.name, subject.sha256[:12])
 
 
 def _short(subject: Subject) -> str:
@@ -228,7 +177,8 @@ def _short(subject: Subject) -> str:
 
 
 def _layer_figure(known: Sequence[tuple[str, Evidence]]) -> Figure:
-    points, rows, limits = [], [], {}
+    points, rows = [], []
+    limits: dict[float, str] = {}
     equal = 0
     for target, evidence in known:
         found = measured(evidence, "layer_rms_ratio")
@@ -245,9 +195,10 @@ def _layer_figure(known: Sequence[tuple[str, Evidence]]) -> Figure:
                  f"{peak:.3g}" if isinstance(peak, int | float) else UNKNOWN)
             )  # fmt: skip
         limit = first(measured(evidence, "rms_ratio"))
-        if limit is not None and isinstance(limit.of.get("benign_up_to"), int | float):
-            limits[limit.of["benign_up_to"]] = f"rounding explains up to {limit.of['benign_up_to']:.3g} at an output"
-    drawn = [Line(float(at), label) for at, label in limits.items()]  # type: ignore[arg-type]
+        at = limit.of.get("benign_up_to") if limit is not None else None
+        if isinstance(at, int | float):
+            limits[float(at)] = f"rounding explains up to {at:.3g} at an output"
+    drawn = [Line(at, label) for at, label in limits.items()]
     on = first([text(e.parameters.get("layers_on")) for _, e in known])
     caption = (
         "Each dot is one layer's deviation from float64, in units of the deviation that the source's own float32 run "
@@ -267,7 +218,7 @@ def _output_table(known: Sequence[tuple[str, Evidence]]) -> Section | None:
             if one.name in ("rms_ratio", "peak_ratio", "relative_error", "decision_flips",
                             "decision_flips_beyond_floor"):  # fmt: skip
                 shown = UNKNOWN if one.value is None else f"{one.value:.3g}"
-                limit = _limit_text(one) if "ratio" in one.name else ""
+                limit = limit_text(one) if "ratio" in one.name else ""
                 rows.append((target, cell(one.of.get("output")), one.name.replace("_", " "), shown, one.unit, limit,
                              count_of(one)))  # fmt: skip
                 tones.append("")
@@ -283,97 +234,8 @@ def _output_table(known: Sequence[tuple[str, Evidence]]) -> Section | None:
     return Section("At the outputs, worst of all feeds", columns, tuple(rows), numeric=(3, 5, 6), notes=notes)
 
 
-def _timed(bench: Evidence | None) -> list[Measurement]:
-    return [one for one in measured(bench, "latency_p95") if one.value is not None]
-
-
-def _target_of(record: RunRecord, one: Measurement) -> str:
-    """The target that a timed row is about; empty when it is none of them."""
-    for target in record.targets:
-        converted = record.evidence("convert", target)
-        if converted is not None and converted.subject and converted.subject[0].name == one.of.get("package"):
-            return target
-    runtime = text(one.of.get("runtime"))
-    return runtime if runtime in record.targets else ""
-
-
-def _row_name(one: Measurement) -> str:
-    return f"{cell(one.of.get('runtime'))} · batch {cell(one.of.get('batch'))}"
-
-
-def _latency_figure(record: RunRecord, bench: Evidence, rows: Sequence[Measurement]) -> Figure:
-    points = []
-    table = []
-    for last in rows:
-        error = price(record, _target_of(record, last))
-        median = first(measured(bench, "latency_p50", **last.of))
-        for group, one in (("median", median), ("95th percentile", last)):
-            if one is None or one.value is None:
-                continue
-            note = f"{error[0]}, flips {error[2]}" if group == "95th percentile" else ""
-            points.append(Interval(_row_name(last), group, one.value, one.low, one.high, note))
-            table.append((_row_name(last), group, value_text(one), interval_text(one), count_of(one), *error))
-    limits = [f for f in bench.findings if f.rule.startswith("RGB-BUD-") and f.data.get("unit") == "ms"]
-    allowed = first([f.data.get("limit") for f in limits if "latency_p95" in f.message])
-    line = Line(float(allowed), f"budget {allowed:g} ms") if isinstance(allowed, int | float) else None
-    return intervals(
-        points,
-        title="Latency of a pass, and what it costs in error",
-        caption="Dots are quantiles over interleaved passes, lines their 95 % intervals. Beside each stands whether "
-        "the conversion is still the same model, and how many decisions changed.",
-        quantity="milliseconds",
-        limit=line,
-        table=(
-            ("row", "quantile", "latency", "95 % interval", "n", "same model?", "noise floors", "decisions changed"),
-            tuple(table),
-        ),
-    )
-
-
-def _latency_table(record: RunRecord, bench: Evidence, rows: Sequence[Measurement]) -> Section:
-    shown = []
-    for last in rows:
-        package = {key: value for key, value in last.of.items() if key != "batch"}
-        error = price(record, _target_of(record, last))
-        shown.append(
-            (
-                cell(last.of.get("runtime")), cell(last.of.get("batch")), cell(last.of.get("precision")),
-                with_interval(first(measured(bench, "latency_p50", **last.of))), with_interval(last),
-                with_interval(first(measured(bench, "throughput", **last.of))),
-                value_text(first(measured(bench, "peak_memory", **package))),
-                value_text(first(measured(bench, "size_on_disk", **package))), count_of(last), *error,
-            )
-        )  # fmt: skip
-    threads = cell(bench.parameters.get("threads"))
-    note = f"{bench.environment.cpu}, {threads} threads; {cell(bench.parameters.get('intervals'))}."
-    columns = ("runtime", "batch", "precision", "p50", "p95", "throughput", "peak memory", "size", "n", "same model?",
-               "noise floors", "decisions changed")  # fmt: skip
-    return Section("Measured side by side", columns, tuple(shown), numeric=(1, 8), notes=(note,))
-
-
-def _worst(several: Sequence[Measurement]) -> Measurement | None:
-    known = [one for one in several if one.value is not None]
-    return max(known, key=lambda one: one.value or 0.0) if known else None
-
-
-def _limit_text(one: Measurement) -> str:
-    limit = one.of.get("benign_up_to")
-    return f"≤ {limit:.3g}" if isinstance(limit, int | float) else UNKNOWN
-
-
 def _decision(severity: Severity) -> str:
     return {Verdict.PASS: "met", Verdict.FAIL: "broken", Verdict.INCONCLUSIVE: "undecided"}[severity.verdict]
-
-
-def _command(record: RunRecord, verb: str, converted: Sequence[Evidence]) -> str:
-    """The verb alone, on the copies that lie beside the page."""
-    adapted: RunStep | None = record.step("adapt")
-    names = [e.subject[0].name for e in converted if e.subject]
-    if verb == "verify" and adapted is not None and adapted.evidence is not None and adapted.evidence.subject:
-        names = [adapted.evidence.subject[0].name, *names]
-    if not names:
-        return ""
-    return " ".join(["regraft", verb, *(shlex.quote(f"{PACKAGES}/{name}") for name in names)])
 
 
 def _list(value: object) -> list[object]:

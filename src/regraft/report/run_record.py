@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from regraft.record.evidence import JSON, Evidence, Finding, Measurement, Verdic
 PEAK_MEMORY = "step_peak_memory"
 COSTS = ("step_wall", "step_cpu", PEAK_MEMORY)
 """What a step cost (s, s, bytes): measurements that every step's evidence has, whatever its kind."""
+PACKAGES = "packages"
+"""Folder beside the page, in which copies of what was made lie."""
 _T = TypeVar("_T")
 
 
@@ -108,6 +111,22 @@ def first(items: Sequence[_T]) -> _T | None:
 def text(value: JSON) -> str:
     """A text out of a record; empty when it is none."""
     return value if isinstance(value, str) else ""
+
+
+def command_on(record: RunRecord, verb: str, packages: Sequence[Evidence]) -> str:
+    """The verb alone, on the copies that lie beside the page."""
+    adapted: RunStep | None = record.step("adapt")
+    names = [e.subject[0].name for e in packages if e.subject]
+    if verb == "verify" and adapted is not None and adapted.evidence is not None and adapted.evidence.subject:
+        names = [adapted.evidence.subject[0].name, *names]
+    if not names:
+        return ""
+    return " ".join(["regraft", verb, *(shlex.quote(f"{PACKAGES}/{name}") for name in names)])
+
+
+def converted(record: RunRecord) -> list[Evidence]:
+    """Evidence of the conversions that ended in some, in the order of the targets."""
+    return [evidence for target in record.targets if (evidence := record.evidence("convert", target)) is not None]
 
 
 def _step(finding: Finding, by_digest: Mapping[Digest, Evidence]) -> RunStep:
