@@ -7,6 +7,7 @@ What is run, block by block and in the order of the document, in one empty folde
 - ```bash: run as a whole; must succeed.
 - ```python: run as a program; what it prints is compared with the comments that start with `#> `.
 - any other block behind `<!-- file: NAME -->` is written to that file first.
+- a block behind `<!-- not run: REASON -->` is only shown: it takes minutes, or large downloads.
 
 A document that names a package of a registry needs the network for it.
 """
@@ -28,7 +29,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 RUN = [path for path in DOCUMENTS if path == ROOT / "README.md" or ROOT / "docs" in path.parents]
 
 _BLOCK = re.compile(
-    r"^(?:<!-- file: (?P<file>\S+) -->\n+)?(?P<fence>```+)(?P<kind>\w*)\n(?P<body>.*?)^(?P=fence)$", re.M | re.S
+    r"^(?:<!-- (?:file: (?P<file>\S+)|not run: (?P<spared>[^\n]+)) -->\n+)?(?P<fence>```+)(?P<kind>\w*)\n(?P<body>.*?)^(?P=fence)$", re.M | re.S
 )
 _EXIT = re.compile(r"\s+# exit (\d+)$")
 _REGISTRY = re.compile(r"\b(pypi|npm)://")
@@ -52,7 +53,8 @@ class Command(NamedTuple):
 def blocks(path: Path) -> list[Block]:
     text = path.read_text(encoding="utf-8")
     return [
-        Block(m["kind"], m["body"], m["file"], text.count("\n", 0, m.start("body")) + 1) for m in _BLOCK.finditer(text)
+        Block("" if m["spared"] else m["kind"], m["body"], m["file"], text.count("\n", 0, m.start("body")) + 1)
+        for m in _BLOCK.finditer(text)
     ]
 
 
@@ -197,6 +199,12 @@ def test_every_page_can_be_reached_from_the_map() -> None:
 )
 def test_output_is_compared_loosely_but_compared(shown: list[str], printed: list[str], fits: bool) -> None:
     assert matches(shown, printed) is fits
+
+
+def test_only_a_block_with_a_reason_is_spared(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- not run: minutes -->\n```bash\nfalse\n```\n\n```bash\ntrue\n```\n")
+    assert [(block.kind, block.body) for block in blocks(page)] == [("", "false\n"), ("bash", "true\n")]
 
 
 def test_a_command_and_its_output_are_told_apart() -> None:
