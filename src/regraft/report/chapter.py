@@ -49,7 +49,7 @@ class Chapter(msgspec.Struct, frozen=True, kw_only=True):
 
 def percent(value: float | int | None) -> str:
     """A share as percent with one digit: `74.7 %`."""
-    return UNKNOWN if value is None else f"{100 * value:.1f} %"
+    return UNKNOWN if value is None else f"{value:.1%}".replace("%", " %")
 
 
 def value_text(one: Measurement | None) -> str:
@@ -65,9 +65,16 @@ def interval_text(one: Measurement | None) -> str:
     """`[72.8, 76.6]` in the unit of the value; a missing end is `?`, no interval is `none`."""
     if one is None or (one.low is None and one.high is None):
         return "none"
-    scale = 100 if one.unit in ("1", "ratio") else 1
-    ends = ("?" if end is None else f"{scale * end:.4g}" for end in (one.low, one.high))
+    ends = ("?" if end is None else _end(end, one.unit) for end in (one.low, one.high))
     return f"[{', '.join(ends)}]"
+
+
+def _end(value: float | int, unit: str) -> str:
+    if unit in ("1", "ratio"):
+        return f"{value:.1%}".rstrip("%")
+    if unit in ("bytes", "byte", "B"):
+        return bytes_text(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if unit == "points" else f"{value:.3g}"
 
 
 def with_interval(one: Measurement | None) -> str:

@@ -78,7 +78,7 @@ def worth(record: RunRecord) -> Chapter:
     lead = tuple(_sentence(f) for f in evidence.findings if "most" in f.data)
     if not lead and catch_up is not None:
         ahead, at = cell(catch_up.of.get("reaches")), cell(catch_up.of.get("at_labels"))
-        needs = f"{_labels(catch_up)} labels {_label_ends(catch_up)}"
+        needs = f"{labels_text(catch_up)} labels {labels_interval(catch_up)}"
         lead = (f"{cell(catch_up.of.get('method'))} needs {needs} to be as good as {ahead} at {at}.",)
     return replace(
         common,
@@ -224,7 +224,9 @@ def _curve_figure(known: Sequence[Measurement], catch_up: Measurement | None) ->
         for one in known
     )
     if catch_up is not None:
-        rows += ((f"{cell(catch_up.of.get('method'))} catches up", _labels(catch_up), "", _label_ends(catch_up), ""),)
+        rows += (
+            (f"{cell(catch_up.of.get('method'))} catches up", labels_text(catch_up), "", labels_interval(catch_up), ""),
+        )
     return curves(
         points,
         title="Accuracy on held-out rows, by the number of labels",
@@ -237,12 +239,14 @@ def _curve_figure(known: Sequence[Measurement], catch_up: Measurement | None) ->
     )
 
 
-def _labels(one: Measurement) -> str:
+def labels_text(one: Measurement) -> str:
+    """How many labels; beyond those that were tried, more than that."""
     most = one.of.get("most_tried")
     return f"{one.value:,.0f}" if one.value is not None else f"more than {most:,}" if isinstance(most, int) else UNKNOWN
 
 
-def _label_ends(one: Measurement) -> str:
+def labels_interval(one: Measurement) -> str:
+    """The interval of that number."""
     most = one.of.get("most_tried")
     beyond = f"more than {most:,}" if isinstance(most, int) else "?"
     return f"[{', '.join(beyond if end is None else f'{end:,.0f}' for end in (one.low, one.high))}]"

@@ -76,7 +76,7 @@ def intervals(
     ends = [v[key] for v in values for key in ("low", "high")] + ([limit.at] if limit else [])
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     room = (high - low or abs(high) or 1.0) * 0.06
-    axis: dict[str, Any] = {"format": ".0%"} if percent else {}
+    axis: dict[str, Any] = {"tickCount": 8} | ({"format": ".0%"} if percent else {})
     scale = {"domain": [max(0.0, low - room), high + room * 4], "zero": False, "nice": False}
     x = {"field": "value", "type": "quantitative", "title": quantity, "axis": axis, "scale": scale}
     shared = {"y": row_axis(values), "color": _colour(groups)}

@@ -10,7 +10,7 @@ from regraft.record.evidence import Evidence, Measurement, Verdict, combine
 from regraft.report.chapter import UNKNOWN, Chapter, count_of, interval_text, value_text, verdict_text, with_interval
 from regraft.report.html import drawn, page_of
 from regraft.report.quantity import seconds_text
-from regraft.report.run_choice import choice, chosen, gain, worth
+from regraft.report.run_choice import choice, chosen, gain, labels_interval, labels_text, worth
 from regraft.report.run_latency import budget_verdict, latency, price, timing
 from regraft.report.run_ledger import every_step, ledger
 from regraft.report.run_proof import divergence, lineage, passport, policy
@@ -103,7 +103,11 @@ def tiles(record: RunRecord) -> list[Tile]:
         Tile("chosen", chosen(record)[0] or UNKNOWN, "by cross-validation on the learning rows"),
         _tile("accuracy on held-out rows", accuracy),
         _tile(f"better than {against}" if against else "better than the baseline", lead),
-        Tile("labels the baseline would need", _labels(labels), _note(labels)),
+        Tile(
+            "labels the baseline would need",
+            UNKNOWN if labels is None else labels_text(labels),
+            "" if labels is None else f"for the same accuracy, 95 % {labels_interval(labels)}",
+        ),
         Tile("all steps took", UNKNOWN if wall is None or wall.value is None else seconds_text(wall.value),
              "on the clock, on the machine named at the end"),
     ]  # fmt: skip
@@ -123,13 +127,6 @@ def _note(one: Measurement | None) -> str:
     interval = interval_text(one)
     n = "" if one.n is None else f"n {count_of(one)}"
     return ", ".join(filter(None, ["" if interval == "none" else f"95 % {interval}", n]))
-
-
-def _labels(one: Measurement | None) -> str:
-    if one is None:
-        return UNKNOWN
-    most = one.of.get("most_tried")
-    return f"{one.value:,.0f}" if one.value is not None else f"more than {most:,}" if isinstance(most, int) else UNKNOWN
 
 
 def _decisions(record: RunRecord) -> Section:
