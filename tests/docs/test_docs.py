@@ -29,7 +29,9 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 RUN = [path for path in DOCUMENTS if path == ROOT / "README.md" or ROOT / "docs" in path.parents]
 
 _BLOCK = re.compile(
-    r"^(?:<!-- (?:file: (?P<file>\S+)|not run: (?P<spared>[^\n]+)) -->\n+)?(?P<fence>```+)(?P<kind>\w*)\n(?P<body>.*?)^(?P=fence)$", re.M | re.S
+    r"^(?:<!-- (?:file: (?P<file>\S+)|not run: (?P<spared>[^\n]+)) -->\n+)?"
+    r"(?P<fence>```+)(?P<kind>\w*)\n(?P<body>.*?)^(?P=fence)$",
+    re.M | re.S,
 )
 _EXIT = re.compile(r"\s+# exit (\d+)$")
 _REGISTRY = re.compile(r"\b(pypi|npm)://")
