@@ -104,7 +104,9 @@ def cell(value: Any) -> str:
     """A JSON value in a cell."""
     if value is None:
         return UNKNOWN
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(cell, value)) if isinstance(value, list) else str(value)
 
 
 def limit_text(one: Measurement) -> str:
