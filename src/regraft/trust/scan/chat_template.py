@@ -114,6 +114,8 @@ def templates_in(site: Site) -> Iterator[tuple[str, str]]:
 def _mentions_template(site: Site) -> bool:
     tail = b""
     for chunk in site.probe.reader.chunks():
+        if b"\0" in chunk:
+            return False  # no text, so nothing that a tokenizer could be made from
         window = tail + chunk
         if b'"chat_template"' in window or has_hidden_letters(window):
             return True

@@ -111,11 +111,13 @@ def has_hidden_letters(text: bytes) -> bool:
 
 
 def is_unreadable_configuration(site: Site) -> bool:
-    """Does a file mention a key that names code, although it cannot be parsed here?"""
+    """Does a file mention a key that names code, although it cannot be parsed here? A zero byte ends every text."""
     if site.probe.suffix not in _CONFIG_SUFFIXES:
         return False
     tail = b""
     for chunk in site.probe.reader.chunks():
+        if b"\0" in chunk:
+            return False
         window = tail + chunk
         if any(word in window for word in (*_CODE_WORDS, *_ESCAPES)) and _CODE_KEYS.search(window):
             return configuration(site) is None
