@@ -57,14 +57,10 @@ def lineage(record: RunRecord) -> Chapter:
             rows.append((step.name, UNKNOWN, UNKNOWN, UNKNOWN, step.said))
             continue
         evidence = step.evidence
-        for number, parent in enumerate(evidence.materials or (None,)):
-            made = _short(evidence.subject[0]) if evidence.subject and number == 0 else ""
-            source = UNKNOWN if parent is None else _short(parent)
-            rows.append(
-                (step.name if number == 0 else "", source, made,
-                 verdict_text(step.verdict, evidence.outcome) if number == 0 else "",
-                 evidence.digest[:12] if number == 0 else "")
-            )  # fmt: skip
+        source = UNKNOWN if not evidence.materials else _short(evidence.materials[0])
+        source += f" and {len(evidence.materials) - 1} more" if len(evidence.materials) > 1 else ""
+        made = _short(evidence.subject[0]) if evidence.subject else UNKNOWN
+        rows.append((step.name, source, made, verdict_text(step.verdict, evidence.outcome), evidence.digest[:12]))
     digests = tuple(dict.fromkeys((s.name, s.sha256, s.digest.value) for s in _packages(record)))
     return Chapter(
         anchor="lineage",
@@ -73,7 +69,13 @@ def lineage(record: RunRecord) -> Chapter:
         tables=(Section("Made by which step from what", ("step", "from", "made", "verdict", "evidence"), tuple(rows)),)
         if rows
         else (),
-        more=(Section("Full digests", ("package", "sha256", "digest"), digests),) if digests else (),
+        more=(
+            Section(
+                "Every package, file and row that went in, with full digests", ("package", "sha256", "digest"), digests
+            ),
+        )
+        if digests
+        else (),
         gaps=() if rows else ("unknown: nothing was adapted or converted",),
     )
 
