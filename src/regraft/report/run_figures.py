@@ -77,7 +77,9 @@ def intervals(
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     room = (high - low or abs(high) or 1.0) * 0.06
     axis: dict[str, Any] = {"tickCount": 8} | ({"format": ".0%"} if percent else {})
-    scale = {"domain": [max(0.0, low - room), high + room * 4], "zero": False, "nice": False}
+    scale: dict[str, Any] = {"domain": [max(0.0, low - room), high + room * 4], "zero": False, "nice": False}
+    if low > 0 and high > 10 * low:  # a linear axis would hide the small ones
+        scale = {"type": "log", "domain": [low * 0.8, high * 2.2], "nice": False}
     x = {"field": "value", "type": "quantitative", "title": quantity, "axis": axis, "scale": scale}
     shared = {"y": row_axis(values), "color": _colour(groups)}
     if len(groups) > 1:
