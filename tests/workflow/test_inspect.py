@@ -352,3 +352,17 @@ def test_an_archive_is_described_from_inside(bert, tmp_path):
     found = inspect(archive)
     assert measured(found, "parameters") == [72]
     assert facts_of(found)["architecture"].value == "BertModel"
+
+
+def test_the_numbers_of_an_openvino_model_lie_in_a_file_of_their_own(tmp_path):
+    (tmp_path / "model.xml").write_text(
+        '<?xml version="1.0"?><net name="demo" version="11"><layers>'
+        '<layer id="0" name="x" type="Parameter" version="opset1"><data shape="1,4" element_type="f32"/>'
+        '<output><port id="0" precision="FP32"><dim>1</dim><dim>4</dim></port></output></layer>'
+        '<layer id="1" name="y" type="Result" version="opset1"><input><port id="0"><dim>1</dim><dim>4</dim></port>'
+        '</input></layer></layers><edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/></edges></net>'
+    )
+    (tmp_path / "model.bin").write_bytes(bytes(range(1, 255)) * 40)
+    assert inspect(tmp_path).evidence.verdict == "pass"
+    (tmp_path / "model.xml").unlink()
+    assert inspect(tmp_path).evidence.verdict == "inconclusive"
