@@ -364,13 +364,16 @@ def test_the_command_line_shows_steps_and_a_verdict(plan, store_after_run, journ
     assert "PASS" in result.stdout.splitlines()[0].upper()
 
 
-def test_a_dry_run_on_the_command_line_says_what_would_be_kept(plan, store_after_run, journal):
-    before = sorted(path for path in store_after_run.root.rglob("*"))
-    dry = subprocess.run(command(plan, store_after_run, "--dry-run"), capture_output=True, text=True, check=False)
+def test_a_dry_run_on_the_command_line_says_what_would_be_kept(finished, journal):
+    plan, store = finished[0] / "reuse.yaml", Store(finished[0] / "kept")
+    before = sorted(path for path in store.root.rglob("*"))
+    dry = subprocess.run(command(plan, store, "--dry-run"), capture_output=True, text=True, check=False)
     assert dry.returncode == 0
     assert dry.stderr == ""
     assert "would run   fetch bert" in dry.stdout
-    assert sorted(path for path in store_after_run.root.rglob("*")) == before
+    assert "would keep  convert openvino" in dry.stdout
+    assert sorted(path for path in store.root.rglob("*")) == before
+    assert journal() == []
 
 
 def test_a_plan_that_cannot_be_understood_is_one_message(plan, store, journal):

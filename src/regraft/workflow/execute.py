@@ -80,16 +80,22 @@ def execute(steps: Iterable[Step], *, store: Store, engine: Engine, watch: Watch
 
 
 def preview(steps: Iterable[Step], *, store: Store) -> dict[str, StepState]:
-    """What `execute` would find kept (status KEPT) and what it would have to do (WAITING); nothing is done."""
+    """What `execute` would find kept (status KEPT) and what it would have to do (WAITING); nothing is done.
+
+    What is always looked at again is taken as it was found last, so that the rest can be told.
+    """
     states = {step.name: StepState(step) for step in in_order(steps)}
     for state in states.values():
         if all(states[name].status is Status.KEPT for name in dependencies(state.step)):
             try:
-                _take_kept(state, resolve(state.step, states), store)
+                _take_kept(state, resolve(state.step, states), store, is_certain=False)
             except Unmet as unmet:
                 state.skip(unmet.reason, verdict=unmet.verdict, is_consequence=unmet.is_consequence)
             except RegraftError as error:
                 state.reason = str(error)
+    for state in states.values():
+        if state.step.is_volatile and state.status is Status.KEPT:
+            state.status, state.reason = Status.WAITING, "looked at again; the rest is told as if it were the same"
     return states
 
 
@@ -190,10 +196,10 @@ class _Execution:
         return msgspec.structs.replace(evidence, artifacts=(*evidence.artifacts, kept))
 
 
-def _take_kept(state: StepState, call: Call, store: Store) -> bool:
-    """Fill in the state from an earlier run, if that is still whole."""
+def _take_kept(state: StepState, call: Call, store: Store, *, is_certain: bool = True) -> bool:
+    """Fill in the state from an earlier run, if that is still whole and, for certain, has not changed."""
     state.key = call.key
-    if state.step.is_volatile:
+    if state.step.is_volatile and is_certain:
         return False
     try:
         digest = store.step(call.key)
