@@ -30,7 +30,7 @@ from regraft.package.package import open_package
 from regraft.package.product import new_package
 from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources.interface import SourceOptions
-from regraft.record.evidence import Evidence
+from regraft.record.evidence import Draft, Evidence
 from regraft.record.store import Store, open_store
 from regraft.runtime.permission import PermitSource
 from regraft.version import __version__
@@ -135,6 +135,7 @@ def adapt(
         Unsupported: the encoder cannot be written into a package of its own.
         RegraftError: package or data cannot be read or loaded.
     """
+    draft = Draft("adapt")
     if mode not in MODES:
         raise UsageError(f"there is no mode {mode!r}", where="mode", hint=f"there is: {', '.join(MODES)}")
     store = store or open_store()
@@ -153,7 +154,7 @@ def adapt(
     rows = split(labelled, seed=seed)
     parameters = {"mode": mode, "seed": seed, "reference": text, "data": labelled.spec.parameters()}
     if not labelled.is_enough:
-        return Adaptation(record_undecided(labelled, rows, examined, parameters), None)
+        return Adaptation(record_undecided(draft, labelled, rows, examined, parameters), None)
     if labelled.images is not None or factory is not None or text.startswith("py:"):
         raise Unsupported("only text encoders whose files say what they are become a package so far", where=text)
     import numpy as np
@@ -164,7 +165,7 @@ def adapt(
     with new_package(target) as folder:
         _write(folder, examined, labelled, head, scores, setting, parameters)
         reloaded = _reloaded(folder, labelled, rows, head(features.vectors[len(rows.learn) :]))
-    evidence = record_adaptation(target, labelled, rows, examined, features, scores, reloaded, parameters)
+    evidence = record_adaptation(draft, target, labelled, rows, examined, features, scores, reloaded, parameters)
     return Adaptation(evidence, target)
 
 

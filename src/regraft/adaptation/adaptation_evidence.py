@@ -20,6 +20,7 @@ _INTERVALS = "Wilson; Agresti-Min for the paired gain; exact McNemar"
 
 
 def record_adaptation(
+    draft: Draft,
     target: Path,
     data: LabelledData,
     rows: Split,
@@ -29,8 +30,8 @@ def record_adaptation(
     reloaded: Reloaded,
     parameters: dict[str, Any],
 ) -> Evidence:
-    """Freeze what is known about a package that was written."""
-    draft = _draft(data, rows, examined, parameters)
+    """Freeze what is known about a package that was written, into a draft that was begun with the work."""
+    _name_materials(draft, data, rows, examined, parameters)
     draft.parameters |= {"strength": scores.strength, "features": features.preprocessing, "intervals": _INTERVALS}
     draft.parameters |= {"temperature": scores.temperature}
     with open_package(target) as package:
@@ -64,16 +65,20 @@ def record_adaptation(
     return draft.finish(outcome="adapted", summary=said)
 
 
-def record_undecided(data: LabelledData, rows: Split, examined: Examined, parameters: dict[str, Any]) -> Evidence:
+def record_undecided(
+    draft: Draft, data: LabelledData, rows: Split, examined: Examined, parameters: dict[str, Any]
+) -> Evidence:
     """Evidence that nothing could be learnt from this data."""
-    draft = _draft(data, rows, examined, parameters)
+    _name_materials(draft, data, rows, examined, parameters)
     draft.subject.append(examined.subject)
     why = next(f.message for f in data.findings if f.severity is Severity.UNKNOWN)
     return draft.finish(outcome="undecided", summary=f"nothing was made: {why}", verdict=Verdict.INCONCLUSIVE)
 
 
-def _draft(data: LabelledData, rows: Split, examined: Examined, parameters: dict[str, Any]) -> Draft:
-    draft = Draft("adapt", parameters=parameters)
+def _name_materials(
+    draft: Draft, data: LabelledData, rows: Split, examined: Examined, parameters: dict[str, Any]
+) -> None:
+    draft.parameters |= parameters
     draft.materials.append(examined.subject)
     draft.materials += data.materials
     draft.materials += [
@@ -81,7 +86,6 @@ def _draft(data: LabelledData, rows: Split, examined: Examined, parameters: dict
         for name, numbers in (("learning", rows.learn), ("held-out", rows.held_out))
     ]
     draft.findings += [*data.findings, *rows.findings]
-    return draft
 
 
 def _measure_scores(draft: Draft, rows: Split, scores: Scores) -> None:

@@ -78,9 +78,7 @@ def run_candidate(task: ExtractionTask, *, time_limit_s: float, label: str, tota
 
 
 def _python_path() -> str:
-    import regraft
-
-    own = str(Path(regraft.__file__).parent.parent)
+    own = str(Path(__file__).parent.parent.parent)
     return os.pathsep.join(filter(None, (own, os.environ.get("PYTHONPATH", ""))))
 
 

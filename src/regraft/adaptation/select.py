@@ -26,7 +26,7 @@ from regraft.adaptation.ranking import Competitor, Ranking, baselines, competito
 from regraft.adaptation.selection_evidence import record_selection
 from regraft.adaptation.splits import Split, split
 from regraft.errors import RegraftError, UsageError
-from regraft.record.evidence import Evidence, Verdict
+from regraft.record.evidence import Draft, Evidence, Verdict
 from regraft.record.policy import Policy
 from regraft.record.policy_file import read_policy
 from regraft.record.store import Store, open_store
@@ -140,6 +140,7 @@ def select(
         RegraftError: the data as a whole cannot be read.
     Source: probes: Alain and Bengio (2016), Understanding intermediate layers using linear classifier probes.
     """
+    draft = Draft("select")
     chosen_from = _candidates(candidates)
     store = store or open_store()
     labelled = data if isinstance(data, LabelledData) else load_data(data, store=store, offline=offline)
@@ -159,7 +160,7 @@ def select(
         _compare(gathered, setting)
         if curve_sizes and gathered.chosen is not None:
             _draw_curves(gathered, setting, curve_sizes)
-    evidence = record_selection(gathered)
+    evidence = record_selection(draft, gathered)
     chosen = next((one for one in chosen_from if one.title == gathered.chosen), None)
     return Selection(
         evidence,

@@ -22,9 +22,9 @@ CHOSEN, TIES, NOT_JUDGED, REJECTED, NOT_KNOWN, NOT_BEATEN, NOT_COVERED, CURVE = 
 _INTERVALS = "Nadeau-Bengio corrected t over repeated stratified folds; Wilson on held-out rows"
 
 
-def record_selection(gathered: Comparison) -> Evidence:
-    """Freeze what was gathered."""
-    draft = Draft("select", parameters=_parameters(gathered))
+def record_selection(draft: Draft, gathered: Comparison) -> Evidence:
+    """Freeze what was gathered, into a draft that was begun with the work."""
+    draft.parameters |= _parameters(gathered)
     draft.subject += _subjects(gathered)
     draft.materials += gathered.data.materials
     draft.materials += [
