@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ASSETS = Path(os.environ.get("REGRAFT_TEST_ASSETS", ROOT / ".cache/assets/x"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # programs under test inherit it, and Ctrl-C is tested
 
 
 @pytest.fixture(scope="session")
