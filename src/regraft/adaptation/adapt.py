@@ -20,6 +20,7 @@ from regraft.adaptation.probe import (
     fit,
     linear_head,
     logistic_probe,
+    predict,
     raw_baseline,
     raw_inputs,
     temperature,
@@ -184,7 +185,7 @@ def _learnt(features: Features, data: LabelledData, rows: Split, *, seed: int) -
     probabilities = _softmax(head(held_out))
     predicted = probabilities.argmax(axis=1)
     right = predicted == truth
-    baseline_right = fitted.predict(inputs[rows.held_out]) == truth
+    baseline_right = predict(fitted, inputs[rows.held_out]) == truth
     return head, Scores(
         wilson(int(right.sum()), len(right)),
         baseline.name,

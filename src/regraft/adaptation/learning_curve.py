@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.adaptation.intervals import CONFIDENCE
-from regraft.adaptation.probe import Method, chosen_strength, fit
+from regraft.adaptation.probe import Method, chosen_strength, fit, predict
 from regraft.adaptation.splits import draw_rows
 from regraft.progress import progress
 
@@ -96,7 +96,7 @@ def learning_curve(
                 rows = draw_rows(labels, pool, size, seed=seed, draw=_FIRST_DRAW + draw)
                 strength = strength or chosen_strength(method, inputs[rows], labels[rows], seed=seed)
                 fitted = fit(method, inputs[rows], labels[rows], strength)
-                right[s, draw] = fitted.predict(inputs[held_out]) == labels[held_out]
+                right[s, draw] = predict(fitted, inputs[held_out]) == labels[held_out]
                 advance(1)
     return Curve(method.name, tuple(sizes), right)
 

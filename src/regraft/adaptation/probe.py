@@ -140,7 +140,7 @@ def cross_validated(
         for train, test in folds.split(np.zeros(len(labels)), labels):
             strength = chosen_strength(method, inputs[train], labels[train], seed=seed)
             fitted = fit(method, inputs[train], labels[train], strength)
-            scores.append(float((fitted.predict(inputs[test]) == labels[test]).mean()))
+            scores.append(float((predict(fitted, inputs[test]) == labels[test]).mean()))
             strengths.append(strength)
             advance(1)
     return CrossValidated(np.array(scores), tuple(strengths))
@@ -158,7 +158,7 @@ def chosen_strength(method: Method, inputs: Inputs, labels: NDArray[np.int64], *
     for train, test in folds.split(np.zeros(len(labels)), labels):
         for i, strength in enumerate(method.strengths):
             fitted = fit(method, inputs[train], labels[train], strength)
-            right[i] += (fitted.predict(inputs[test]) == labels[test]).sum()
+            right[i] += (predict(fitted, inputs[test]) == labels[test]).sum()
     return method.strengths[int(np.argmax(right))]
 
 
@@ -166,6 +166,13 @@ def fit(method: Method, inputs: Inputs, labels: NDArray[np.int64], strength: flo
     """A fitted estimator of scikit-learn."""
     with _alone():
         return method.make(strength).fit(inputs, labels)
+
+
+def predict(fitted: Any, inputs: Inputs) -> NDArray[np.int64]:
+    """The class of each row."""
+    with _alone():
+        classes: NDArray[np.int64] = fitted.predict(inputs)
+    return classes
 
 
 def temperature(method: Method, inputs: Inputs, labels: NDArray[np.int64], strength: float, *, seed: int) -> float:

@@ -18,6 +18,7 @@ from regraft.adaptation.probe import (
     logistic_probe,
     majority,
     nearest_neighbours,
+    predict,
     raw_baseline,
     raw_inputs,
 )
@@ -104,7 +105,7 @@ def _competitor(
     labels, truth = data.labels[split.learn], data.labels[split.held_out]
     folds = cross_validated(method, learn, labels, seed=seed, label=f"{method.name}: {name}")
     fitted = fit(method, learn, labels, chosen_strength(method, learn, labels, seed=seed))
-    right = fitted.predict(held_out) == truth
+    right = predict(fitted, held_out) == truth
     neighbours = None
     if not is_baseline:
         nearest = cross_validated(nearest_neighbours(len(labels)), learn, labels, seed=seed)
