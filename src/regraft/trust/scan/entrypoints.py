@@ -23,6 +23,7 @@ _MARKERS = (
     b"attn_implementation", b"parent_library", b'"types"', b"activation_fn", b"pipeline", b"target",
     b"loader_module",
 )  # fmt: skip
+_OPERATORS = ("torch.ops.", "_operator.", "torch.sym_")
 _CODE_WORDS = (b"auto_map", b"custom_pipelines", b"_target_", b"weight_map")
 _CODE_KEYS = re.compile(rb"(?:" + b"|".join(_CODE_WORDS) + rb""")["']?[ \t\r\n]*:|""" + _LETTER)
 _ESCAPES = (b"\\u00", b"\\x", b"\\U000000")
@@ -148,8 +149,15 @@ def references(site: Site) -> Iterator[Reference]:
             for name, target in value.items():
                 if isinstance(target, str) and "." in target:
                     yield Reference(site, "module-type", f"{field}.{name}", target)
+        elif isinstance(value, str) and _is_operator(site, key, value):
+            continue
         elif isinstance(value, str) and (kind := _kind_of_text(site.probe.basename, field, key, value)) is not None:
             yield Reference(site, kind, field, value)
+
+
+def _is_operator(site: Site, key: str, value: str) -> bool:
+    """Is this a node of an exported program, which calls a registered operator and imports nothing?"""
+    return site.inside == "torch-export" and key == "target" and value.startswith(_OPERATORS)
 
 
 def _kind_of_text(basename: str, field: str, key: str, value: str) -> str | None:
