@@ -159,17 +159,6 @@ def nap(seconds: float, name: str = "thing") -> Evidence:
     return good(name)
 
 
-def mess_with_the_channel() -> Evidence:
-    """Write to every descriptor there is, as a broken library might."""
-    for descriptor in range(3, 64):
-        try:
-            os.write(descriptor, b"\xff garbage \n{}\n[[[[\n")
-        except OSError:
-            continue
-    time.sleep(1000)
-    return good()
-
-
 def fill_the_store(store: Any, size: int) -> Evidence:
     store.put_blob(b"x" * (1 << 16) for _ in range(size >> 16))
     return good()

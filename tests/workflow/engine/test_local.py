@@ -103,7 +103,6 @@ def test_a_function_may_return_several_pieces_of_evidence(task, ends):
         ("segfault", Ending.CRASHED, "SIGSEGV"),
         ("abort", Ending.CRASHED, "SIGABRT"),
         ("killed_from_outside", Ending.CRASHED, "killed from outside"),
-        ("mess_with_the_channel", Ending.CRASHED, "connection"),
     ],
 )
 def test_each_way_to_die_is_told_and_harms_nobody_else(function, ending, words, task, ends):
