@@ -56,7 +56,7 @@ INERT_FUNCTIONS = re.compile(
     r"|_codecs\.encode|copyreg\._reconstructor|copy_reg\._reconstructor|copyreg\.__newobj(_ex)?__"
     r"|array\._array_reconstructor)$"
 )
-"""Functions (not classes) that were read and found to build a value from their arguments and nothing else.
+"""Functions (not classes) that are chosen by hand, as known to build a value from their arguments and nothing else.
 
 `_rebuild_from_type_v2`, `_reconstructor` and the random constructors call an argument of theirs: the rule family
 looks at that argument. `_load_from_bytes` unpickles its argument: the rule family follows those bytes too.
