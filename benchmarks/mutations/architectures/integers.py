@@ -47,9 +47,8 @@ def _integers() -> Reference:
         weights = net.node("Softmax", mixed, axis=1)  # over time
         pooled = net.node("ReduceSum", net.node("Mul", weights, mixed), net.ints(1), keepdims=0)
         weight = net.normal("weight", 8 + BUCKETS, 6, fan_in=8 + BUCKETS)
-        answer = net.node(
-            "Add", net.node("MatMul", pooled, weight), net.node("Sqrt", net.uniform("b", 6, low=0, high=1))
-        )
+        row = net.node("Gather", net.uniform("square", 6, 6, low=0, high=1), net.scalar(2, "row", "int64"), axis=0)
+        answer = net.node("Add", net.node("MatMul", pooled, weight), net.node("Sqrt", row))
     net.output(answer, "answer", "float32", ("batch", 6))
     net.output(best, "best", "int64", ("batch", "time"))
     net.output(counted, "counted", "float32", ("batch", "time", BUCKETS))
@@ -120,6 +119,11 @@ def _quantised() -> Reference:
             "InstanceNormalization", spread, net.uniform("w", 8, low=0.6, high=1.4),
             net.weight("b", 0.2 * net.random.standard_normal(8)), epsilon=1e-3,
         )  # fmt: skip
+    with net.scope("coarse"):  # 3 rows: the last window hangs over
+        window = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
+        peaks = net.node("ReduceMean", net.node("MaxPool", norm, **window), axes=[2, 3], keepdims=0)
+        means = net.node("AveragePool", norm, **window, count_include_pad=0)
+        means = net.node("ReduceMax", means, axes=[2, 3], keepdims=0)
     with net.scope("up"):
         doubled = net.node(
             "Resize", norm, "", net.weight("scales", [1.0, 1.0, 1.5, 1.5]), mode="nearest",
@@ -128,12 +132,12 @@ def _quantised() -> Reference:
         whole = net.node("ReduceMean", doubled, axes=[2, 3], keepdims=0)
         shallow = net.node("ReduceMean", net.node("Mul", doubled, doubled), axes=[2, 3], keepdims=0)
     with net.scope("head"):
-        y = net.node("Concat", whole, shallow, axis=1)  # (B, 16)
+        y = net.node("Concat", whole, shallow, peaks, means, axis=1)  # (B, 32)
         y = _through_int8(net, y, 0.02, -20)
-        weight = _quantised_weight(net, (16, 16), axis=1, zero_point=0)
+        weight = _quantised_weight(net, (32, 32), axis=1, zero_point=0)
         y = net.node("Selu", net.node("MatMul", y, weight))
         y = _through_int8(net, y, 0.025, 10)
-        weight = _quantised_weight(net, (16, 4), axis=None, zero_point=2)
+        weight = _quantised_weight(net, (32, 4), axis=None, zero_point=2)
         scores = net.node("Softmax", net.node("MatMul", y, weight), axis=1)
     net.output(scores, "scores", "float32", ("batch", 4))
     net.output(mean, "mean", "float32", ("batch", 8, "rows", "columns"))
