@@ -36,6 +36,7 @@ def trial_feeds(
     Args:
         reference: its model's signature says what is legal.
         candidate: dimensions that it fixes are tried at that size only.
+            When one of the two is a trace, the feeds that it was recorded with are all that can be tried.
         given: arrays by input name, several such, texts, or a file of arrays.
         inputs: reference's input → candidate's.
         seed: of what is made up.
@@ -44,6 +45,9 @@ def trial_feeds(
         Unsupported: nothing was given, and the signature does not say enough to make something up.
     """
     assert reference.model is not None
+    recorded = _recorded(reference.model, candidate, inputs)
+    if recorded is not None:
+        return recorded or _given(reference, given)
     own = _given(reference, given)
     fixed = _fixed_sizes(reference.model.signature, candidate.signature, inputs)
     try:
@@ -75,6 +79,23 @@ def runnable(
         else:
             accepted.append(case)
     return accepted, refused
+
+
+def _recorded(reference: Model, candidate: Model, inputs: Mapping[str, str]) -> list[FeedCase] | None:
+    """What a trace was recorded with, by the reference's names; empty when it kept digests alone, None for no trace."""
+    from regraft.runtime.trace_model import TraceModel
+
+    traces = [model for model in (reference, candidate) if isinstance(model, TraceModel)]
+    kept = next((model for model in traces if model.has_inputs), None)
+    if kept is None:
+        return [] if traces else None
+    if kept is reference:
+        return kept.recorded_feeds()
+    ours = {theirs: name for name, theirs in inputs.items()}
+    return [
+        FeedCase(case.name, {ours.get(name, name): value for name, value in case.feeds.items()}, case.values)
+        for case in kept.recorded_feeds()
+    ]
 
 
 def _given(reference: Opened, given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None) -> list[FeedCase]:

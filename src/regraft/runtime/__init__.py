@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from regraft.record.permit import Permit
 
 _MEMBERS: tuple[str, ...] = (
+    "trace_model:TraceRuntime",
     "torch_factory:TorchFactoryRuntime",
     "pipeline:PipelineRuntime",
     "torch_transformers:TransformersRuntime",

@@ -58,6 +58,7 @@ class Tap(msgspec.Struct, frozen=True):
         order: position in the order of execution.
         value: the tensor, None when `reduce` kept statistics only.
         kept: what `reduce` returned, None without `reduce`.
+        inputs: tensors that the operator consumed, by their names in the trace; None where nobody knows.
     """
 
     name: str
@@ -66,13 +67,14 @@ class Tap(msgspec.Struct, frozen=True):
     order: int
     value: Array | None = None
     kept: TapStatistics | None = None
+    inputs: tuple[str, ...] | None = None
 
 
 class Model(Protocol):
     """A package that a runtime has loaded. What a runtime cannot do raises `Unsupported`; nothing is emulated."""
 
     runtime: str
-    """Short name of the runtime: `torch`, `onnxruntime`, `openvino`, `numpy`."""
+    """Short name of the runtime: `torch`, `onnxruntime`, `openvino`, `litert`, `jax`, `keras`, `numpy`, or `trace`."""
     where: str
     """How errors name the model."""
     allows_nan: bool

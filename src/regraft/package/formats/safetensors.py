@@ -14,6 +14,7 @@ import msgspec
 from regraft.errors import Damaged, LimitExceeded
 from regraft.package.formats.interface import Description, Loading, Probe, Problem, Role, Tensor
 from regraft.package.limits import MAX_TENSORS
+from regraft.package.reader import Reader
 
 _BITS = {
     "BOOL": ("bool", 8), "U8": ("uint8", 8), "I8": ("int8", 8), "U16": ("uint16", 16), "I16": ("int16", 16),
@@ -60,23 +61,38 @@ class Safetensors:
             Damaged: the header is cut off or not the JSON that it must be.
             LimitExceeded: the header has more than 100 MB, or too many tensors.
         """
-        reader = probe.reader
-        length = int.from_bytes(reader.read_exactly(0, 8), "little")
-        if length > _MAX_HEADER_BYTES:
-            raise LimitExceeded(f"a header of {length} bytes, more than {_MAX_HEADER_BYTES}", where=reader.where)
         problems: list[Problem] = []
-        entries = _parse(reader.read_exactly(8, length), reader.where, problems)
-        metadata = _facts(entries.pop(_METADATA, None), problems)
-        if len(entries) > MAX_TENSORS:
-            raise LimitExceeded(f"{len(entries)} tensors, more than {MAX_TENSORS}", where=reader.where)
-        tensors, places = [], []
-        for name, entry in entries.items():
-            found = _tensor(_clean(name), entry, problems)
-            if found is not None:
-                tensors.append(found[0])
-                places.append((found[1], found[2], found[0].name))
-        _check_places(sorted(places), reader.size - 8 - length, problems)
-        return Description(tensors=tuple(tensors), metadata=metadata, problems=tuple(problems[:_MAX_PROBLEMS]))
+        found, metadata, _ = _header(probe.reader, problems)
+        tensors = tuple(tensor for tensor, _, _ in found)
+        return Description(tensors=tensors, metadata=metadata, problems=tuple(problems[:_MAX_PROBLEMS]))
+
+
+def tensor_places(reader: Reader) -> dict[str, tuple[Tensor, int]]:
+    """Name → tensor and the offset of its first byte in the file, of a file without any problem.
+
+    Raises:
+        Damaged, LimitExceeded: as `Safetensors.describe`, and for every problem that it would list.
+    """
+    problems: list[Problem] = []
+    found, _, start = _header(reader, problems)
+    if problems:
+        raise Damaged(problems[0].what, where=reader.where)
+    return {tensor.name: (tensor, start + begin) for tensor, begin, _ in found}
+
+
+def _header(reader: Reader, problems: list[Problem]) -> tuple[list[tuple[Tensor, int, int]], dict[str, str], int]:
+    """Tensors with the begin and end of their data, the metadata, and where in the file the data begin."""
+    length = int.from_bytes(reader.read_exactly(0, 8), "little")
+    if length > _MAX_HEADER_BYTES:
+        raise LimitExceeded(f"a header of {length} bytes, more than {_MAX_HEADER_BYTES}", where=reader.where)
+    entries = _parse(reader.read_exactly(8, length), reader.where, problems)
+    metadata = _facts(entries.pop(_METADATA, None), problems)
+    if len(entries) > MAX_TENSORS:
+        raise LimitExceeded(f"{len(entries)} tensors, more than {MAX_TENSORS}", where=reader.where)
+    tensors = [found for name, entry in entries.items() if (found := _tensor(_clean(name), entry, problems))]
+    places = sorted((begin, end, tensor.name) for tensor, begin, end in tensors)
+    _check_places(places, reader.size - 8 - length, problems)
+    return tensors, metadata, 8 + length
 
 
 def _parse(header: bytes, where: str, problems: list[Problem]) -> dict[str, Any]:

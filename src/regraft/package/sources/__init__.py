@@ -19,7 +19,7 @@ _MEMBERS: dict[str, str] = {
     "path": "path:PathSource",
     "py": "code:CodeSource",
     "pypi": "pypi:PypiSource",
-    "trace": "path:PathSource",
+    "trace": "trace:TraceSource",
 }
 """Scheme → `module:Class`."""
 
