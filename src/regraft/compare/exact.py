@@ -97,3 +97,17 @@ def _lower_outputs(model: Model, feeds: Feeds) -> list[str]:
         for name, value in model(feeds).items()
         if value.dtype.kind == "f" and str(value.dtype) != "float64"
     ]
+
+
+def array_dtype(value: Any, dtype: str | None) -> Any:
+    """An array in another dtype, where that changes the precision of floating-point numbers only."""
+    import numpy as np
+
+    if dtype is None or not hasattr(value, "dtype") or str(value.dtype) == dtype or value.dtype.kind != "f":
+        return value
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return value.astype(ml_dtypes.bfloat16)
+    with np.errstate(over="ignore"):
+        return value.astype(dtype) if dtype in ("float16", "float32", "float64") else value

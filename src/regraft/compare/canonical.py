@@ -1,0 +1,269 @@
+"""The canonical trace: every operator of the reference on canonical inputs, exactly, with what rounding does to it.
+
+A canonical value is the exact result of an operator on canonical inputs, rounded to float32 once. Whoever is compared
+gets these values as inputs, operator by operator: an error is then the error of that operator alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regraft.compare.deviation import Deviation, deviation
+from regraft.compare.noise import Ratio, ratios, unit_roundoff
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from regraft.runtime.interface import Array, Feeds
+    from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
+
+JITTERED_RUNS = 8
+
+
+class CanonicalTensor(msgspec.Struct):
+    """One tensor of the reference.
+
+    Attributes:
+        name: of the tensor.
+        maker: position of its operator in the graph's order; -1 for what is fed.
+        value: canonical value; floating tensors in float32.
+        own: error of the operator's own run in the judged precision, None for integers.
+        unstable: integers that the operator's own runs disagree on; None where there are none.
+        family: the same for tensors that hold the same numbers in the same order, whatever their shape.
+        is_exact: computed in float64; otherwise the floor is that of jittered inputs.
+    """
+
+    name: str
+    maker: int
+    value: Array
+    own: Deviation | None
+    unstable: Array | None
+    family: str
+    is_exact: bool = True
+
+    def ratio(self, other: Array, *, unit: float, own: Deviation | None = None) -> Ratio | None:
+        """The deviation of an array of the same shape in noise floors; None where they are not comparable.
+
+        Args:
+            other: what is to be compared.
+            unit: unit roundoff of the judged precision.
+            own: a floor in place of this tensor's own.
+        """
+        if self.own is None or other.dtype.kind not in "fV" or other.shape != self.value.shape:
+            return None
+        found = deviation(other, self.value)
+        if found.incomparable:
+            return None
+        (ratio,) = ratios([found], [own or self.own], unit=unit)
+        return ratio
+
+
+class CanonicalTrace:
+    """The canonical values of a reference on one set of feeds.
+
+    Args:
+        graph: of the reference.
+        feeds: its inputs.
+        precision: judged precision: its rounding is emulated after every operator to find the floor.
+        constants: name → value in place of the reference's weight, as weights that were rounded on purpose.
+    """
+
+    def __init__(
+        self,
+        graph: OperatorGraph,
+        feeds: Feeds,
+        *,
+        precision: str = "float32",
+        constants: Mapping[str, Array] | None = None,
+    ) -> None:
+        self.graph = graph
+        self.unit = unit_roundoff(precision)
+        self.precision = precision
+        self.constants = dict(constants or {})
+        self.values: dict[str, Any] = dict(self.constants)
+        self.tensors: dict[str, CanonicalTensor] = {}
+        self.islands: list[str] = []
+        self.stopped: str = ""
+        """Why the trace ends early: the operator that the reference itself cannot run; empty otherwise."""
+        for name, value in feeds.items():
+            self._keep(name, -1, value, _exactly(value), None)
+        for position, node in enumerate(graph.nodes):
+            try:
+                self._run(position, node)
+            except Unsupported as error:
+                self.stopped = error.what
+                return
+
+    def region(self, ends: Iterable[str], cuts: Iterable[str]) -> list[OperatorNode]:
+        """The operators on which tensors depend, up to tensors whose family is one of the cuts, in order."""
+        families = {self.tensors[name].family for name in cuts if name in self.tensors}
+        found: set[int] = set()
+        waiting = [name for name in ends if name in self.tensors]
+        while waiting:
+            position = self.tensors[waiting.pop()].maker
+            if position < 0 or position in found:
+                continue
+            found.add(position)
+            taken = (name for name in self.graph.nodes[position].inputs if name in self.tensors)
+            waiting.extend(name for name in taken if self.tensors[name].family not in families)
+        return [self.graph.nodes[position] for position in sorted(found)]
+
+    def leaves(self, region: Iterable[OperatorNode]) -> set[str]:
+        """Families of the tensors that a region takes from outside, constants apart."""
+        nodes = list(region)
+        inside = {name for node in nodes for name in node.outputs}
+        return {
+            self.tensors[name].family
+            for node in nodes
+            for name in node.inputs
+            if name in self.tensors and name not in inside
+        }
+
+    def segment(self, region: Iterable[OperatorNode], *, patches: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Run a region in its own precision on canonical inputs, its operators on each other's results.
+
+        Args:
+            region: operators in order.
+            patches: operator name → what to run in its place: a function from values to its outputs.
+        """
+        values = dict(self.values)
+        made: dict[str, Any] = {}
+        for node in region:
+            replaced = (patches or {}).get(node.name)
+            found = replaced(values) if replaced else self.graph.run(node, values)
+            values |= found
+            made |= found
+        return made
+
+    def segment_floor(self, name: str, region: list[OperatorNode]) -> Deviation | None:
+        """Error of a region's own float32 run at one of its tensors."""
+        tensor = self.tensors[name]
+        try:
+            found = self.segment(region).get(name)
+        except Unsupported:
+            return None
+        if tensor.own is None or found is None or found.shape != tensor.value.shape:
+            return None
+        return _larger(deviation(found, tensor.value), tensor.own)
+
+    def _run(self, position: int, node: OperatorNode) -> None:
+        plain = self._emulated(node)
+        try:
+            exact = self.graph.run(node, self.values, precision="float64")
+            is_exact = True
+        except Unsupported:
+            exact, is_exact = self.graph.run(node, self.values), False
+            if any(_is_float(value) for value in exact.values()):
+                self.islands.append(node.name)
+        jittered = [] if is_exact else list(self._jittered(node))
+        for name, value in exact.items():
+            if not hasattr(value, "dtype"):
+                self.values[name] = value
+                continue
+            own, unstable = _own_error(value, plain[name], [run[name] for run in jittered])
+            self._keep(name, position, value, own, unstable, is_exact=is_exact)
+
+    def _emulated(self, node: OperatorNode) -> dict[str, Any]:
+        """The operator's own run, with inputs and results rounded to the judged precision."""
+        if self.precision == "float32":
+            return self.graph.run(node, self.values)
+        values = dict(self.values)
+        for name in node.inputs:
+            value = values.get(name, self.graph.constant(name) if name else None)
+            if value is not None and _is_float(value):
+                values[name] = rounded(value, self.precision)
+        found = self.graph.run(node, values)
+        return {name: rounded(v, self.precision) if _is_float(v) else v for name, v in found.items()}
+
+    def _jittered(self, node: OperatorNode) -> Iterator[dict[str, Any]]:
+        """Runs whose floating-point inputs and weights are moved by one unit in the last place."""
+        from regraft.compare.jitter import jittered_feeds
+
+        for seed in range(JITTERED_RUNS):
+            own = {name: self.values.get(name, self.graph.constant(name)) for name in node.inputs if name}
+            arrays = {name: value for name, value in own.items() if value is not None and _is_float(value)}
+            yield self.graph.run(node, {**self.values, **jittered_feeds(arrays, seed=seed, unit=2 * self.unit)})
+
+    def _keep(
+        self,
+        name: str,
+        position: int,
+        value: Array,
+        own: Deviation | None,
+        unstable: Array | None,
+        *,
+        is_exact: bool = True,
+    ) -> None:
+        if not name:
+            return
+        kept = rounded(value, "float32") if _is_float(value) else value
+        self.values[name] = kept
+        self.tensors[name] = CanonicalTensor(name, position, kept, own, unstable, family_of(kept), is_exact)
+
+
+def rounded(value: Array, precision: str) -> np.ndarray:
+    """A floating-point array with the values that a precision has, in float32.
+
+    Args:
+        value: any floating dtype.
+        precision: `float32`, `float16` or `bfloat16`; overflow becomes infinite.
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        narrow = value.astype(np.float32)
+        if precision == "float16":
+            return narrow.astype(np.float16).astype(np.float32)
+        if precision == "bfloat16":
+            import ml_dtypes
+
+            return narrow.astype(ml_dtypes.bfloat16).astype(np.float32)
+    return narrow
+
+
+def family_of(value: Array) -> str:
+    """The same text for arrays that hold the same numbers in the same order; -0 counts as 0."""
+    if value.dtype == object:
+        return hashlib.sha256(repr(value.tolist()).encode()).hexdigest()
+    import numpy as np
+
+    plain: Any = np.ascontiguousarray(value)
+    if plain.dtype.kind == "f":
+        plain = plain + 0.0
+    return f"{plain.dtype}:{plain.size}:{hashlib.blake2b(plain.tobytes(), digest_size=16).hexdigest()}"
+
+
+def _own_error(exact: Array, plain: Array, jittered: list[Array]) -> tuple[Deviation | None, Array | None]:
+    runs = [one for one in (plain, *jittered) if one.shape == exact.shape]
+    if _is_float(exact):
+        found = None
+        for one in runs:
+            error = deviation(one, exact)
+            found = error if found is None else _larger(found, error)
+        return found or _exactly(exact), None
+    unstable = None
+    for one in runs:
+        differs = one != exact
+        unstable = differs if unstable is None else unstable | differs
+    return None, unstable if unstable is not None and unstable.any() else None
+
+
+def _exactly(value: Array) -> Deviation | None:
+    return deviation(value, value) if _is_float(value) else None
+
+
+def _larger(one: Deviation, other: Deviation) -> Deviation:
+    return msgspec.structs.replace(
+        one,
+        rms=max(one.rms, other.rms),
+        peaks=tuple(max(pair) for pair in zip(one.peaks, other.peaks, strict=True)),
+    )
+
+
+def _is_float(value: Any) -> bool:
+    return hasattr(value, "dtype") and (value.dtype.kind == "f" or "float" in str(value.dtype))

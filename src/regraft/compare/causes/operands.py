@@ -1,0 +1,106 @@
+"""Hypotheses about constant operands: weights that were turned, permuted, rounded or mixed up."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from regraft.compare.canonical import rounded
+from regraft.compare.causes.interface import Hypothesis
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Array
+    from regraft.runtime.onnx_graph import OnnxGraph
+    from regraft.runtime.operator_graph import OperatorNode
+
+_MAX_OTHERS = 24
+_GATES = {"LSTM": 4, "GRU": 3}
+
+
+def operands(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
+    """Variants of an operator's constants; see `Family`."""
+    held: dict[str, Any] = {name: graph.constant(name) for name in node.inputs if name}
+    for name, value in held.items():
+        if value is None or value.dtype.kind != "f" or value.size < 2:
+            continue
+        for cause, detail, other in _variants(value, _GATES.get(node.operator, 0)):
+            yield _with(graph, node, {name: other}, cause, f"{name} is {detail}")
+    for first, second in itertools.combinations(held, 2):
+        one, other = held[first], held[second]
+        if one is not None and other is not None and one.shape == other.shape and one.dtype.kind == "f":
+            detail = f"{first} and {second} are swapped"
+            yield _with(graph, node, {first: other, second: one}, "norm_parameters_swapped", detail)
+    for name, value in held.items():
+        if value is not None and value.dtype.kind == "f" and value.size > 1:
+            for elsewhere, other in _others(graph, name, value):
+                yield _with(graph, node, {name: other}, "wrong_weight", f"{name} is {elsewhere}")
+    yield from _orders(graph, node)
+
+
+def _variants(value: Any, gates: int) -> Iterator[tuple[str, str, Array]]:
+    import numpy as np
+
+    if value.ndim >= 2:
+        for axes in itertools.permutations(range(value.ndim)) if value.ndim <= 4 else ():
+            turned = value.transpose(axes)
+            if turned.shape == value.shape and list(axes) != sorted(axes):
+                yield "weight_transposed", f"transposed by {axes}", np.ascontiguousarray(turned)
+        transposed = value.swapaxes(-1, -2)
+        if transposed.shape != value.shape:
+            yield "weight_reshaped", "transposed and read in the old shape", transposed.reshape(value.shape)
+    for axis in range(value.ndim):
+        if value.shape[axis] > 1:
+            yield "channel_order", f"reversed along axis {axis}", np.ascontiguousarray(np.flip(value, axis))
+    for axis in range(value.ndim):
+        for blocks in {gates, 2, 3, 4} - {0}:
+            if value.shape[axis] % blocks == 0 and value.shape[axis] > blocks:
+                word = "gate_order" if blocks == gates else "weight_permuted"
+                yield from _blocks(value, axis, blocks, word)
+    yield "bias_missing", "zero", np.zeros_like(value)
+    for precision in ("bfloat16", "float16"):
+        yield "weight_rounded", f"rounded to {precision}", rounded(value, precision).astype(value.dtype)
+    yield "weight_scaled", "negated", -value
+
+
+def _blocks(value: Array, axis: int, count: int, word: str) -> Iterator[tuple[str, str, Array]]:
+    import numpy as np
+
+    parts = np.split(value, count, axis=axis)
+    for order in itertools.permutations(range(count)):
+        if list(order) != sorted(order):
+            yield word, f"in blocks {order} along axis {axis}", np.concatenate([parts[i] for i in order], axis=axis)
+
+
+def _others(graph: OnnxGraph, name: str, value: Array) -> Iterator[tuple[str, Array]]:
+    count = 0
+    for other in graph.constant_names:
+        found = graph.constant(other) if other != name else None
+        if found is not None and found.shape == value.shape and found.dtype == value.dtype:
+            count += 1
+            if count > _MAX_OTHERS:
+                return
+            yield other, found
+
+
+def _orders(graph: OnnxGraph, node: OperatorNode) -> Iterator[Hypothesis]:
+    import onnx
+
+    proto = graph.protos[node.name]
+    if len(proto.input) in (2, 3):
+        for order in itertools.permutations(range(len(proto.input))):
+            if list(order) != sorted(order):
+                copy = onnx.NodeProto()
+                copy.CopyFrom(proto)
+                copy.input[:] = [proto.input[i] for i in order]
+                run = functools.partial(_run, graph, copy)
+                yield Hypothesis("operands_swapped", f"the operands of {node.operator} in the order {order}", run)
+
+
+def _with(graph: OnnxGraph, node: OperatorNode, replaced: Mapping[str, Any], cause: str, detail: str) -> Hypothesis:
+    return Hypothesis(cause, detail, lambda values: graph.run(node, {**values, **replaced}))
+
+
+def _run(graph: OnnxGraph, proto: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    return graph.run_proto(proto, values)

@@ -1,0 +1,167 @@
+"""Try hypotheses on the operators of a region, in the reference and in the candidate, and keep the one that holds."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regraft.compare.canonical import CanonicalTensor
+from regraft.compare.causes.interface import Family, Hypothesis, NamedCause, Run
+from regraft.compare.causes.operands import operands
+from regraft.compare.causes.scalars import fitted, scalars
+from regraft.compare.causes.settings import settings
+from regraft.compare.causes.structure import structure
+from regraft.compare.deviation import deviation
+from regraft.compare.matching import Match, is_within
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    from regraft.compare.noise import Ratio
+    from regraft.compare.walk import Walk
+    from regraft.runtime.interface import Array
+    from regraft.runtime.operator_graph import OperatorNode
+
+_FAMILIES: tuple[Family, ...] = (settings, operands, structure)
+_MAX_REGION = 40
+TIME_S = 20.0
+"""Hypotheses are tried for at most so long a region."""
+
+
+def named_cause(
+    walk: Walk, region: Sequence[OperatorNode], counterpart: Sequence[OperatorNode], theirs: str, pin: Match
+) -> NamedCause | None:
+    """The hypothesis that brings the end of a region into the floor.
+
+    In the reference's operators a hypothesis must make what the candidate computes; in the candidate's it must
+    make what the reference has. The first names the reference's operator also where the candidate has fused many.
+
+    Args:
+        walk: of the comparison.
+        region: candidate's operators.
+        counterpart: reference's operators.
+        theirs: candidate's tensor at the end.
+        pin: what it corresponds to.
+    """
+    value = walk.computed.get(theirs)
+    if value is None or not hasattr(value, "shape"):
+        return None
+    deadline = time.monotonic() + TIME_S
+    tensor = walk.trace.tensors[pin.name]
+    if hasattr(walk.trace.graph, "protos") and len(counterpart) <= _MAX_REGION and value.size == tensor.value.size:
+        target = _scaled(tensor, pin.layout.to_reference(value, tensor.value.shape))
+        ours = _Side(walk, counterpart, pin.name, target, None, is_reference=True)
+        found = ours.search(deadline)
+        if found is not None:
+            return found
+    if hasattr(walk.candidate, "protos") and len(region) <= _MAX_REGION:
+        return _Side(walk, region, theirs, tensor, pin, is_reference=False).search(deadline)
+    return None
+
+
+class _Side:
+    """The operators of one graph between matched tensors, and what their last result should become."""
+
+    def __init__(
+        self,
+        walk: Walk,
+        region: Sequence[OperatorNode],
+        end: str,
+        target: CanonicalTensor,
+        pin: Match | None,
+        *,
+        is_reference: bool,
+    ) -> None:
+        self._walk = walk
+        self._region = region
+        self._end = end
+        self._target = target
+        self._pin = pin
+        self._is_reference = is_reference
+        self._graph: Any = walk.trace.graph if is_reference else walk.candidate
+        self._values: Mapping[str, Any] = walk.trace.values if is_reference else walk.values
+
+    def search(self, deadline: float) -> NamedCause | None:
+        """The first hypothesis that holds, those that are quick to try first."""
+        for family in _FAMILIES:
+            for node in reversed(self._region):
+                for hypothesis in family(self._graph, node, self._values):
+                    if time.monotonic() > deadline:
+                        return None
+                    residual = self._residual(node, hypothesis.run)
+                    if residual is not None and is_within(residual):
+                        return self._named(node, hypothesis, residual)
+            if family is settings:
+                found = self._fit(deadline)
+                if found is not None:
+                    return found
+        return None
+
+    def _fit(self, deadline: float) -> NamedCause | None:
+        for node in reversed(self._region):
+            for scalar in scalars(self._graph, node, self._walk, is_reference=self._is_reference):
+
+                def error(number: float, node: Any = node, scalar: Any = scalar) -> float:
+                    ratio = self._residual(node, functools.partial(scalar.run, number))
+                    return float("inf") if ratio is None else ratio.rms
+
+                for number in fitted(scalar, error):
+                    if time.monotonic() > deadline:
+                        return None
+                    scalar_run = functools.partial(scalar.run, number)
+                    residual = self._residual(node, scalar_run)
+                    if residual is not None and is_within(residual):
+                        detail = f"{scalar.name} of {node.operator} is {number:.4g} in place of {scalar.now:.4g}"
+                        return self._named(node, Hypothesis(scalar.cause, detail, scalar_run), residual)
+        return None
+
+    def _named(self, node: OperatorNode, hypothesis: Hypothesis, residual: Ratio) -> NamedCause:
+        ours, theirs = ((node.name,), ()) if self._is_reference else ((), (node.name,))
+        side = "as if in the reference" if self._is_reference else "as if in the candidate"
+        detail = hypothesis.detail if self._is_reference else f"it would agree if {hypothesis.detail} ({side})"
+        return NamedCause(hypothesis.cause, detail, residual, ours, theirs)
+
+    def _residual(self, node: OperatorNode, run: Run) -> Ratio | None:
+        """Divergence at the end when one operator is run under a hypothesis; None where that is not possible."""
+        values = dict(self._values)
+        try:
+            for one in self._region:
+                values |= run(values) if one.name == node.name else self._graph.run(one, values)
+        except (Unsupported, ValueError, KeyError):
+            return None
+        value = values.get(self._end)
+        if value is None or not hasattr(value, "shape") or value.size != self._target.value.size:
+            return None
+        if self._pin is not None:
+            if value.shape != self._pin.layout.shape:
+                return None
+            value = self._pin.layout.to_reference(value, self._target.value.shape)
+        elif value.shape != self._target.value.shape:
+            return None
+        return self._ratio(value)
+
+    def _ratio(self, value: Array) -> Ratio | None:
+        from regraft.compare.noise import Ratio
+
+        if self._target.own is None:
+            return Ratio(0.0, 0.0, 0.0) if bool((value == self._target.value).all()) else None
+        return self._target.ratio(value, unit=self._walk.trace.unit)
+
+
+def _scaled(tensor: CanonicalTensor, value: Array) -> CanonicalTensor:
+    """The candidate's result as a target, with the reference's relative floor on its own scale."""
+    if tensor.own is None:
+        return msgspec.structs.replace(tensor, value=value)
+    own = deviation(value, value)
+    relative = tensor.own.relative
+    peak = max((p / s for p, s in zip(tensor.own.peaks, tensor.own.scale_peaks, strict=True) if s > 0), default=0.0)
+    floor = msgspec.structs.replace(
+        own, rms=relative * own.scale_rms, peaks=tuple(peak * scale for scale in own.scale_peaks)
+    )
+    return msgspec.structs.replace(tensor, value=value, own=floor)
+
+
+__all__ = ["NamedCause", "named_cause"]

@@ -1,0 +1,109 @@
+"""Hypotheses about structure: an operator left out, replaced by a relative, followed by one too many, fed wrongly."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from regraft.compare.causes.interface import Hypothesis
+from regraft.compare.roles import role
+
+if TYPE_CHECKING:
+    from regraft.runtime.onnx_graph import OnnxGraph
+    from regraft.runtime.operator_graph import OperatorNode
+
+_RELATIVES = (
+    frozenset({"Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Softplus", "HardSwish", "HardSigmoid", "Selu"}),
+    frozenset({"Add", "Sub"}),
+    frozenset({"Mul", "Div"}),
+    frozenset({"Max", "Min"}),
+    frozenset({"ReduceMean", "ReduceSum", "ReduceMax"}),
+    frozenset({"Floor", "Ceil", "Round"}),
+    frozenset({"MaxPool", "AveragePool"}),
+    frozenset({"Less", "LessOrEqual"}),
+    frozenset({"Greater", "GreaterOrEqual"}),
+    frozenset({"GlobalAveragePool", "GlobalMaxPool"}),
+    frozenset({"ArgMax", "ArgMin"}),
+)
+_ACTIVATIONS = frozenset().union(_RELATIVES[0], {"Gelu", "Clip"})
+_AFTER = ("Relu", "Sigmoid", "Tanh", "Neg", "Softplus")
+_MAX_SOURCES = 24
+
+
+def structure(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
+    """Variants of what stands around an operator; see `Family`."""
+    made = [name for name in node.outputs if name]
+    now = values.get(made[0]) if made else None
+    if now is None or not hasattr(now, "shape"):
+        return
+    for name in node.inputs:
+        held = values.get(name, graph.constant(name) if name else None)
+        if held is not None and getattr(held, "shape", None) == now.shape and held.dtype == now.dtype:
+            yield Hypothesis(
+                _missing(node), f"{node.operator} is missing", functools.partial(_left_out, made[0], name, held)
+            )
+    for relatives in _RELATIVES:
+        if node.operator in relatives:
+            for other in sorted(relatives - {node.operator}):
+                run = functools.partial(_replaced, graph, node, other)
+                word = "activation_replaced" if node.operator in _ACTIVATIONS else "operator_replaced"
+                yield Hypothesis(word, f"{other} in place of {node.operator}", run)
+    for other in _AFTER:
+        run = functools.partial(_followed, graph, node, other, made[0])
+        yield Hypothesis("node_inserted", f"{other} behind {node.operator}", run)
+    yield from _sources(graph, node, values)
+
+
+def _missing(node: OperatorNode) -> str:
+    if node.operator in _ACTIVATIONS:
+        return "activation_missing"
+    return "bias_missing" if role(node.operator) == "add" else "node_missing"
+
+
+def _sources(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
+    """Another tensor of the same shape in place of an operand, those made nearby first."""
+    order = {name: i for i, one in enumerate(graph.nodes) for name in one.outputs}
+    for name in node.inputs:
+        held = values.get(name)
+        if held is None or not hasattr(held, "shape") or held.ndim < 2:
+            continue
+        others = [
+            other
+            for other, value in values.items()
+            if other != name
+            and getattr(value, "shape", None) == held.shape
+            and value.dtype == held.dtype
+            and order.get(other, -1) < order.get(node.outputs[0], 0)
+        ]
+        others.sort(key=lambda other: abs(order.get(other, -1) - order.get(name, -1)))
+        for other in others[:_MAX_SOURCES]:
+            run = functools.partial(_fed, graph, node, name, other)
+            yield Hypothesis("wrong_source", f"{node.operator} takes {other} in place of {name}", run)
+
+
+def _left_out(made: str, name: str, held: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {made: values.get(name, held)}
+
+
+def _replaced(graph: OnnxGraph, node: OperatorNode, other: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(graph.protos[node.name])
+    copy.op_type = other
+    if other in ("Relu", "Sigmoid", "Tanh", "Softplus", "HardSwish", "LeakyRelu", "Elu", "HardSigmoid", "Selu"):
+        del copy.attribute[:]
+    return graph.run_proto(copy, values)
+
+
+def _followed(graph: OnnxGraph, node: OperatorNode, other: str, made: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    from onnx import helper
+
+    found = graph.run(node, values)
+    behind = graph.run_proto(helper.make_node(other, [made], ["behind"]), {**values, **found})
+    return {**found, made: behind["behind"]}
+
+
+def _fed(graph: OnnxGraph, node: OperatorNode, name: str, other: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return graph.run(node, {**values, name: values[other]})

@@ -1,0 +1,212 @@
+"""What happened to a weight: transposed, permuted, rounded, scaled, taken from elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from regraft.compare.canonical import family_of, rounded
+from regraft.compare.roles import role
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from regraft.compare.walk import Walk
+    from regraft.runtime.interface import Array
+    from regraft.runtime.operator_graph import OperatorNode
+
+_RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_MAX_ROLLED = 64
+_NORMS = frozenset({"batch_norm", "layer_norm", "instancenormalization", "groupnormalization"})
+_POSITIONS = {
+    ("LSTM", 3): "rnn_bias", ("GRU", 3): "rnn_bias", ("RNN", 3): "rnn_bias",
+    ("Clip", 1): "clip_bounds", ("Clip", 2): "clip_bounds", ("Pad", 1): "padding", ("Pad", 2): "pad_value",
+    ("Slice", 1): "slice_bounds", ("Slice", 2): "slice_bounds", ("Slice", 3): "slice_axes", ("Slice", 4): "slice_step",
+    ("Reshape", 1): "reshape", ("Expand", 1): "baked_size", ("Gather", 1): "gather_index", ("CumSum", 1): "axis",
+    ("TopK", 1): "topk_order", ("ReduceMean", 1): "reduce_axes", ("ReduceSum", 1): "reduce_axes",
+    ("ReduceMax", 1): "reduce_axes", ("Split", 1): "split_sizes", ("Resize", 2): "resize_scales",
+    ("Resize", 3): "resize_scales", ("Pow", 1): "exponent", ("Mod", 1): "modulus", ("Unsqueeze", 1): "axis",
+    ("QuantizeLinear", 1): "quantisation_scale", ("DequantizeLinear", 1): "quantisation_scale",
+    ("QuantizeLinear", 2): "zero_point", ("DequantizeLinear", 2): "zero_point", ("OneHot", 2): "onehot_values",
+}  # fmt: skip
+
+
+def cause_of_weight(
+    walk: Walk, twin: OperatorNode, node: OperatorNode, position: int, ours: Array, theirs: Array
+) -> tuple[str, str]:
+    """A word for a constant operand that differs, and how.
+
+    Args:
+        walk: of the comparison.
+        twin: reference's operator.
+        node: candidate's operator.
+        position: of the operand.
+        ours: reference's value.
+        theirs: candidate's value.
+    Returns:
+        (cause, detail).
+    """
+    where = f"operand {position} of {node.operator}"
+    known = _POSITIONS.get((node.operator, position))
+    if ours.size == 1 and theirs.size == 1:
+        word = known or scalar_word(walk, twin, ours)
+        return word, f"{where} is {theirs.item():g}, {ours.item():g} in the reference" if _numeric(ours) else where
+    if known is not None and ours.dtype.kind in "iub":
+        return known, f"{where} is {theirs.tolist()}, {ours.tolist()} in the reference"[:200]
+    if known in ("quantisation_scale", "zero_point") and ours.shape != theirs.shape:
+        return known, f"{where} has shape {theirs.shape}, {ours.shape} in the reference"
+    changed = change_of(ours, theirs, gates=_RECURRENT.get(node.operator, 0))
+    if changed is not None:
+        return _special(changed[0], known), f"{where} is {changed[1]}"
+    elsewhere = _taken_from(walk, theirs)
+    if elsewhere is not None:
+        swapped = role(node.operator) in _NORMS and elsewhere in twin.inputs
+        return ("norm_parameters_swapped" if swapped else "wrong_weight"), f"{where} is {elsewhere} of the reference"
+    return known or "weight_differs", f"{where} has other numbers: {_differing(ours, theirs)}"
+
+
+def change_of(ours: Array, theirs: Array, *, gates: int = 0) -> tuple[str, str] | None:
+    """How one array comes from another: (cause, detail), None when no known change explains it.
+
+    Args:
+        ours: reference's weight.
+        theirs: candidate's.
+        gates: of a recurrent layer, whose blocks along the next to last axis may be in another order.
+    """
+    import numpy as np
+
+    if ours.size != theirs.size or not _numeric(ours) or not _numeric(theirs):
+        return None
+    if ours.shape == theirs.shape and ours.dtype.kind == "f":
+        for precision in ("bfloat16", "float16"):
+            if np.array_equal(rounded(ours, precision), theirs.astype(np.float32)):
+                return "weight_rounded", f"rounded to {precision}"
+        if not theirs.any() and ours.any():
+            return "bias_missing", "zero"
+    if ours.ndim >= 2:
+        for axes in itertools.permutations(range(min(ours.ndim, 5))):
+            if list(axes) == sorted(axes) or len(axes) != ours.ndim:
+                continue
+            turned = ours.transpose(axes)
+            if turned.size == theirs.size and np.array_equal(np.ascontiguousarray(turned).ravel(), theirs.ravel()):
+                return "weight_transposed", f"transposed by {axes}"
+    if ours.shape != theirs.shape:
+        same = np.array_equal(ours.ravel(), theirs.ravel())
+        return ("weight_reshaped", f"of shape {theirs.shape} in place of {ours.shape}") if same else None
+    return _rearranged(ours, theirs, gates) or _scaled(ours, theirs)
+
+
+def _rearranged(ours: Array, theirs: Array, gates: int) -> tuple[str, str] | None:
+    import numpy as np
+
+    if not np.array_equal(np.sort(ours, axis=None), np.sort(theirs, axis=None)):
+        return None
+    for axis in range(ours.ndim):
+        moved, other = np.moveaxis(ours, axis, 0), np.moveaxis(theirs, axis, 0)
+        order = _row_order(moved, other)
+        if order is None:
+            continue
+        if gates > 1 and _by_blocks(order, gates):
+            return "gate_order", f"its {gates} gates in another order"
+        if gates > 1 and axis == 0 and ours.shape[0] == 2:
+            return "rnn_direction", "its directions in another order"
+        if order == list(range(len(order)))[::-1]:
+            return "channel_order", f"reversed along axis {axis}"
+        return "weight_permuted", f"permuted along axis {axis}"
+    if gates and ours.ndim == 2:
+        return "rnn_bias", "its halves in another order"
+    return "weight_permuted", "the same numbers in another order"
+
+
+def _row_order(ours: np.ndarray, theirs: np.ndarray) -> list[int] | None:
+    """The order of the reference's rows in which the candidate has them; None where they are not the same rows."""
+    rows: dict[bytes, list[int]] = {}
+    for position, row in enumerate(ours):
+        rows.setdefault(row.tobytes(), []).append(position)
+    order = []
+    for row in theirs:
+        found = rows.get(row.tobytes())
+        if not found:
+            return None
+        order.append(found.pop(0))
+    return order if order != sorted(order) else None
+
+
+def _by_blocks(order: list[int], count: int) -> bool:
+    if len(order) % count:
+        return False
+    size = len(order) // count
+    return all(order[start + i] == order[start] + i for start in range(0, len(order), size) for i in range(size))
+
+
+def _scaled(ours: Array, theirs: Array) -> tuple[str, str] | None:
+    import numpy as np
+
+    if ours.dtype.kind != "f":
+        return None
+    used = np.abs(ours) > 1e-6 * np.abs(ours).max(initial=0.0)
+    if not used.any():
+        return None
+    quotients = theirs[used].astype(np.float64) / ours[used].astype(np.float64)
+    factor = float(np.median(quotients))
+    if factor not in (0.0, 1.0) and np.allclose(quotients, factor, rtol=1e-4):
+        return "weight_scaled", f"multiplied by {factor:g}"
+    for shift in range(1, min(_MAX_ROLLED, ours.shape[-1]) if ours.ndim else 0):
+        if np.array_equal(np.roll(ours, shift, axis=-1), theirs):
+            return "weight_permuted", f"rolled by {shift}"
+    return None
+
+
+def _taken_from(walk: Walk, theirs: Array) -> str | None:
+    """Another constant of the reference that has these numbers."""
+    family = family_of(theirs)
+    for name in getattr(walk.trace.graph, "constant_names", ()):
+        value = walk.trace.graph.constant(name)
+        if value is None or value.size != theirs.size or value.dtype != theirs.dtype:
+            continue
+        if family_of(value) == family:
+            return str(name)
+    return None
+
+
+def scalar_word(walk: Walk, twin: OperatorNode, ours: Array) -> str:
+    """What a lone number is, from where it is used."""
+    kind = role(twin.operator)
+    users = [node for node in walk.trace.graph.nodes if any(name in node.inputs for name in twin.outputs if name)]
+    followed = {role(node.operator) for node in users}
+    if kind in ("add", "max") and followed & {"sqrt", "rsqrt", "reciprocal", "pow"}:
+        return "epsilon"
+    value = float(ours.item()) if _numeric(ours) else 0.0
+    if value < -1e3 or kind == "where":
+        return "mask_value"
+    if kind in ("mul", "div") and _leads_to_softmax(walk, twin):
+        return "attention_scale"
+    return {"mul": "scale", "div": "scale", "min": "clip_bounds", "max": "clip_bounds", "pow": "exponent"}.get(
+        kind, "constant"
+    )
+
+
+def _leads_to_softmax(walk: Walk, twin: OperatorNode, steps: int = 5) -> bool:
+    names = set(twin.outputs)
+    for _ in range(steps):
+        users = [node for node in walk.trace.graph.nodes if names & set(node.inputs)]
+        if any(role(node.operator) == "softmax" for node in users):
+            return True
+        names = {name for node in users for name in node.outputs if name}
+    return False
+
+
+def _special(cause: str, known: str | None) -> str:
+    return known if known in ("quantisation_scale", "zero_point") else cause
+
+
+def _numeric(value: Array) -> bool:
+    return value.dtype.kind in "fiub"
+
+
+def _differing(ours: Array, theirs: Array) -> str:
+    import numpy as np
+
+    if ours.shape != theirs.shape:
+        return f"shape {theirs.shape} in place of {ours.shape}"
+    return f"{int(np.count_nonzero(ours != theirs))} of {ours.size}"

@@ -1,0 +1,343 @@
+"""What the first operators that lead nowhere have in place of what the reference has: the smallest region, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regraft.compare.matching import Layout, Match, layouts
+from regraft.compare.noise import Ratio
+from regraft.compare.rewiring import Rewiring, bypassed, rewired
+from regraft.compare.roles import role
+from regraft.compare.transplant import Transplant, transplanted
+
+if TYPE_CHECKING:
+    from regraft.compare.canonical import CanonicalTensor
+    from regraft.compare.walk import Walk
+    from regraft.runtime.interface import Array
+    from regraft.runtime.operator_graph import OperatorNode
+
+_MAX_SUSPECTS = 10
+_MAX_ENDS = 12
+_MAX_COUNTERPARTS = 24
+_MAX_FOLLOWED = 14
+"""Operators behind a tensor that are run to see whether a counterpart is the right one."""
+
+
+class Explanation(msgspec.Struct):
+    """An origin (see `localise.Origin`), and what to take as corresponding so that the walk can go on behind it."""
+
+    reference: tuple[str, ...]
+    candidate: tuple[str, ...]
+    tensor: str
+    candidate_tensor: str
+    cause: str | None
+    detail: str
+    ratio: Ratio | None
+    residual: Ratio | None
+    by: str
+    before: tuple[str, ...] = ()
+    pins: dict[str, Match] = {}
+
+
+class Explainer:
+    """Explains the first of several suspects.
+
+    Args:
+        walk: as far as it went.
+        suspects: operators of the candidate whose results lead nowhere, in order.
+    """
+
+    def __init__(self, walk: Walk, suspects: Sequence[OperatorNode]) -> None:
+        self._walk = walk
+        self._trace = walk.trace
+        self._suspects = suspects
+        self._taken = walk.matched_names()
+
+    def explain(self) -> Explanation:
+        """The simplest explanation that holds: a changed setting, a changed connection, a region, or none."""
+        frontier = [node for node in self._suspects[:_MAX_SUSPECTS] if self._is_grounded(node)]
+        for attempt in (self._changed, self._inserted, self._rewired):
+            for node in frontier:
+                found = attempt(node)
+                if found is not None:
+                    return found
+        return self._region() or self._nothing()
+
+    def _is_grounded(self, node: OperatorNode) -> bool:
+        """Does the operator take nothing but what corresponds?"""
+        constant = self._walk.candidate.constant
+        return all(not name or name in self._walk.matches or constant(name) is not None for name in node.inputs)
+
+    def _changed(self, node: OperatorNode) -> Explanation | None:
+        """The same operator on the same inputs, with another setting, weight or order of operands."""
+        if not (hasattr(self._walk.candidate, "protos") and hasattr(self._trace.graph, "protos")):
+            return None
+        for twin in self._twins(node):
+            found = transplanted(self._walk, node, twin)
+            if found is not None:
+                return self._from_transplant(node, twin, found)
+        return None
+
+    def _twins(self, node: OperatorNode) -> list[OperatorNode]:
+        """Operators of the reference of the same kind that take the same tensors and have no counterpart yet."""
+        graph = self._trace.graph
+        taken = sorted(f for f in map(self._walk.family, node.inputs) if f is not None)
+        found = []
+        for twin in graph.nodes:
+            if twin.operator != node.operator or any(name in self._taken for name in twin.outputs if name):
+                continue
+            families = sorted(self._trace.tensors[name].family for name in twin.inputs if name in self._trace.tensors)
+            if families == taken:
+                found.append(twin)
+        return sorted(found, key=self._distance(node))
+
+    def _distance(self, node: OperatorNode) -> Any:
+        walk = self._walk
+        share = len(self._trace.graph.nodes) / max(1, len(walk.candidate.nodes))
+        place = walk.order[node.name] * share
+        order = {one.name: i for i, one in enumerate(self._trace.graph.nodes)}
+        return lambda twin: (twin.name != node.name, abs(order[twin.name] - place))
+
+    def _from_transplant(self, node: OperatorNode, twin: OperatorNode, found: Transplant) -> Explanation:
+        pins = self._pins(node, twin)
+        first = next(iter(pins), "")
+        return Explanation(
+            reference=(twin.name,),
+            candidate=(node.name,),
+            tensor=pins[first].name if first else "",
+            candidate_tensor=first,
+            cause=found.cause,
+            detail=found.detail,
+            ratio=pins[first].ratio if first else None,
+            residual=found.residual,
+            by="proven",
+            before=self._before([node]),
+            pins=pins,
+        )
+
+    def _pins(self, node: OperatorNode, twin: OperatorNode) -> dict[str, Match]:
+        pins = {}
+        for theirs, ours in zip(node.outputs, twin.outputs, strict=False):
+            tensor = self._trace.tensors.get(ours)
+            if theirs and tensor is not None:
+                pins[theirs] = self._pinned(theirs, tensor)
+        return pins
+
+    def _inserted(self, node: OperatorNode) -> Explanation | None:
+        """An operator without which everything behind it agrees."""
+        for theirs in node.outputs:
+            found = bypassed(self._walk, node, theirs, self.follow) if theirs else None
+            if found is not None:
+                return self._from_rewiring(node, theirs, found)
+        return None
+
+    def _rewired(self, node: OperatorNode) -> Explanation | None:
+        """The right operator on the wrong tensor: something is missing before it, or it is connected elsewhere."""
+        found = rewired(self._walk, node)
+        return self._from_rewiring(node, node.outputs[0], found) if found is not None else None
+
+    def _from_rewiring(self, node: OperatorNode, theirs: str, found: Rewiring) -> Explanation:
+        tensor = self._trace.tensors[found.tensor]
+        pin = self._pinned(theirs, tensor)
+        return Explanation(
+            reference=found.reference,
+            candidate=(node.name,) if found.is_of_candidate else (),
+            tensor=found.tensor,
+            candidate_tensor=theirs,
+            cause=found.cause,
+            detail=found.detail,
+            ratio=pin.ratio,
+            residual=found.residual,
+            by="proven",
+            before=self._before([node]),
+            pins={theirs: pin},
+        )
+
+    def _region(self) -> Explanation | None:
+        """A region behind which everything agrees again, and the hypothesis that mends it, if any does."""
+        from regraft.compare.causes import named_cause
+
+        likely: tuple[str, CanonicalTensor] | None = None
+        for theirs in self._ends():
+            value = self._walk.computed.get(theirs)
+            for tensor in self._counterparts(theirs, value):
+                if likely is None and self._is_twin(theirs, tensor):
+                    likely = (theirs, tensor)
+                pin = self._pinned(theirs, tensor)
+                if self.follow(theirs, pin):
+                    return self._with_cause(named_cause, theirs, pin, "confirmed")
+        if likely is not None:
+            return self._with_cause(named_cause, likely[0], self._pinned(*likely), "likely")
+        return None
+
+    def _with_cause(self, named_cause: Any, theirs: str, pin: Match, by: str) -> Explanation:
+        walk = self._walk
+        region = walk.origin_region([theirs])
+        cuts = self._taken - {pin.name}
+        counterpart = self._trace.region([pin.name], cuts)
+        found = named_cause(walk, region, counterpart, theirs, pin)
+        explanation = Explanation(
+            reference=tuple(node.name for node in counterpart),
+            candidate=tuple(node.name for node in region),
+            tensor=pin.name,
+            candidate_tensor=theirs,
+            cause=None,
+            detail="no hypothesis mends it",
+            ratio=pin.ratio,
+            residual=None,
+            by=by,
+            before=self._before(region),
+            pins={theirs: pin, **self._siblings(theirs, pin)},
+        )
+        if found is not None:
+            explanation.cause, explanation.detail, explanation.residual = found.cause, found.detail, found.residual
+            explanation.by = "proven"
+            if found.reference:
+                explanation.reference = found.reference
+            if found.candidate:
+                explanation.candidate = found.candidate
+        return explanation
+
+    def _siblings(self, theirs: str, pin: Match) -> dict[str, Match]:
+        """The other results of operators that correspond as a whole (the states of a recurrent layer)."""
+        maker, twin = self._walk.makers[theirs], self._trace.tensors[pin.name].maker
+        ours = self._trace.graph.nodes[twin] if twin >= 0 else None
+        if ours is None or role(ours.operator) != role(maker.operator):
+            return {}
+        return {name: match for name, match in self._pins(maker, ours).items() if name != theirs}
+
+    def _ends(self) -> Iterator[str]:
+        """Tensors at which a region may end: results of the suspects, in order."""
+        count = 0
+        for node in self._suspects:
+            for name in node.outputs:
+                if name and name not in self._walk.matches and (name in self._walk.consumers or self._returned(name)):
+                    yield name
+                    count += 1
+            if count >= _MAX_ENDS:
+                return
+
+    def _returned(self, theirs: str) -> str | None:
+        return self._walk.output_pairs.get(theirs)
+
+    def _counterparts(self, theirs: str, value: Array | None) -> list[CanonicalTensor]:
+        """Tensors that may be what an open one should be: as large, made from the same, the nearest first."""
+        returned = self._returned(theirs)
+        region = self._walk.origin_region([theirs])
+        wanted = {self._trace.tensors[match.name].family for match in self._walk.leaves(region)}
+        maker = self._walk.makers[theirs]
+        sized = self._walk.index.of_size(value.size) if value is not None else list(self._trace.tensors.values())
+        ranked = []
+        for tensor in sized:
+            if tensor.maker < 0 or (tensor.name in self._taken and tensor.name != returned):
+                continue
+            if value is not None and (tensor.own is None) != (value.dtype.kind in "iub"):
+                continue
+            operators = self._trace.region([tensor.name], self._taken - {tensor.name})
+            leaves = self._trace.leaves(operators)
+            if not leaves & wanted:
+                continue
+            ours = self._trace.graph.nodes[tensor.maker]
+            unlike = (role(ours.operator) != role(maker.operator)) + (ours.operator != maker.operator)
+            rank = (tensor.name != returned, leaves != wanted, unlike, _distance(value, tensor), len(operators))
+            ranked.append((rank, tensor.maker, tensor))
+        ranked.sort(key=lambda one: one[:2])
+        return [tensor for _, _, tensor in ranked[:_MAX_COUNTERPARTS]]
+
+    def _is_twin(self, theirs: str, tensor: CanonicalTensor) -> bool:
+        maker, ours = self._walk.makers[theirs], self._trace.graph.nodes[tensor.maker]
+        return role(maker.operator) == role(ours.operator) or self._returned(theirs) == tensor.name
+
+    def _pinned(self, theirs: str, tensor: CanonicalTensor) -> Match:
+        """A pair that corresponds without agreeing, in the layout in which it differs least."""
+        value = self._walk.computed.get(theirs)
+        if value is None or value.size != tensor.value.size:
+            return Match(tensor.name, Layout(tensor.value.shape), None, by="pinned", is_sound=False)
+        best, least = Layout(value.shape), float("inf")
+        for layout in layouts(value.shape, tensor.value.shape):
+            distance = _distance(layout.to_reference(value, tensor.value.shape), tensor)
+            if distance < least:
+                best, least = layout, distance
+        ratio = tensor.ratio(best.to_reference(value, tensor.value.shape), unit=self._trace.unit)
+        return Match(tensor.name, best, ratio, by="pinned", is_sound=False)
+
+    def follow(self, theirs: str, pin: Match) -> bool:
+        """Does what follows agree with the reference, once a tensor is replaced by its supposed counterpart?
+
+        Something must agree that depends on that counterpart in the reference, too.
+        """
+        walk, trace = self._walk, self._trace
+        if theirs in walk.output_pairs and not walk.consumers.get(theirs):
+            return walk.output_pairs[theirs] == pin.name
+        tensor = trace.tensors[pin.name]
+        overlay: dict[str, Any] = {theirs: pin.layout.to_candidate(tensor.value)}
+        for node in walk.after([theirs])[:_MAX_FOLLOWED]:
+            doubtful = [n for n in node.inputs if n and n not in overlay and not self._is_known(n)]
+            if doubtful or not any(name in overlay for name in node.inputs):
+                continue
+            found = walk.try_run(node, overlay)
+            if found is None:
+                continue
+            for name, value in found.items():
+                match = walk.find(value, node, name) if hasattr(value, "dtype") else None
+                if match is not None and match.ratio is not None and self._depends(match.name, pin.name):
+                    return True
+                overlay[name] = value
+        return False
+
+    def _is_known(self, theirs: str) -> bool:
+        return theirs in self._walk.matches or self._walk.candidate.constant(theirs) is not None
+
+    def _depends(self, later: str, earlier: str) -> bool:
+        trace = self._trace
+        if trace.tensors[later].family == trace.tensors[earlier].family:
+            return False
+        operators = trace.region([later], [earlier, *self._taken - {later}])
+        return trace.tensors[earlier].family in trace.leaves(operators)
+
+    def _before(self, region: Sequence[OperatorNode]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(match.name for match in self._walk.leaves(region)))
+
+    def _nothing(self) -> Explanation:
+        """Nothing corresponds behind the first suspect: all that is open may contain the fault."""
+        walk = self._walk
+        first = self._suspects[0]
+        ends = [name for name in walk.output_pairs if name not in walk.matches]
+        counterpart = self._trace.region([walk.output_pairs[name] for name in ends], self._taken)
+        stopped = walk.failed.get(first.name)
+        return Explanation(
+            reference=tuple(node.name for node in counterpart),
+            candidate=tuple(node.name for node in self._suspects),
+            tensor=walk.output_pairs[ends[0]] if ends else "",
+            candidate_tensor=ends[0] if ends else "",
+            cause=None,
+            detail=f"the operator stops: {stopped}" if stopped else "nothing behind it corresponds to the reference",
+            ratio=None,
+            residual=None,
+            by="likely",
+            before=self._before([first]),
+        )
+
+
+def _distance(value: Array | None, tensor: CanonicalTensor) -> float:
+    """RMS difference per RMS of the reference's tensor, in steps of a quarter decade; large where incomparable."""
+    import numpy as np
+
+    if value is None or object in (value.dtype, tensor.value.dtype) or value.size != tensor.value.size:
+        return 1e9
+    ours = tensor.value.astype(np.float64).ravel()
+    theirs = value.astype(np.float64).ravel()
+    usable = np.isfinite(ours) & np.isfinite(theirs) & (np.abs(ours) < 1e30)
+    if not usable.any():
+        return 1e9
+    scale = np.sqrt(np.square(ours[usable]).mean())
+    error = np.sqrt(np.square(ours[usable] - theirs[usable]).mean())
+    if error == 0:
+        return -20.0
+    return round(4 * float(np.log10(error / scale if scale > 0 else error))) / 4
+
+
+__all__ = ["Explainer", "Explanation"]

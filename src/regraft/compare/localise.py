@@ -1,0 +1,122 @@
+"""Where a candidate stops being the reference: every independent origin of a divergence, as small as can be shown.
+
+Source: DESIGN 5, Localise. One teacher-forced walk finds the operators whose results never lead back to the
+reference. The first of them is explained, its result is replaced by what it should have been, and the walk goes on
+behind it, so that several faults are found in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.compare.canonical import CanonicalTrace
+from regraft.compare.explain import Explainer
+from regraft.compare.matching import Match
+from regraft.compare.noise import Ratio
+from regraft.compare.walk import Walk
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Feeds
+    from regraft.runtime.operator_graph import OperatorGraph
+
+MAX_ORIGINS = 16
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """A place where the candidate computes something else than the reference.
+
+    Attributes:
+        reference: operators of the reference in the smallest region that contains the fault, in order; empty
+            where the candidate has something that the reference has not.
+        candidate: operators of the candidate in that region; empty where something is missing.
+        tensor: reference's tensor at the end of the region.
+        candidate_tensor: candidate's tensor there; empty where it has none.
+        cause: a word for what is wrong (`epsilon`, `weight_transposed`, …); None when no hypothesis holds.
+        detail: the cause in words, with both values.
+        ratio: divergence at the end of the region, in noise floors of its operators; None for integers, shapes
+            and operators that stopped.
+        residual: what remains of it once the cause is mended; None without a cause.
+        by: how sure the place is: `proven` (mending it brings the divergence into the floor), `confirmed` (what
+            follows agrees again behind it), `likely`.
+        before: tensors of the reference that go into the region.
+    """
+
+    reference: tuple[str, ...]
+    candidate: tuple[str, ...]
+    tensor: str
+    candidate_tensor: str
+    cause: str | None
+    detail: str
+    ratio: Ratio | None
+    residual: Ratio | None
+    by: str
+    before: tuple[str, ...] = ()
+
+
+class Localisation(msgspec.Struct, frozen=True):
+    """What a walk found.
+
+    Attributes:
+        origins: in the candidate's order; empty when every result leads back to the reference.
+        pairs: candidate's tensor → the reference's that it is, with layout and ratio.
+        unmatched: tensors of the candidate that are none of the reference's, by themselves no fault.
+        islands: operators of the reference whose floor had to be taken from jittered runs.
+        stopped: why the reference itself could not be run to its end; empty otherwise.
+        complete: False when an origin could not be passed, so that what follows was not looked at.
+    """
+
+    origins: tuple[Origin, ...]
+    pairs: dict[str, Match]
+    unmatched: tuple[str, ...]
+    islands: tuple[str, ...]
+    stopped: str
+    complete: bool
+
+
+def localise(
+    reference: OperatorGraph,
+    candidate: OperatorGraph,
+    feeds: Feeds,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+    precision: str = "float32",
+    trace: CanonicalTrace | None = None,
+) -> Localisation:
+    """Find every origin of a divergence between two graphs.
+
+    Args:
+        reference: what counts as right.
+        candidate: what is in question.
+        feeds: one set of inputs by the reference's names; sizes that differ between axes make layouts findable.
+        inputs: reference's input → candidate's; None where the names are the same.
+        outputs: reference's output → candidate's; None where the names or positions are the same.
+        precision: whose rounding counts as noise.
+        trace: canonical trace of the reference on these feeds, where it is known already.
+    Raises:
+        Unsupported: the reference does not run on these feeds at all.
+    """
+    known = trace or CanonicalTrace(reference, feeds, precision=precision)
+    pairs = inputs or {name: name for name in feeds if name in candidate.inputs}
+    returned = outputs or dict(zip(reference.outputs, candidate.outputs, strict=False))
+    walk = Walk(known, candidate, inputs=pairs, outputs=returned)
+    walk.run()
+    origins: list[Origin] = []
+    complete = True
+    while len(origins) < MAX_ORIGINS:
+        suspects = walk.unexplained()
+        if not suspects:
+            break
+        explanation = Explainer(walk, suspects).explain()
+        origins.append(Origin(**{name: getattr(explanation, name) for name in Origin.__struct_fields__}))
+        if not explanation.pins:
+            complete = False
+            break
+        for theirs, match in explanation.pins.items():
+            walk.pin(theirs, match)
+        walk.run(walk.after(explanation.pins))
+    unmatched = tuple(name for name in walk.computed if name not in walk.matches)
+    return Localisation(tuple(origins), dict(walk.matches), unmatched, tuple(known.islands), known.stopped, complete)

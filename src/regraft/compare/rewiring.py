@@ -1,0 +1,140 @@
+"""Connections that differ: an operator too many, one too few, or one that takes another tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.compare.matching import Layout, Match
+from regraft.compare.noise import Ratio
+from regraft.compare.roles import role
+
+if TYPE_CHECKING:
+    from regraft.compare.canonical import CanonicalTensor
+    from regraft.compare.walk import Walk
+    from regraft.runtime.operator_graph import OperatorNode
+
+_MAX_STEPS = 4
+"""Operators that may be missing in a row."""
+_MAX_SOURCES = 48
+_ACTIVATIONS = frozenset("relu gelu sigmoid tanh silu leakyrelu elu selu softplus hardswish clip prelu".split())
+Follow = Callable[[str, Match], bool]
+
+
+class Rewiring(msgspec.Struct, frozen=True):
+    """A changed connection that was shown by running it the other way.
+
+    Attributes:
+        reference: operators of the reference that are concerned.
+        is_of_candidate: the candidate's operator is at fault, not the lack of one.
+        tensor: reference's tensor that the candidate's result should be.
+        cause: `node_inserted`, `node_missing`, `wrong_source`, or a more special word.
+        detail: in words.
+        residual: divergence that is left when it is connected rightly.
+    """
+
+    reference: tuple[str, ...]
+    is_of_candidate: bool
+    tensor: str
+    cause: str
+    detail: str
+    residual: Ratio | None
+
+
+def bypassed(walk: Walk, node: OperatorNode, theirs: str, follow: Follow) -> Rewiring | None:
+    """An operator that should not be there: with one of its inputs in place of its result, what follows agrees."""
+    value = walk.computed.get(theirs)
+    for name in node.inputs:
+        match = walk.matches.get(name)
+        if match is None or value is None or walk.trace.tensors[match.name].value.size != value.size:
+            continue
+        layout = Layout(value.shape)
+        if follow(theirs, Match(match.name, layout, None, by="pinned", is_sound=False)):
+            around = _around(walk, match.name)
+            cause = "dropout_active" if role(node.operator) == "dropout" else "node_inserted"
+            detail = f"{node.operator} is not in the reference, where {match.name} is used as it is"
+            return Rewiring(around, True, match.name, cause, detail, None)
+    return None
+
+
+def rewired(walk: Walk, node: OperatorNode) -> Rewiring | None:
+    """The operator on another tensor of the reference in place of one of its inputs, which makes it agree."""
+    for position, name in enumerate(node.inputs):
+        match = walk.matches.get(name)
+        if match is None:
+            continue
+        held = walk.trace.tensors[match.name]
+        for source in _sources(walk, held):
+            overlay = {name: match.layout.to_candidate(source.value)}
+            found = walk.try_run(node, overlay)
+            result = walk.find(found[node.outputs[0]], node) if found and node.outputs[0] else None
+            if result is None or not _is_new(walk, result, source):
+                continue
+            return _described(walk, node, position, held, source, result)
+    return None
+
+
+def _described(
+    walk: Walk, node: OperatorNode, position: int, held: CanonicalTensor, source: CanonicalTensor, result: Match
+) -> Rewiring:
+    trace = walk.trace
+    missing = trace.region([source.name], [held.name, *walk.matched_names() - {source.name}])
+    if held.family in trace.leaves(missing) and 0 < len(missing) <= _MAX_STEPS:
+        names = tuple(one.name for one in missing)
+        kinds = " and ".join(one.operator for one in missing)
+        cause = "activation_missing" if {role(one.operator) for one in missing} <= _ACTIVATIONS else "node_missing"
+        detail = f"{kinds} is missing between {held.name} and {node.operator}"
+        return Rewiring(names, False, result.name, cause, detail, result.ratio)
+    taker = trace.graph.nodes[trace.tensors[result.name].maker]
+    detail = f"operand {position} of {node.operator} is {held.name}, where the reference takes {source.name}"
+    return Rewiring((taker.name,), True, result.name, "wrong_source", detail, result.ratio)
+
+
+def _is_new(walk: Walk, result: Match, source: CanonicalTensor) -> bool:
+    """A tensor that nothing corresponds to yet, and that the reference makes from this source."""
+    if result.ratio is None or result.name in walk.matched_names():
+        return False
+    maker = walk.trace.tensors[result.name].maker
+    if maker < 0:
+        return False
+    operators = walk.trace.region([result.name], [source.name, *walk.matched_names()])
+    return source.family in walk.trace.leaves(operators)
+
+
+def _sources(walk: Walk, held: CanonicalTensor) -> Iterator[CanonicalTensor]:
+    """Tensors that might have been meant: what the reference makes of this one first, then those made nearby."""
+    trace = walk.trace
+    behind = {held.family}
+    seen = {held.family}
+    first: list[CanonicalTensor] = []
+    for _ in range(_MAX_STEPS):
+        made = [
+            trace.tensors[name]
+            for node in trace.graph.nodes
+            if any(taken in trace.tensors and trace.tensors[taken].family in behind for taken in node.inputs)
+            for name in node.outputs
+            if name in trace.tensors and trace.tensors[name].family not in seen
+        ]
+        behind = {tensor.family for tensor in made}
+        seen |= behind
+        first += made
+    near = sorted(trace.tensors.values(), key=lambda tensor: abs(tensor.maker - held.maker))
+    given: set[str] = {held.family}
+    count = 0
+    for tensor in (*first, *near):
+        fits = tensor.value.shape == held.value.shape and tensor.value.dtype == held.value.dtype
+        if fits and tensor.family not in given and count < _MAX_SOURCES:
+            given.add(tensor.family)
+            count += 1
+            yield tensor
+
+
+def _around(walk: Walk, name: str) -> tuple[str, ...]:
+    """The operator that makes a tensor; for what is fed, the first that takes it."""
+    trace = walk.trace
+    maker = trace.tensors[name].maker
+    if maker >= 0:
+        return (trace.graph.nodes[maker].name,)
+    return tuple(node.name for node in trace.graph.nodes if name in node.inputs)[:1]

@@ -1,0 +1,40 @@
+"""What an operator does, whatever a framework calls it."""
+
+from __future__ import annotations
+
+import re
+
+_SAME = {
+    "matmul": "linear", "gemm": "linear", "linear": "linear", "addmm": "linear", "mm": "linear", "bmm": "linear",
+    "fusedmatmul": "linear", "fusedgemm": "linear", "baddbmm": "linear", "dot_general": "linear",
+    "conv": "convolution", "conv1d": "convolution", "conv2d": "convolution", "conv3d": "convolution",
+    "fusedconv": "convolution", "convolution": "convolution", "conv_general_dilated": "convolution",
+    "layernormalization": "layer_norm", "layer_norm": "layer_norm", "native_layer_norm": "layer_norm",
+    "batchnormalization": "batch_norm", "batch_norm": "batch_norm",
+    "_native_batch_norm_legit_no_training": "batch_norm",
+    "fastgelu": "gelu", "quickgelu": "gelu", "biasgelu": "gelu",
+    "maxpool": "max_pool", "max_pool2d": "max_pool", "averagepool": "average_pool", "avg_pool2d": "average_pool",
+    "globalaveragepool": "average_pool", "adaptive_avg_pool2d": "average_pool",
+    "gather": "gather", "embedding": "gather", "index": "gather", "index_select": "gather",
+    "concat": "concat", "cat": "concat", "where": "where", "select": "where", "masked_fill": "where",
+    "reducemean": "mean", "reducesum": "sum", "logistic": "sigmoid", "_softmax": "softmax",
+    "permute": "transpose", "view": "reshape", "flatten": "reshape", "unsqueeze": "reshape", "squeeze": "reshape",
+    "subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow",
+}  # fmt: skip
+_MOVES = frozenset({"transpose", "reshape", "identity", "contiguous", "clone", "expand", "alias", "detach"})
+
+
+def role(operator: str) -> str:
+    """The framework-independent word for an operator; its own name in lower case where there is none.
+
+    Args:
+        operator: as `MatMul`, `aten.linear.default`, `Multiply`.
+    """
+    name = operator.removeprefix("aten.").removeprefix("call_module:").removeprefix("com.microsoft.")
+    name = re.sub(r"\.\w+$", "", name).lower()
+    return _SAME.get(name, name)
+
+
+def moves_only(operator: str) -> bool:
+    """Does the operator only rearrange numbers?"""
+    return role(operator) in _MOVES

@@ -1,0 +1,167 @@
+"""Two operators of one kind on the same inputs: which setting or weight of the reference's mends the candidate's."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regraft.compare.causes.attributes import cause_of_attribute
+from regraft.compare.causes.weights import cause_of_weight
+from regraft.compare.noise import Ratio
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    import onnx
+
+    from regraft.compare.walk import Walk
+    from regraft.runtime.operator_graph import OperatorNode
+
+_MAX_PERMUTED = 3
+
+
+class Transplant(msgspec.Struct, frozen=True):
+    """What of the reference's operator brings the candidate's into the floor."""
+
+    cause: str
+    detail: str
+    residual: Ratio | None
+
+
+def transplanted(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transplant | None:
+    """Give the candidate's operator what it lacks of its twin: one setting, one weight, another order; else all.
+
+    Args:
+        walk: both graphs are ONNX.
+        node: of the candidate, on corresponding inputs.
+        twin: of the reference, of the same kind.
+    Returns:
+        None when even all settings and weights together do not mend it.
+    """
+    ours: onnx.NodeProto = walk.trace.graph.protos[twin.name]  # type: ignore[attr-defined]
+    theirs: onnx.NodeProto = walk.candidate.protos[node.name]  # type: ignore[attr-defined]
+    trial = _Trial(walk, node, twin)
+    attributes = _differing(ours, theirs)
+    weights = _differing_weights(walk, node, twin)
+    for name in attributes:
+        residual = trial.run(_with_attributes(theirs, ours, [name]), {})
+        if residual is not None:
+            cause, detail = cause_of_attribute(ours, theirs, name)
+            return Transplant(cause, detail, residual.ratio)
+    for position, (mine, other) in weights.items():
+        residual = trial.run(theirs, {node.inputs[position]: mine})
+        if residual is not None:
+            cause, detail = cause_of_weight(walk, twin, node, position, mine, other)
+            return Transplant(cause, detail, residual.ratio)
+    swapped = _swapped(trial, theirs)
+    if swapped is not None:
+        return swapped
+    if len(attributes) + len(weights) < 2:
+        return None
+    residual = trial.run(
+        _with_attributes(theirs, ours, attributes), {node.inputs[i]: mine for i, (mine, _) in weights.items()}
+    )
+    if residual is None:
+        return None
+    if weights:
+        position = next(iter(weights))
+        cause, detail = cause_of_weight(walk, twin, node, position, *weights[position])
+    else:
+        cause, detail = cause_of_attribute(ours, theirs, attributes[0])
+    parts = [*attributes, *(f"operand {position}" for position in weights)]
+    return Transplant(cause, f"{', '.join(parts)} differ together: {detail}", residual.ratio)
+
+
+class _Residual(msgspec.Struct, frozen=True):
+    ratio: Ratio | None
+
+
+class _Trial:
+    """Runs variants of the candidate's operator and compares its results with the twin's."""
+
+    def __init__(self, walk: Walk, node: OperatorNode, twin: OperatorNode) -> None:
+        self._walk = walk
+        self._node = node
+        self._twin = twin
+
+    def run(self, proto: onnx.NodeProto, overlay: Mapping[str, Any]) -> _Residual | None:
+        """Divergence of a variant that agrees; None for one that does not, or cannot be run."""
+        walk = self._walk
+        graph: Any = walk.candidate
+        try:
+            found = graph.run_proto(proto, {**walk.values, **overlay})
+        except Unsupported:
+            return None
+        worst: Ratio | None = None
+        for theirs, ours in zip(proto.output, self._twin.outputs, strict=False):
+            tensor = walk.trace.tensors.get(ours)
+            if not theirs or tensor is None or theirs not in found:
+                continue
+            value = found[theirs]
+            if value.size != tensor.value.size:
+                return None
+            match = walk.index.agrees(value, tensor)
+            if match is None:
+                return None
+            if match.ratio is not None and (worst is None or match.ratio.rms > worst.rms):
+                worst = match.ratio
+        return _Residual(worst)
+
+
+def _differing(ours: onnx.NodeProto, theirs: onnx.NodeProto) -> list[str]:
+    mine = {one.name: one.SerializeToString(deterministic=True) for one in ours.attribute}
+    other = {one.name: one.SerializeToString(deterministic=True) for one in theirs.attribute}
+    return [name for name in dict.fromkeys((*mine, *other)) if mine.get(name) != other.get(name)]
+
+
+def _with_attributes(theirs: onnx.NodeProto, ours: onnx.NodeProto, names: list[str]) -> onnx.NodeProto:
+    """A copy of the candidate's operator with some of the reference's attributes, and no more results than that has."""
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(theirs)
+    kept = [one for one in theirs.attribute if one.name not in names]
+    given = [one for one in ours.attribute if one.name in names]
+    del copy.attribute[:]
+    copy.attribute.extend([*kept, *given])
+    del copy.output[len(ours.output) :]
+    return copy
+
+
+def _differing_weights(walk: Walk, node: OperatorNode, twin: OperatorNode) -> dict[int, tuple[Any, Any]]:
+    """Position → (reference's value, candidate's value), both constants with other numbers; None for one that lacks."""
+    found = {}
+    for position, (theirs, ours) in enumerate(itertools.zip_longest(node.inputs, twin.inputs, fillvalue="")):
+        mine = walk.trace.values.get(ours)
+        mine = walk.trace.graph.constant(ours) if mine is None and ours else mine
+        other = walk.candidate.constant(theirs) if theirs else None
+        if mine is None or other is None or ours in walk.trace.tensors:
+            continue
+        if mine.shape != other.shape or mine.dtype != other.dtype or mine.tobytes() != other.tobytes():
+            found[position] = (mine, other)
+    return found
+
+
+def _swapped(trial: _Trial, theirs: onnx.NodeProto) -> Transplant | None:
+    import onnx
+
+    if not 2 <= len(theirs.input) <= _MAX_PERMUTED:
+        return None
+    for order in _orders(len(theirs.input)):
+        copy = onnx.NodeProto()
+        copy.CopyFrom(theirs)
+        copy.input[:] = [theirs.input[i] for i in order]
+        residual = trial.run(copy, {})
+        if residual is not None:
+            return Transplant("operands_swapped", f"the operands are in another order: {order}", residual.ratio)
+    return None
+
+
+def _orders(count: int) -> Iterator[tuple[int, ...]]:
+    plain = tuple(range(count))
+    return (order for order in itertools.permutations(plain) if order != plain)
+
+
+__all__ = ["Transplant", "transplanted"]

@@ -1,0 +1,206 @@
+"""The teacher-forced walk: every operator of the candidate on the reference's own values, as far as they correspond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from regraft.compare.exact import array_dtype
+from regraft.compare.matching import Layout, Match, TensorIndex
+from regraft.compare.roles import role
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    from regraft.compare.canonical import CanonicalTensor, CanonicalTrace
+    from regraft.compare.deviation import Deviation
+    from regraft.runtime.interface import Array
+    from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
+
+_MAX_SEGMENT = 64
+"""Operators of a segment whose floor is still worth a run."""
+
+
+class Walk:
+    """Runs the candidate operator by operator and replaces what it computes by what it corresponds to.
+
+    A tensor that agrees with one of the reference is replaced by the reference's value, so that errors do not
+    propagate. One that does not stays *open*: it is computed from what came before, until something agrees again
+    (a fused, split or rearranged part of the network), or nothing does (a fault).
+
+    Args:
+        trace: canonical trace of the reference.
+        candidate: graph of the candidate.
+        inputs: reference's input → candidate's.
+        outputs: reference's output → candidate's.
+    """
+
+    def __init__(
+        self,
+        trace: CanonicalTrace,
+        candidate: OperatorGraph,
+        *,
+        inputs: Mapping[str, str],
+        outputs: Mapping[str, str],
+        dtypes: Mapping[str, str] | None = None,
+    ) -> None:
+        self.trace = trace
+        self.candidate = candidate
+        self.index = TensorIndex(trace)
+        self.values: dict[str, Any] = {}
+        self.computed: dict[str, Any] = {}
+        """Candidate tensor → what the candidate made of the values that it was given."""
+        self.matches: dict[str, Match] = {}
+        self.failed: dict[str, str] = {}
+        """Candidate operator that cannot be run → why."""
+        self.output_pairs = {theirs: ours for ours, theirs in outputs.items()}
+        self.consumers: dict[str, list[OperatorNode]] = {}
+        for node in candidate.nodes:
+            for name in dict.fromkeys(node.inputs):
+                self.consumers.setdefault(name, []).append(node)
+        self.makers = {name: node for node in candidate.nodes for name in node.outputs if name}
+        self.order = {node.name: position for position, node in enumerate(candidate.nodes)}
+        self._floors: dict[tuple[str, int], Deviation | None] = {}
+        for ours, theirs in inputs.items():
+            value = trace.values[ours]
+            self.values[theirs] = array_dtype(value, (dtypes or {}).get(theirs))
+            self.matches[theirs] = Match(ours, Layout(value.shape), None, by="input")
+
+    def run(self, nodes: Iterable[OperatorNode] | None = None) -> None:
+        """Walk over these operators, in order; None for all of them."""
+        for node in nodes if nodes is not None else self.candidate.nodes:
+            self._step(node)
+
+    def pin(self, theirs: str, match: Match) -> None:
+        """Say that a candidate's tensor corresponds to one of the reference although it does not agree."""
+        self.matches[theirs] = match
+        tensor = self.trace.tensors[match.name]
+        like = self.computed.get(theirs)
+        dtype = str(like.dtype) if like is not None else None
+        self.values[theirs] = array_dtype(match.layout.to_candidate(tensor.value), dtype)
+
+    def after(self, theirs: Iterable[str]) -> list[OperatorNode]:
+        """Operators that depend on these tensors, in order, as far as no sound match lies in between."""
+        found: set[str] = set()
+        waiting = list(theirs)
+        while waiting:
+            for node in self.consumers.get(waiting.pop(), ()):
+                if node.name not in found:
+                    found.add(node.name)
+                    waiting.extend(name for name in node.outputs if name)
+        return [node for node in self.candidate.nodes if node.name in found]
+
+    def unexplained(self) -> list[OperatorNode]:
+        """Operators with an open result that never leads to a tensor of the reference, in order.
+
+        An integer that agrees says nothing of the floating-point numbers that it came from: shapes, and most
+        comparisons, stay the same when those are wrong.
+        """
+        vouched = set(self.matches)
+        found: list[OperatorNode] = []
+        for node in reversed(self.candidate.nodes):
+            made = _made(node)
+            good = [name for name in made if name in vouched]
+            if any(_is_float(self.values.get(name)) for name in good):
+                vouched.update(node.inputs)
+            elif good:
+                vouched.update(name for name in node.inputs if not _is_float(self.values.get(name)))
+            is_used = any(self.consumers.get(name) or name in self.output_pairs for name in made)
+            has_run = node.name in self.failed or all(name in self.computed for name in made)
+            if is_used and has_run and not good:
+                found.append(node)
+        return found[::-1]
+
+    def origin_region(self, ends: Sequence[str]) -> list[OperatorNode]:
+        """Operators of the candidate on which tensors depend, up to matched ones, in order."""
+        found: set[str] = set()
+        waiting = list(ends)
+        while waiting:
+            node = self.makers.get(waiting.pop())
+            if node is None or node.name in found:
+                continue
+            found.add(node.name)
+            waiting.extend(name for name in node.inputs if name not in self.matches)
+        return [node for node in self.candidate.nodes if node.name in found]
+
+    def leaves(self, region: Iterable[OperatorNode]) -> list[Match]:
+        """Matches of the tensors that a region takes from outside."""
+        nodes = list(region)
+        inside = {name for node in nodes for name in node.outputs}
+        names = dict.fromkeys(name for node in nodes for name in node.inputs if name and name not in inside)
+        return [self.matches[name] for name in names if name in self.matches]
+
+    def family(self, theirs: str) -> str | None:
+        """Family of the reference's tensor that a candidate's tensor is; None for open ones and constants."""
+        match = self.matches.get(theirs)
+        return self.trace.tensors[match.name].family if match is not None else None
+
+    def try_run(self, node: OperatorNode, overlay: Mapping[str, Any]) -> dict[str, Any] | None:
+        """One operator with some values replaced; None where it cannot be run."""
+        try:
+            return self.candidate.run(node, {**self.values, **overlay})
+        except Unsupported:
+            return None
+
+    def find(self, value: Array, node: OperatorNode | None = None, name: str = "") -> Match | None:
+        """The reference's tensor that an array agrees with, one of a similar operator first."""
+        return self.index.find(value, prefer=lambda tensor: self._preference(tensor, node, name), segment=self._floor)
+
+    def matched_names(self) -> set[str]:
+        """Tensors of the reference that some tensor of the candidate agrees with or is pinned to."""
+        return {match.name for match in self.matches.values()}
+
+    def _step(self, node: OperatorNode) -> None:
+        self.failed.pop(node.name, None)
+        if all(name in self.matches and self.matches[name].by == "pinned" for name in _made(node)):
+            return
+        needed = [name for name in node.inputs if name and self.candidate.constant(name) is None]
+        if any(name not in self.values for name in needed):
+            for name in _made(node):
+                self.values.pop(name, None)
+                self.computed.pop(name, None)
+            return
+        try:
+            found = self.candidate.run(node, self.values)
+        except Unsupported as error:
+            self.failed[node.name] = error.what
+            return
+        for name, value in found.items():
+            if name in self.matches and self.matches[name].by == "pinned":
+                continue
+            self._note(node, name, value)
+
+    def _note(self, node: OperatorNode, name: str, value: Any) -> None:
+        self.computed[name] = value
+        self.values[name] = value
+        self.matches.pop(name, None)
+        if not hasattr(value, "dtype"):
+            return
+        match = self.find(value, node, name)
+        if match is not None:
+            self.matches[name] = match
+            if value.dtype.kind == "f":
+                kept = match.layout.to_candidate(self.trace.tensors[match.name].value)
+                self.values[name] = array_dtype(kept, str(value.dtype))
+
+    def _preference(self, tensor: CanonicalTensor, node: OperatorNode | None, name: str) -> tuple[int, ...]:
+        if node is None or tensor.maker < 0:
+            return (1, 1, tensor.maker)
+        maker = self.trace.graph.nodes[tensor.maker]
+        return (tensor.name != name, role(maker.operator) != role(node.operator), tensor.maker)
+
+    def _floor(self, name: str) -> Deviation | None:
+        """Floor of the operators between a tensor and those that are matched already."""
+        key = (name, len(self.matches))
+        if key not in self._floors:
+            region = self.trace.region([name], self.matched_names() - {name})
+            usable = 1 < len(region) <= _MAX_SEGMENT
+            self._floors[key] = self.trace.segment_floor(name, region) if usable else None
+        return self._floors[key]
+
+
+def _made(node: OperatorNode) -> list[str]:
+    return [name for name in node.outputs if name]
+
+
+def _is_float(value: Any) -> bool:
+    return hasattr(value, "dtype") and value.dtype.kind in "fV"

@@ -1,0 +1,106 @@
+"""ONNX operators rewritten to compute in float64, and a convolution, which onnxruntime has not in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx
+
+    from regraft.runtime.interface import Array
+
+_FLOAT, _DOUBLE = 1, 11
+_NARROW = frozenset({1, 10, 16})
+"""Element types float32, float16 and bfloat16: what a float64 run widens."""
+_DTYPE_ATTRIBUTES = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"}
+_STAY_FLOAT = {"Resize": (1, 2), "Upsample": (1,)}
+"""Operands that the standard fixes to float32 whatever the data are: regions and scales."""
+
+
+def widened(proto: onnx.NodeProto) -> onnx.NodeProto:
+    """A copy of an operator in which every narrow floating-point type is float64, in its subgraphs too."""
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(proto)
+    _widen(copy)
+    return copy
+
+
+def widened_value(proto: onnx.NodeProto, name: str, value: Array) -> Array:
+    """An input of an operator in float64; integers, and what the standard fixes to float32, as they are."""
+    positions = _STAY_FLOAT.get(proto.op_type, ())
+    if any(proto.input[place] == name for place in positions if place < len(proto.input)):
+        return value
+    if value.dtype.kind == "f" or str(value.dtype) == "bfloat16":
+        return value.astype("float64")
+    return value
+
+
+def float64_convolution(proto: onnx.NodeProto, values: Mapping[str, Array]) -> dict[str, Array] | None:
+    """`Conv` in float64 through torch; None for other operators, paddings that torch has not, or without torch."""
+    if proto.op_type != "Conv" or proto.domain:
+        return None
+    try:
+        import torch
+    except ImportError:
+        return None
+    x, weight = values[proto.input[0]], values[proto.input[1]]  # (N, C, *spatial), (M, C/group, *kernel)
+    spatial = x.ndim - 2
+    if spatial not in (1, 2, 3):
+        return None
+    attributes = {attribute.name: attribute for attribute in proto.attribute}
+    if "auto_pad" in attributes and attributes["auto_pad"].s not in (b"NOTSET", b"VALID"):
+        return None
+    pads = _ints(attributes, "pads", [0] * (2 * spatial))
+    around = [amount for axis in reversed(range(spatial)) for amount in (pads[axis], pads[axis + spatial])]
+    bias = values[proto.input[2]] if len(proto.input) > 2 and proto.input[2] else None
+    convolve: Any = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[spatial - 1]
+    result = convolve(
+        torch.nn.functional.pad(torch.tensor(x), around),
+        torch.tensor(weight),
+        None if bias is None else torch.tensor(bias),
+        stride=_ints(attributes, "strides", [1] * spatial),
+        dilation=_ints(attributes, "dilations", [1] * spatial),
+        groups=attributes["group"].i if "group" in attributes else 1,
+    )
+    return {proto.output[0]: result.numpy()}
+
+
+def _ints(attributes: Mapping[str, Any], name: str, default: list[int]) -> list[int]:
+    return list(attributes[name].ints) if name in attributes else default
+
+
+def _widen(proto: onnx.NodeProto) -> None:
+    for attribute in proto.attribute:
+        if attribute.name == _DTYPE_ATTRIBUTES.get(proto.op_type) and attribute.i in _NARROW:
+            attribute.i = _DOUBLE
+        if attribute.HasField("t"):
+            _widen_tensor(attribute.t)
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            for tensor in graph.initializer:
+                _widen_tensor(tensor)
+            for value in (*graph.input, *graph.output, *graph.value_info):
+                if value.type.tensor_type.elem_type in _NARROW:
+                    value.type.tensor_type.elem_type = _DOUBLE
+            for node in graph.node:
+                _widen(node)
+    if proto.op_type == "Constant" and proto.attribute and proto.attribute[0].name in ("value_float", "value_floats"):
+        _widen_constant(proto)
+
+
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
+    from onnx import numpy_helper
+
+    if tensor.data_type in _NARROW:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float64"), tensor.name))
+
+
+def _widen_constant(proto: onnx.NodeProto) -> None:
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    value = np.array(helper.get_attribute_value(proto.attribute[0]), dtype=np.float64)
+    del proto.attribute[:]
+    proto.attribute.append(helper.make_attribute("value", numpy_helper.from_array(value)))

@@ -1,0 +1,174 @@
+"""An ONNX graph as operators that run alone: float32 in onnxruntime, float64 where there is any kernel for it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import Unsupported
+from regraft.runtime.onnx_kernels import Kernels
+from regraft.runtime.onnx_proto import import_onnx
+from regraft.runtime.operator_graph import OperatorNode
+
+if TYPE_CHECKING:
+    import onnx
+
+    from regraft.runtime.interface import Array
+    from regraft.runtime.operator_graph import Values
+
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
+)
+"""Operators whose result is not a function of their inputs."""
+
+
+class OnnxGraph:
+    """The operators of an ONNX model.
+
+    Args:
+        model: self-contained (no external data); functions of the model's own are written out.
+        threads: intra-op threads of each operator; None for onnxruntime's default.
+        where: how errors name it.
+    """
+
+    def __init__(self, model: onnx.ModelProto, *, threads: int | None = None, where: str = "") -> None:
+        import_onnx(where)
+        self.where = where
+        self.model = _written_out(model)
+        self.protos: dict[str, onnx.NodeProto] = {}
+        self._made_by: dict[str, OperatorNode] = {}
+        self._constants: dict[str, Any] = {}
+        self._kernels = Kernels(self.model, threads=threads, where=where)
+        self._read_constants()
+        self._nodes = tuple(self._read_nodes())
+
+    @property
+    def nodes(self) -> Sequence[OperatorNode]:
+        """Operators that depend on an input, in the order of the file, which ONNX wants to be topological."""
+        return self._nodes
+
+    @functools.cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Inputs that are no initialisers."""
+        return tuple(value.name for value in self.model.graph.input if value.name not in self._constants)
+
+    @functools.cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """As the graph declares them."""
+        return tuple(value.name for value in self.model.graph.output)
+
+    @functools.cached_property
+    def constant_names(self) -> tuple[str, ...]:
+        """Initialisers, values of `Constant` operators, and what is computed from these alone."""
+        return tuple(self._constants)
+
+    def constant(self, name: str) -> Array | None:
+        """The value of an initialiser, of a `Constant`, or of what is computed from these alone."""
+        value = self._constants.get(name)
+        if isinstance(value, OperatorNode):
+            values: dict[str, Any] = {name: self.constant(name) for name in value.inputs if name}
+            self._constants.update(self._kernels.run(self.protos[value.name], values, "float32"))
+            value = self._constants[name]
+        elif value is not None and not hasattr(value, "shape"):
+            value = self._constants[name] = _array(value)
+        result: Array | None = value
+        return result
+
+    def maker(self, name: str) -> OperatorNode | None:
+        """The operator that makes a tensor, also where it depends on constants alone; None for inputs and weights."""
+        return self._made_by.get(name)
+
+    def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
+        """Run one operator; see `OperatorGraph.run`."""
+        return self.run_proto(self.protos[node.name], values, precision=precision)
+
+    def run_proto(self, proto: onnx.NodeProto, values: Values, *, precision: str = "float32") -> dict[str, Array]:
+        """Run an operator that need not be one of this graph, on tensors of this graph and on values.
+
+        Raises:
+            Unsupported: it cannot be run.
+        """
+        found: dict[str, Any] = {}
+        for name in dict.fromkeys((*proto.input, *captured(proto))):
+            if name:
+                value = values.get(name)
+                found[name] = self.constant(name) if value is None else value
+                if found[name] is None:
+                    raise Unsupported(f"{proto.op_type} {proto.name!r} lacks its input {name!r}", where=self.where)
+        return self._kernels.run(proto, found, precision)
+
+    def _read_constants(self) -> None:
+        graph = self.model.graph
+        if graph.sparse_initializer:
+            raise Unsupported("the graph has sparse initialisers", where=self.where)
+        for tensor in graph.initializer:
+            self._constants[tensor.name] = tensor
+        for node in graph.node:
+            if node.op_type == "Constant" and not node.domain:
+                self._constants[node.output[0]] = node.attribute[0]
+
+    def _read_nodes(self) -> Iterator[OperatorNode]:
+        for position, proto in enumerate(self.model.graph.node):
+            if proto.op_type == "Constant" and not proto.domain:
+                continue
+            name = proto.name if proto.name and proto.name not in self.protos else f"{proto.op_type}_{position}"
+            inputs = (*proto.input, *captured(proto))
+            node = OperatorNode(name, proto.op_type, inputs, tuple(proto.output), _scope(proto))
+            self.protos[name] = proto
+            self._made_by.update((output, node) for output in proto.output if output)
+            if proto.op_type not in _RANDOM and all(name in self._constants for name in inputs if name):
+                self._constants.update((output, node) for output in proto.output if output)
+            else:
+                yield node
+
+
+def captured(proto: onnx.NodeProto) -> tuple[str, ...]:
+    """Tensors from outside that the subgraphs of an operator use."""
+    names: dict[str, None] = {}
+    for attribute in proto.attribute:
+        graphs = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+        for graph in graphs:
+            own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+            for node in graph.node:
+                names.update(dict.fromkeys(name for name in (*node.input, *captured(node)) if name and name not in own))
+                own.update(node.output)
+            names.update(dict.fromkeys(value.name for value in graph.output if value.name not in own))
+    return tuple(name for name in names if name not in proto.input)
+
+
+def _written_out(model: onnx.ModelProto) -> onnx.ModelProto:
+    if not model.functions:
+        return model
+    import onnx.inliner
+
+    return onnx.inliner.inline_local_functions(model)
+
+
+def _scope(proto: onnx.NodeProto) -> str:
+    """What an exporter noted: torch's notes the module path under `pkg.torch.onnx.name_scopes`."""
+    for entry in proto.metadata_props:
+        if entry.key == "pkg.torch.onnx.name_scopes":
+            parts = [part.strip(" '\"[]") for part in entry.value.split(",")]
+            return next((part for part in reversed(parts[:-1]) if part), "")
+    return ""
+
+
+def _array(value: Any) -> Array:
+    """The array of a TensorProto, or of the attribute of a `Constant`."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    if hasattr(value, "data_type"):
+        return numpy_helper.to_array(value)
+    content = helper.get_attribute_value(value)
+    if hasattr(content, "data_type"):
+        return numpy_helper.to_array(content)
+    if isinstance(content, bytes):
+        return np.array(content.decode(), dtype=object)
+    if isinstance(content, Sequence) and content and isinstance(content[0], bytes):
+        return np.array([part.decode() for part in content], dtype=object)
+    return np.array(content, dtype=np.float32 if "float" in value.name else np.int64)
+
+
+__all__ = ["OnnxGraph", "captured"]

@@ -1,0 +1,70 @@
+"""A network as a graph of operators, each of which can be run alone on inputs of one's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import msgspec
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Array
+
+Values: TypeAlias = Mapping[str, Any]
+"""Tensor name → array; what a framework passes between operators besides arrays (sizes, tuples) is kept as it is."""
+
+
+class OperatorNode(msgspec.Struct, frozen=True):
+    """One operator of a graph.
+
+    Attributes:
+        name: unique within the graph.
+        operator: its kind in the words of the framework (`MatMul`, `aten.linear.default`).
+        inputs: tensors that it takes, in order, constants included; what subgraphs capture follows. An optional
+            input that is left out is the empty string.
+        outputs: tensors that it makes, in order; an output that is not wanted is the empty string.
+        scope: module or exporter metadata; empty where nobody knows.
+    """
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    scope: str = ""
+
+
+class OperatorGraph(Protocol):
+    """A loaded model that shows its operators. Names of tensors are unique within a graph."""
+
+    where: str
+    """How errors name it."""
+
+    @property
+    def nodes(self) -> Sequence[OperatorNode]:
+        """In an order in which they can be run; what depends on constants alone is left out."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """Tensors that are fed."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """Tensors that are returned, in the order of the signature."""
+
+    def constant(self, name: str) -> Array | None:
+        """The value of a weight or of what is computed from weights alone; None for other tensors."""
+
+    def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
+        """Run one operator.
+
+        Args:
+            node: of `nodes`.
+            values: at least the operator's inputs that are no constants; a value under the name of a constant
+                takes its place.
+            precision: `float32` runs the operator as the model has it; `float64` computes in float64, whatever
+                the floating-point dtype of the values is.
+        Returns:
+            output name → value.
+        Raises:
+            Unsupported: the operator cannot be run, or has no float64 kernel; the message carries its name.
+        """
