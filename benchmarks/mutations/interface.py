@@ -62,7 +62,8 @@ class Effect:
 
     Attributes:
         label: `visible` when an output of the graph differs on some feed, `invisible` when only tensors inside do,
-            `unreached` when no tensor does on these feeds, `equivalent` when that is proven for all inputs.
+            `unreached` when no tensor does on these feeds, `equivalent` when that is proven for all inputs; `faint`
+            when outputs differ, but by no more than rounding to float32 could.
         feeds: indices of the feeds on which an output differs, or on which the mutant stops.
         max_abs: largest absolute difference of a floating-point output, 0 when none differs.
         rms_ratio: RMS of the difference over RMS of the reference, the largest over outputs and feeds;

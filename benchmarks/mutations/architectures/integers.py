@@ -12,7 +12,7 @@ PRIME = 2_654_435_761
 
 
 def references() -> list[Reference]:
-    """Two networks, opset 17: `integers` (hashing, counting, masks) and `quantised` (pads, pools, QDQ)."""
+    """`integers` (hashing, counting, masks; opset 17) and `quantised` (pads, pools, QDQ; opset 19)."""
     return [_integers(), _quantised()]
 
 
@@ -64,7 +64,8 @@ def _hashed(net: Sketch, ids: str) -> str:
     parity = net.node("Mod", squared, net.scalar(11, "eleven", "int64"), fmod=0)
     rows = net.node("Gather", net.normal("rows", TABLE, 8, fan_in=1), bucket, axis=0)
     shifts = net.node("Gather", net.normal("shifts", 11, 8, fan_in=2), parity, axis=0)
-    scale = net.node("Cast", net.node("Cast", parity, to=6), to=1)  # int64 → int32 → float32
+    rest = net.node("Mod", ids, net.scalar(13, "thirteen", "int64"), fmod=0)  # never negative, as in Python
+    scale = net.node("Cast", net.node("Cast", rest, to=6), to=1)  # int64 → int32 → float32
     scaled = net.node("Div", scale, net.node("Sqrt", net.scalar(40.0, "spread")))
     return net.node("Add", net.node("Add", rows, shifts), net.node("Unsqueeze", scaled, net.ints(2)))
 
@@ -97,7 +98,7 @@ def _image(batch: int, seed: int) -> Feeds:
 
 
 def _quantised() -> Reference:
-    net = Sketch("quantised", opset=17, seed=607)
+    net = Sketch("quantised", opset=19, seed=607)
     x = net.input("x", "float32", ("batch", CHANNELS, HEIGHT, WIDTH))
     with net.scope("pad"):
         x = net.node("Pad", x, net.weight("pads", [0, 0, 1, 2, 0, 0, 1, 1], "int64"), mode="reflect")  # (11, 16)
@@ -121,16 +122,16 @@ def _quantised() -> Reference:
         )  # fmt: skip
     with net.scope("coarse"):  # 3 rows: the last window hangs over
         window = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}
-        peaks = net.node("ReduceMean", net.node("MaxPool", norm, **window), axes=[2, 3], keepdims=0)
+        peaks = net.node("ReduceMean", net.node("MaxPool", norm, **window), net.ints(2, 3, name="axes"), keepdims=0)
         means = net.node("AveragePool", norm, **window, count_include_pad=0)
-        means = net.node("ReduceMax", means, axes=[2, 3], keepdims=0)
+        means = net.node("ReduceMax", means, net.ints(2, 3, name="axes"), keepdims=0)
     with net.scope("up"):
         doubled = net.node(
             "Resize", norm, "", net.weight("scales", [1.0, 1.0, 1.5, 1.5]), mode="nearest",
             coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_floor",
         )  # fmt: skip
-        whole = net.node("ReduceMean", doubled, axes=[2, 3], keepdims=0)
-        shallow = net.node("ReduceMean", net.node("Mul", doubled, doubled), axes=[2, 3], keepdims=0)
+        whole = net.node("ReduceMean", doubled, net.ints(2, 3, name="axes"), keepdims=0)
+        shallow = net.node("ReduceMean", net.node("Mul", doubled, doubled), net.ints(2, 3, name="axes"), keepdims=0)
     with net.scope("head"):
         y = net.node("Concat", whole, shallow, peaks, means, axis=1)  # (B, 32)
         y = _through_int8(net, y, 0.02, -20)
