@@ -9,6 +9,7 @@ import pytest
 
 from regraft.record.digest import Digest
 from regraft.record.evidence import DigestKind, Finding, Measurement, Record, Severity, Verdict, Where
+from regraft.record.lineage import Ancestry, trace_ancestry
 from regraft.record.passport import Passport, passport_from_records
 from regraft.record.policy import Judgement, evaluate
 from regraft.record.policy_file import parse_policy
@@ -17,8 +18,9 @@ Make = Callable[..., Record]
 _NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def judge(text: str, passport: Passport) -> Judgement:
-    return evaluate(parse_policy(f"schema: regraft.policy/1\n{text}\n".encode()), passport, now=_NOW)
+def judge(text: str, passport: Passport, ancestry: Ancestry | None = None) -> Judgement:
+    policy = parse_policy(f"schema: regraft.policy/1\n{text}\n".encode())
+    return evaluate(policy, passport, ancestry=ancestry, now=_NOW)
 
 
 def wanting(judgement: Judgement) -> list[str]:
@@ -121,6 +123,12 @@ def test_severity(
         ("latency_p99.high <= 20 ms", Verdict.INCONCLUSIVE, "RGP-MSR-001"),
         ("latency_p50 <= 20 ms", Verdict.INCONCLUSIVE, "RGP-MSR-003"),
         ("latency_p50.low <= 20 ms", Verdict.INCONCLUSIVE, "RGP-MSR-003"),
+        ("size <= 100 MB", Verdict.PASS, None),
+        ("size.high <= 100 MB", Verdict.PASS, None),
+        ("size <= 90 MB", Verdict.FAIL, "RGP-MSR-002"),
+        ("decision_flips <= 3", Verdict.PASS, None),
+        ("decision_flips < 3", Verdict.FAIL, "RGP-MSR-002"),
+        ("log_loss <= 1 nats", Verdict.INCONCLUSIVE, "RGP-MSR-003"),
         ("{that: latency_p95.high <= 20 ms, of: {batch: 1}}", Verdict.PASS, None),
         ("{that: latency_p95.high <= 20 ms, of: {batch: 2}}", Verdict.INCONCLUSIVE, "RGP-MSR-001"),
         ("accuracy.low >= 0.7", Verdict.PASS, None),
@@ -129,12 +137,15 @@ def test_severity(
         ("accuracy >= 0.75", Verdict.INCONCLUSIVE, "RGP-MSR-003"),
     ],
 )
-def test_intervals_are_compared_not_points(
+def test_intervals_are_compared_and_exact_numbers_but_no_estimates_without_interval(
     comparison: str, verdict: Verdict, rule: str | None, make_record: Make, passport_of: Callable[..., Passport]
 ) -> None:
     measurements = (
         Measurement("latency_p95", 9.9, "ms", low=9.7, high=10.4, n=200, of={"batch": 1}),
-        Measurement("latency_p50", 8.0, "ms"),
+        Measurement("latency_p50", 8.0, "ms", n=200),
+        Measurement("size", 90_868_376, "bytes"),
+        Measurement("decision_flips", 3, "decisions", n=2000),
+        Measurement("log_loss", 0.51, "nats", n=2000),
         Measurement("accuracy", 0.76, "", low=0.71, high=0.81),
     )
     record = make_record("bench", measurements=measurements)
@@ -199,3 +210,77 @@ def test_contradictions_and_damage_are_never_a_pass(make_record: Make, passport_
     assert (judgement.verdict, wanting(judgement)) == (Verdict.INCONCLUSIVE, ["RGP-CON-001"])
     damaged = judge("evidence: {scan: {}}", passport_of(late, damage=["/s/x.json: changed"]))
     assert (damaged.verdict, wanting(damaged)) == (Verdict.INCONCLUSIVE, ["RGP-STO-001"])
+
+
+_GAIN = "evidence:\n  adapt: {about: lineage, measurements: [accuracy_gain.low > 0 points]}"
+
+
+@pytest.fixture
+def family(make_record: Make, digest: Callable[[str], Digest]) -> Callable[..., tuple[Passport, Ancestry]]:
+    """Passport and ancestry of `onnx`, which was converted from `mine`, which was adapted from `base`."""
+
+    def make(*, gain: float = 3.4, verify: Verdict = Verdict.PASS, own: bool = False) -> tuple[Passport, Ancestry]:
+        interval = Measurement("accuracy_gain", gain + 2, "points", low=gain, high=gain + 4, n=2000)
+        records = [
+            make_record("adapt", "mine", materials=["base"], measurements=(interval,)),
+            make_record("convert", "onnx", materials=["mine"]),
+            make_record("verify", "onnx", materials=["mine"], verdict=verify),
+        ]
+        if own:
+            records.append(make_record("adapt", "onnx", materials=["mine"], verdict=Verdict.INCONCLUSIVE))
+        passport = passport_from_records(digest("onnx"), records)
+        return passport, trace_ancestry(passport, lambda package: passport_from_records(package, records))
+
+    return make
+
+
+def test_what_is_known_about_the_parent_holds_for_a_conversion_that_verify_ties_to_it(
+    family: Callable[..., tuple[Passport, Ancestry]], digest: Callable[[str], Digest]
+) -> None:
+    judgement = judge(_GAIN, *family())
+    assert (judgement.verdict, wanting(judgement)) == (Verdict.PASS, [])
+    (met,) = judgement.findings
+    assert "accuracy_gain in [3.4, 7.4] points" in met.message
+    assert "it is about mine" in met.message
+    assert met.data["about"] == digest("mine")
+    assert [record.evidence.kind for record in judgement.used] == ["adapt", "convert", "verify"]
+    assert met.data["tied_by"] == [judgement.used[2].digest]
+
+
+def test_what_the_parent_does_not_meet_is_not_met(family: Callable[..., tuple[Passport, Ancestry]]) -> None:
+    judgement = judge(_GAIN, *family(gain=-0.1))
+    assert (judgement.verdict, wanting(judgement)) == (Verdict.FAIL, ["RGP-MSR-002"])
+
+
+@pytest.mark.parametrize("verify", [Verdict.FAIL, Verdict.INCONCLUSIVE])
+def test_nothing_comes_across_a_conversion_whose_verify_did_not_pass(
+    verify: Verdict, family: Callable[..., tuple[Passport, Ancestry]]
+) -> None:
+    judgement = judge(_GAIN, *family(verify=verify))
+    assert (judgement.verdict, wanting(judgement)) == (Verdict.INCONCLUSIVE, ["RGP-EVD-001", "RGP-LIN-001"])
+    assert f"verify says {verify}" in judgement.findings[1].message
+    assert judgement.used == ()
+
+
+def test_evidence_about_the_package_itself_comes_first(family: Callable[..., tuple[Passport, Ancestry]]) -> None:
+    judgement = judge(_GAIN, *family(own=True))
+    assert judgement.verdict is Verdict.INCONCLUSIVE, "the parent may not mend what is known about the package itself"
+    assert "RGP-VRD-001" in wanting(judgement)
+
+
+def test_a_demand_is_about_the_package_unless_it_says_otherwise(
+    family: Callable[..., tuple[Passport, Ancestry]],
+) -> None:
+    passport, ancestry = family()
+    assert wanting(judge("evidence: {adapt: {}}", passport, ancestry)) == ["RGP-EVD-001"]
+    assert wanting(judge(_GAIN, passport)) == ["RGP-EVD-001"], "without an ancestry nothing is known about it"
+
+
+def test_a_file_that_may_hide_a_failed_comparison_is_never_a_pass(
+    family: Callable[..., tuple[Passport, Ancestry]], make_record: Make, digest: Callable[[str], Digest]
+) -> None:
+    passport, ancestry = family()
+    (mine,) = ancestry.ancestors
+    hidden = passport_from_records(mine.passport.package, mine.passport.records, damage=["/s/x.json: changed"])
+    damaged = trace_ancestry(passport, lambda _: hidden)
+    assert wanting(judge(_GAIN, passport, damaged)) == ["RGP-STO-001"]

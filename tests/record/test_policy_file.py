@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from regraft.errors import AccessDenied, NotFound, PolicyError
 from regraft.record.evidence import DigestKind, Severity, Verdict
+from regraft.record.policy import About
 from regraft.record.policy_file import parse_policy, read_policy
 
 _FULL = b"""\
@@ -25,6 +26,7 @@ evidence:
     measurements:
       - latency_p95.high <= 20 ms
       - {that: top-1 >= 70 %, of: {runtime: onnxruntime}}
+  adapt: {about: lineage}
 licences: [MIT, Apache-2.0]
 """
 
@@ -36,8 +38,9 @@ def test_every_word_of_the_language(tmp_path: Path) -> None:
     assert policy.name == "production"
     assert policy.digest == hashlib.sha256(_FULL).hexdigest()
     assert policy.licences == ("MIT", "Apache-2.0")
-    scan, bench = policy.demands
+    scan, bench, adapt = policy.demands
     assert (scan.kind, scan.verdicts, scan.digest) == ("scan", (Verdict.PASS,), DigestKind.COMPUTED)
+    assert (scan.about, adapt.about) == (About.PACKAGE, About.LINEAGE)
     assert (scan.max_severity, scan.max_age_s, scan.line) == (Severity.MEDIUM, 30 * 86400, 4)
     assert (bench.verdicts, bench.digest) == ((Verdict.PASS, Verdict.INCONCLUSIVE), DigestKind.DECLARED)
     first, second = bench.measurements
@@ -75,13 +78,15 @@ def test_every_word_of_the_language(tmp_path: Path) -> None:
         ("- latency_p95.high <= 20 ms", "- 3", 9, "3 is not a comparison", ""),
         ("that:", "taht:", 10, "'taht'", "'that'"),
         ("of: {runtime: onnxruntime}", "of: onnx", 10, "of is a text", ""),
-        ("[MIT, Apache-2.0]", "MIT", 11, "not a list", "[MIT"),
-        ("[MIT, Apache-2.0]", "[]", 11, "not a list", ""),
-        ("[MIT, Apache-2.0]", "[MIT, 3]", 11, "not a text", ""),
+        ("{verdict: pass,", "{about: lineage,", 4, "what scan finds out", "adapt"),
+        ("digest: declared", "about: lineag", 6, "about is 'lineag'", "'lineage'"),
+        ("[MIT, Apache-2.0]", "MIT", 12, "not a list", "[MIT"),
+        ("[MIT, Apache-2.0]", "[]", 12, "not a list", ""),
+        ("[MIT, Apache-2.0]", "[MIT, 3]", 12, "not a text", ""),
         ("name: production", "name: [1]", 2, "name is a list", ""),
         ("name: production", "name: &a x", 2, "anchor", "for example"),
         ("name: production", "name: !x y", 2, "tag", "for example"),
-        ("licences:", "name:", 11, "twice", ""),
+        ("licences:", "name:", 12, "twice", ""),
         ("production", "x\nname: y", 3, "twice", ""),
     ],
 )

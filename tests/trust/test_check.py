@@ -115,3 +115,38 @@ def test_licences_come_from_what_inspect_found(model: Path, policy: Path) -> Non
     assert "CC-BY-NC-4.0" in evidence.summary
     policy.write_text("schema: regraft.policy/1\nlicences: [MIT, CC-BY-NC-4.0]")
     assert check(model, policy).outcome == "allowed"
+
+
+def test_evidence_about_what_it_was_converted_from_is_found_in_the_store(
+    model: Path, policy: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.bin").write_bytes(b"weights before")
+    policy.write_text(
+        "schema: regraft.policy/1\nevidence:\n  adapt: {about: lineage, measurements: [accuracy_gain.low > 0 points]}\n"
+    )
+    store = open_store()
+
+    def put(kind: str, about: Path, *, of: Path | None = None) -> None:
+        draft = Draft(kind)
+        with open_package(about) as package:
+            draft.subject += package.subjects(package.manifest())
+        if of is not None:
+            with open_package(of) as package:
+                draft.materials += package.subjects(package.manifest())
+        if kind == "adapt":
+            draft.measure("accuracy_gain", 5.9, "points", low=3.4, high=8.3, n=2000)
+        store.put_evidence(draft.finish(outcome="x", summary=f"{kind} of {about.name}"))
+
+    put("adapt", source)
+    put("convert", model, of=source)
+    assert check(model, policy).outcome == "undecided", "nothing ties the two yet"
+    put("verify", model, of=source)
+    allowed = check(model, policy)
+    assert allowed.outcome == "allowed"
+    kinds = [material.name for material in allowed.materials[1:]]
+    assert kinds == ["adapt evidence", "convert evidence", "verify evidence"]
+    (source / "model.bin").write_bytes(b"other weights before")
+    put("verify", model, of=source)  # a comparison with other bytes says nothing about those before
+    assert check(model, policy).outcome == "allowed"

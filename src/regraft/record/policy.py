@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 
 import msgspec
 
 from regraft.record.digest import Digest
-from regraft.record.evidence import JSON, DigestKind, Finding, Measurement, Record, Severity, Verdict, Where, combine
+from regraft.record.evidence import JSON, DigestKind, Finding, Record, Severity, Verdict, Where, combine
+from regraft.record.lineage import Ancestor, Ancestry
 from regraft.record.passport import Passport
-from regraft.record.units import convert
+from regraft.record.threshold import Threshold, shown
 
 LICENCE_KINDS = ("audit", "inspect")
 """Evidence that states licences: findings whose data say `field: licence`, with a `value` (an SPDX expression, or
 null) and a `provenance`, the list of every claim with its own `value`. Each of them must be allowed."""
 
-OPERATORS: dict[str, Callable[[float, float], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
 _DIGEST_STRENGTH = (DigestKind.PARTIAL, DigestKind.DECLARED, DigestKind.COMPUTED)
 _CLOCK_SLACK_S = 300
 _INNERMOST = re.compile(r"\(([^()]*)\)")
@@ -31,34 +26,26 @@ _GRANTED, _REFUSED = "\0", "\x01"
 """Stand for what was in parentheses; no licence is called so."""
 
 
-class Threshold(msgspec.Struct, frozen=True):
-    """A comparison with the interval of a measurement, never with its point value.
+class About(StrEnum):
+    """What evidence must be about to meet a demand."""
 
-    Attributes:
-        name: of the measurement.
-        bound: `low` or `high` compares that end; None demands it of the whole interval: met when every value
-            in it meets it, violated when none does, undecided between.
-        comparison: a key of OPERATORS.
-        limit: in `unit`.
-        of: only measurements with these conditions count.
-        text: as it was written.
-        line: in the policy file.
-    """
+    PACKAGE = "package"
+    """These very bytes."""
+    LINEAGE = "lineage"
+    """These bytes; where there is no such evidence, the nearest package that they are a conversion of, when verify
+    evidence that passed ties each of them to the next."""
 
-    name: str
-    bound: str | None
-    comparison: str
-    limit: float
-    unit: str
-    of: dict[str, JSON]
-    text: str
-    line: int | None = None
+
+OF_BEHAVIOUR = ("adapt", "reproduce", "select")
+"""Kinds of evidence about what a network answers: it holds for a conversion that answers alike. What scan, inspect
+or bench found out holds for the very bytes alone."""
 
 
 class Demand(msgspec.Struct, frozen=True):
     """What is demanded of the newest evidence of one kind.
 
     Attributes:
+        about: the package alone, or any package in its lineage that it answers like.
         verdicts: any of these will do.
         digest: the weakest way in which the package digest may be known.
         max_severity: the gravest finding that is tolerated; None: the verdict alone counts.
@@ -72,6 +59,7 @@ class Demand(msgspec.Struct, frozen=True):
     max_age_s: float | None = None
     measurements: tuple[Threshold, ...] = ()
     line: int | None = None
+    about: About = About.PACKAGE
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -82,6 +70,11 @@ class Policy(msgspec.Struct, frozen=True):
     demands: tuple[Demand, ...]
     licences: tuple[str, ...] | None = None
 
+    @property
+    def looks_up(self) -> bool:
+        """Whether a demand may be met by an ancestor."""
+        return any(demand.about is About.LINEAGE for demand in self.demands)
+
 
 class Judgement(msgspec.Struct, frozen=True):
     """What a policy makes of a passport: one finding for each demand that is met, broken or undecided."""
@@ -91,30 +84,104 @@ class Judgement(msgspec.Struct, frozen=True):
     used: tuple[Record, ...]
 
 
-def evaluate(policy: Policy, passport: Passport, *, now: datetime | None = None, reference: str = "REF") -> Judgement:
+def evaluate(
+    policy: Policy,
+    passport: Passport,
+    *,
+    ancestry: Ancestry | None = None,
+    now: datetime | None = None,
+    reference: str = "REF",
+) -> Judgement:
     """Judge a passport. What is not known is never a pass: it is inconclusive, and says what is missing.
 
     Args:
+        ancestry: of the package, for demands that an ancestor may meet; None: nothing is known about it.
         now: the time against which age is counted; default: the clock.
         reference: by which a command finds the package, for what to do about missing evidence.
     """
     moment = now or datetime.now(UTC)
-    findings = [_unreadable(message) for message in passport.damage]
+    ancestry = ancestry or Ancestry()
+    looked_at = (passport, *(ancestor.passport for ancestor in ancestry.ancestors))
+    findings = [_unreadable(message) for message in dict.fromkeys(m for one in looked_at for m in one.damage)]
     used: dict[Digest, Record] = {}
     for demand in policy.demands:
-        record = passport.latest(demand.kind)
-        if record is None:
+        answer = _answer(demand, passport, ancestry)
+        if answer is None:
             findings.append(_missing(demand, reference))
+            findings += _untied(demand, ancestry, reference)
             continue
-        used[record.digest] = record
-        broken = [*_examine(demand, record, moment), *_contradicted(demand, passport)]
-        findings += broken or [_met(demand.kind, f"{demand.kind} evidence meets the policy", demand.line)]
+        used |= {record.digest: record for record in answer.records}
+        findings += _judged(demand, answer, moment)
     if policy.licences is not None:
         stating = [record for kind in LICENCE_KINDS if (record := passport.latest(kind))]
         used |= {record.digest: record for record in stating}
         findings += _licences(policy.licences, stating, reference)
     verdict = combine(finding.severity.verdict for finding in findings)
     return Judgement(verdict, tuple(findings), tuple(used.values()))
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """The evidence that answers a demand.
+
+    Attributes:
+        ancestor: that it is about; None where it is about the package itself.
+    """
+
+    record: Record
+    passport: Passport
+    ancestor: Ancestor | None = None
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All that the answer stands on."""
+        hops = self.ancestor.hops if self.ancestor is not None else ()
+        return (self.record, *(record for hop in hops for record in (hop.made, hop.verified) if record is not None))
+
+
+def _answer(demand: Demand, passport: Passport, ancestry: Ancestry) -> _Answer | None:
+    """The newest evidence about the package; about the nearest ancestor only where there is none and one will do."""
+    if (own := passport.latest(demand.kind)) is not None:
+        return _Answer(own, passport)
+    if demand.about is About.PACKAGE:
+        return None
+    for ancestor in ancestry.ancestors:
+        if (record := ancestor.passport.latest(demand.kind)) is not None:
+            return _Answer(record, ancestor.passport, ancestor)
+    return None
+
+
+def _judged(demand: Demand, answer: _Answer, now: datetime) -> list[Finding]:
+    """What is wanting about the evidence, else that it meets the demand; of an ancestor, about whom it is."""
+    found = [*_examine(demand, answer.record, now), *_contradicted(demand, answer.passport)]
+    if not found:
+        met = [
+            shown(measurement)
+            for threshold in demand.measurements
+            for measurement in answer.record.evidence.measurements
+            if threshold.concerns(measurement)
+        ]
+        numbers = f": {'; '.join(dict.fromkeys(met))}" if met else ""
+        found = [_met(demand.kind, f"{demand.kind} evidence meets the policy{numbers}", demand.line)]
+    if answer.ancestor is None:
+        return found
+    hops = answer.ancestor.hops
+    told = f"; it is about {hops[-1].parent.name}, and verify ties this package to it"
+    data: dict[str, JSON] = {
+        "about": answer.passport.package,
+        "tied_by": [hop.verified.digest for hop in hops if hop.verified is not None],
+    }
+    return [msgspec.structs.replace(one, message=one.message + told, data={**one.data, **data}) for one in found]
+
+
+def _untied(demand: Demand, ancestry: Ancestry, reference: str) -> Iterator[Finding]:
+    """Conversions across which evidence might have come, and why it does not."""
+    if demand.about is About.LINEAGE:
+        for hop in ancestry.gaps:
+            message = f"{demand.kind} evidence about {hop.parent.name} does not count: {hop.gap}"
+            where = Where(line=demand.line, field=demand.kind)
+            data: dict[str, JSON] = {"child": hop.child, "parent": hop.parent.sha256, "evidence": hop.made.digest}
+            fix = f"regraft verify REFERENCE {reference} (REFERENCE: {hop.parent.name})" if not hop.verified else None
+            yield Finding("RGP-LIN-001", Severity.UNKNOWN, message, where, data, fix)
 
 
 def _examine(demand: Demand, record: Record, now: datetime) -> Iterator[Finding]:
@@ -169,46 +236,24 @@ def _too_severe(demand: Demand, record: Record) -> Iterator[Finding]:
 
 
 def _measured(threshold: Threshold, demand: Demand, record: Record) -> Iterator[Finding]:
-    matching = [
-        measurement
-        for measurement in record.evidence.measurements
-        if measurement.name == threshold.name
-        and all(key in measurement.of and measurement.of[key] == value for key, value in threshold.of.items())
-    ]
+    matching = [measurement for measurement in record.evidence.measurements if threshold.concerns(measurement)]
     if not matching:
         names = sorted({measurement.name for measurement in record.evidence.measurements})
         message = f"{demand.kind} did not measure {threshold.name}; it has: {', '.join(names) or 'nothing'}"
         yield _finding("RGP-MSR-001", Severity.UNKNOWN, message, demand, record, threshold.line)
     for measurement in matching:
-        limit = convert(threshold.limit, threshold.unit, to=measurement.unit)
-        shown = f"{threshold.name} in [{_number(measurement.low)}, {_number(measurement.high)}] {measurement.unit}"
+        limit = threshold.limit_in(measurement.unit)
         if limit is None:
             message = f"{threshold.name} is in {measurement.unit or 'no unit'}, which {threshold.text!r} is not"
             yield _finding("RGP-MSR-004", Severity.UNKNOWN, message, demand, record, threshold.line)
             continue
-        holds = _holds(threshold, measurement, limit)
+        holds = threshold.holds(measurement, limit)
         if holds is None:
-            message = f"{shown.rstrip()} does not decide {threshold.text!r}"
+            message = f"{shown(measurement)} does not decide {threshold.text!r}"
             yield _finding("RGP-MSR-003", Severity.UNKNOWN, message, demand, record, threshold.line)
         elif not holds:
-            message = f"{shown.rstrip()} breaks {threshold.text!r}"
+            message = f"{shown(measurement)} breaks {threshold.text!r}"
             yield _finding("RGP-MSR-002", Severity.HIGH, message, demand, record, threshold.line)
-
-
-def _holds(threshold: Threshold, measurement: Measurement, limit: float) -> bool | None:
-    """Whether the interval meets the threshold; None where it is not known or lies on both sides."""
-    compare = OPERATORS[threshold.comparison]
-    if threshold.bound is not None:
-        end = measurement.low if threshold.bound == "low" else measurement.high
-        return None if end is None else compare(end, limit)
-    if measurement.low is None or measurement.high is None:
-        return None
-    low, high = compare(measurement.low, limit), compare(measurement.high, limit)
-    return low if low == high else None
-
-
-def _number(value: float | int | None) -> str:
-    return "?" if value is None else f"{value:g}"
 
 
 def _contradicted(demand: Demand, passport: Passport) -> Iterator[Finding]:
@@ -271,10 +316,11 @@ def _grants(expression: str, allowed: set[str]) -> bool:
 
 
 def _missing(demand: Demand, reference: str) -> Finding:
+    beyond = ", nor about one that verify ties it to" if demand.about is About.LINEAGE else ""
     return Finding(
         "RGP-EVD-001",
         Severity.UNKNOWN,
-        f"there is no {demand.kind} evidence about this package",
+        f"there is no {demand.kind} evidence about this package{beyond}",
         Where(line=demand.line),
         fix=_how_to_know(demand.kind, reference),
     )

@@ -11,7 +11,8 @@ from regraft.record.digest import Digest, digest_bytes
 from regraft.record.document import Document, finite, kind_of, nearest, parse_document, read_document, shown
 from regraft.record.evidence import JSON, DigestKind, Severity, Verdict
 from regraft.record.passport import KINDS
-from regraft.record.policy import OPERATORS, Demand, Policy, Threshold
+from regraft.record.policy import OF_BEHAVIOUR, About, Demand, Policy
+from regraft.record.threshold import OPERATORS, Threshold
 from regraft.record.units import UNITS
 
 SCHEMA = "regraft.policy/1"
@@ -35,6 +36,7 @@ def parse_policy(data: bytes, *, name: str = "policy") -> Policy:
         name: production
         evidence:
           scan: {verdict: pass, max_severity: medium, max_age: 30 d}
+          adapt: {about: lineage, measurements: [accuracy_gain.low > 0 points]}
           bench:
             measurements:
               - latency_p95.high <= 20 ms
@@ -77,7 +79,7 @@ def _demands(document: Document, value: JSON) -> tuple[Demand, ...]:
 
 
 def _demand(document: Document, kind: str, value: JSON, place: Place) -> Demand:
-    keys = ("verdict", "digest", "max_severity", "max_age", "measurements")
+    keys = ("about", "verdict", "digest", "max_severity", "max_age", "measurements")
     fields = document.mapping({} if value is None else value, place, keys)
     demand = Demand(kind, line=document.line(place))
     verdict = fields.get("verdict", "pass")
@@ -99,7 +101,19 @@ def _demand(document: Document, kind: str, value: JSON, place: Place) -> Demand:
             _threshold(document, item, (*place, "measurements", index)) for index, item in enumerate(measurements)
         ),
         line=demand.line,
+        about=_about(document, kind, fields, place),
     )
+
+
+def _about(document: Document, kind: str, fields: dict[str, JSON], place: Place) -> About:
+    """What the evidence must be about; what was found out about bytes holds for no others."""
+    if "about" not in fields:
+        return About.PACKAGE
+    about = document.choice(fields["about"], (*place, "about"), About)
+    if about is About.LINEAGE and kind not in OF_BEHAVIOUR:
+        hint = f"of behaviour: {', '.join(OF_BEHAVIOUR)}"
+        document.refuse(f"what {kind} finds out about one package holds for no other", (*place, "about"), hint=hint)
+    return about
 
 
 def _threshold(document: Document, value: JSON, place: Place) -> Threshold:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 _DIMENSIONS: dict[str, dict[str, float]] = {
     "time": {
         "ns": 1e-9,
@@ -29,13 +31,16 @@ _DIMENSIONS: dict[str, dict[str, float]] = {
     "energy": {"mJ": 1e-3, "J": 1.0, "kJ": 1e3, "Wh": 3600.0, "kWh": 3.6e6},
     "power": {"mW": 1e-3, "W": 1.0, "kW": 1e3},
     "ratio": {"": 1.0, "1": 1.0, "ratio": 1.0, "%": 1e-2},
-    "count": {"count": 1.0, "files": 1.0, "members": 1.0, "parameters": 1.0, "tensors": 1.0},
+    "count": dict.fromkeys(
+        ("count", "files", "members", "parameters", "tensors", "decisions", "elements", "passes", "rows", "labels"), 1.0
+    ),
     "work": {"FLOP": 1.0, "MFLOP": 1e6, "GFLOP": 1e9, "TFLOP": 1e12},
     "rate of work": {"FLOP/s": 1.0, "GFLOP/s": 1e9, "TFLOP/s": 1e12},
     "rate of samples": {"samples/s": 1.0, "items/s": 1.0},
     "rate of tokens": {"tokens/s": 1.0},
     "points": {"points": 1.0},
-    "noise floors": {"floors": 1.0},
+    "noise floors": {"floors": 1.0, "noise floors": 1.0},
+    "information": {"nats": 1.0, "bits": math.log(2)},
 }
 _UNITS = {unit: (dimension, factor) for dimension, units in _DIMENSIONS.items() for unit, factor in units.items()}
 
@@ -43,14 +48,22 @@ UNITS = tuple(_UNITS)
 """Every unit that a policy may use."""
 
 
+def is_counted(unit: str) -> bool:
+    """Whether a number in this unit is found by counting (bytes, decisions), so that it has no error of its own."""
+    return _UNITS.get(unit, ("", 1.0))[0] in ("size", "count")
+
+
 def convert(value: float, unit: str, *, to: str) -> float | None:
     """A value in another unit of the same dimension; None when there is no such conversion.
 
-    A value in its own unit comes back unchanged, bit for bit, also where the unit is not known here.
+    A value in its own unit comes back unchanged, bit for bit, also where the unit is not known here. A bare number
+    is a share as well as a count.
     """
     if unit == to:
         return value
     if unit not in _UNITS or to not in _UNITS:
         return None
     (dimension, factor), (wanted, divisor) = _UNITS[unit], _UNITS[to]
+    if "" in (unit, to) and "count" in (dimension, wanted):
+        return value
     return value * (factor / divisor) if dimension == wanted else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from regraft.record.digest import Digest, parse_digest
 from regraft.record.evidence import DigestKind, Draft, Evidence, Severity, Subject, Verdict
+from regraft.record.lineage import trace_ancestry
 from regraft.record.passport import Passport, read_passport
 from regraft.record.policy import Judgement, Policy, evaluate
 from regraft.record.policy_file import read_policy
@@ -31,7 +32,7 @@ def check(
     options: SourceOptions | None = None,
     now: datetime | None = None,
 ) -> Evidence:
-    """Judge a package by a policy, on the evidence that the store has about it.
+    """Judge a package by a policy, on the evidence that the store has about it, and about what it is converted from.
 
     Args:
         package: a reference or an open package (its bytes are hashed), a package digest of 64 hexadecimal
@@ -49,8 +50,10 @@ def check(
     """
     rules = policy if isinstance(policy, Policy) else read_policy(Path(policy))
     draft = Draft("check", parameters={"policy": rules.name, "demands": len(rules.demands)})
-    subjects, passport, reference = _passport(package, store or open_store(), options)
-    judgement = evaluate(rules, passport, now=now, reference=reference)
+    store = store or open_store()
+    subjects, passport, reference = _passport(package, store, options)
+    ancestry = trace_ancestry(passport, lambda digest: read_passport(store, digest)) if rules.looks_up else None
+    judgement = evaluate(rules, passport, ancestry=ancestry, now=now, reference=reference)
     draft.subject += subjects
     draft.materials.append(Subject(rules.name, rules.digest))
     draft.materials += [Subject(f"{record.evidence.kind} evidence", record.digest) for record in judgement.used]
