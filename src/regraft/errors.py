@@ -105,6 +105,12 @@ class Unsupported(RegraftError):
     code = "unsupported"
 
 
+class Crashed(Unsupported):
+    """The process in which something ran died, hung or ran out of memory; `what` names the signal."""
+
+    code = "crashed"
+
+
 class BadFeeds(RegraftError):
     """Arrays that do not fit the inputs of a model: missing, unknown, wrong dtype, rank or size, or NaN."""
 

@@ -149,6 +149,16 @@ def _truncated() -> None:
     found.describe(probe)
 
 
+def _crash() -> None:
+    from regraft.runtime.isolated import IsolatedModel
+    from regraft.runtime.isolated_worker import Recipe
+
+    plugin = "import ctypes\n\n\ndef build(content):\n    return ctypes.string_at(0)\n"
+    _write("broken_plugin.py", plugin)()
+    with mock.patch.object(sys, "path", [str(Path.cwd()), *sys.path]):
+        IsolatedModel(Recipe("broken_plugin:build"), where="model.tflite")
+
+
 def _feeds() -> None:
     import numpy as np
 
@@ -272,6 +282,12 @@ PAGES: dict[str, Page] = {
         "Nothing is emulated silently: a result would be about something else.",
         "Take another way: the hint names one where there is one.",
         ("scan", "py:model:build"),
+    ),
+    "Crashed": Page(
+        "The process in which a model ran died, hung or ran out of memory. It is an `Unsupported` as well.",
+        "A crash of a foreign library says nothing about the numbers: it is evidence, and never a pass.",
+        "Try another runtime, fewer threads or smaller feeds; report the crash to whom the library is from.",
+        _crash,
     ),
     "BadFeeds": Page(
         "Arrays that do not fit the inputs of a model: missing, unknown, wrong dtype, rank or size, or NaN.",

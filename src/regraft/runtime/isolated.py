@@ -1,0 +1,359 @@
+"""A model in a process of its own: what crashes, hangs or runs out of memory there is an error here, and no end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+from regraft.errors import Crashed, Damaged, RegraftError, Unsupported
+from regraft.runtime.array_frames import frame_parts, read_frame
+from regraft.runtime.interface import Signature, Tap
+from regraft.runtime.isolated_worker import (
+    Answer,
+    Build,
+    Casted,
+    Cut,
+    Derivation,
+    Describe,
+    Described,
+    Failed,
+    Forget,
+    Recipe,
+    Request,
+    Run,
+    Tapped,
+    TraceRun,
+)
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Array, Feeds, Reduce
+
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from regraft.runtime.isolated_worker import main; main()"
+)
+TIME_LIMIT_S = 600.0
+"""Silence after which a process counts as hanging."""
+_MAX_STARTS = 4
+"""Processes of one model: the first, and one after each crash."""
+_END_S = 5.0
+_KEPT_LOG_BYTES = 2000
+_PIPE_BYTES = 1 << 20
+
+
+class IsolatedModel:
+    """A `Model` whose passes run in another process.
+
+    A crash is raised as `Crashed` by what asked for the pass; the next request starts a new process, a few times.
+
+    Args:
+        recipe: how the other process builds the model.
+        time_limit_s: silence after which it is ended.
+        where: how errors name it.
+    Raises:
+        Crashed: it died while it was built.
+        Unsupported, Damaged, MissingExtra: what building it raised.
+    """
+
+    def __init__(self, recipe: Recipe, *, time_limit_s: float = TIME_LIMIT_S, where: str = "") -> None:
+        self._start(_Process(recipe, time_limit_s, where), ())
+
+    @classmethod
+    def _derived(cls, process: _Process, path: tuple[Derivation, ...]) -> IsolatedModel:
+        model = cls.__new__(cls)
+        model._start(process, path)
+        return model
+
+    def _start(self, process: _Process, path: tuple[Derivation, ...]) -> None:
+        self._process = process
+        self._path = path
+        self.allows_nan = False
+        told = process.described if not path else process.ask(Describe(path))[0]
+        assert isinstance(told, Described)
+        self.runtime = told.runtime
+        self.where = told.where or process.where
+        self.effective_precision = told.precision
+        self.signature: Signature = told.signature
+
+    def __call__(self, feeds: Feeds) -> dict[str, Array]:
+        """One pass in the other process."""
+        _, outputs = self._process.ask(Run(self._path, self.allows_nan), feeds)
+        return outputs
+
+    def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
+        """As the model itself; the other process waits for who consumes the taps. `reduce` is applied here."""
+        request = TraceRun(self._path, None if taps is None else tuple(taps), self.allows_nan)
+        for told, arrays in self._process.stream(request, feeds):
+            value = arrays["value"]
+            yield Tap(
+                told.name,
+                told.operator,
+                told.scope,
+                told.order,
+                value=value if reduce is None else None,
+                kept=None if reduce is None else reduce(value),
+                inputs=told.inputs,
+            )
+
+    def segment(self, inputs: Sequence[str], outputs: Sequence[str]) -> IsolatedModel:
+        """As the model itself, in the same process."""
+        return self._derived(self._process, (*self._path, Cut(tuple(inputs), tuple(outputs))))
+
+    def cast(self, dtype: str) -> IsolatedModel:
+        """As the model itself, in the same process."""
+        return self._derived(self._process, (*self._path, Casted(dtype)))
+
+    def close(self) -> None:
+        """End the process, or let it forget what was derived."""
+        if not self._path:
+            self._process.stop()
+        elif self._process.is_running:
+            with contextlib.suppress(RegraftError):
+                self._process.ask(Forget(self._path))
+
+
+class _Process:
+    """Starts the worker, asks it, and tells how it ended."""
+
+    def __init__(self, recipe: Recipe, time_limit_s: float, where: str) -> None:
+        self.where = where
+        self._recipe = recipe
+        self._time_limit_s = time_limit_s
+        self._starts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+        self._open_stream: _Stream | None = None
+        self._is_closed = False
+        self._decoder = msgspec.json.Decoder(Answer)
+        self.described = self._started()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+    def ask(self, request: Request, arrays: Mapping[str, Array] | None = None) -> tuple[Answer, dict[str, Array]]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            Crashed: the process died or hung.
+            RegraftError: what it says.
+        """
+        self._ready()
+        self._send(request, arrays or {})
+        return self._receive()
+
+    def stream(self, request: TraceRun, arrays: Mapping[str, Array]) -> Iterator[tuple[Tapped, dict[str, Array]]]:
+        """Taps as they come. A request in between first takes in what is left of them."""
+        self._ready()
+        self._send(request, arrays)
+        stream = self._open_stream = _Stream(self)
+        try:
+            yield from stream
+        finally:
+            with contextlib.suppress(RegraftError):
+                stream.drain(keep=False)
+
+    def receive_tap(self) -> tuple[Tapped, dict[str, Array]] | None:
+        """The next tap of an open stream; None at its end."""
+        answer, arrays = self._receive()
+        return (answer, arrays) if isinstance(answer, Tapped) and "value" in arrays else None
+
+    def stop(self) -> None:
+        """End the process for good."""
+        self._is_closed = True
+        self._end()
+
+    def __del__(self) -> None:
+        if getattr(self, "_process", None) is not None:
+            self._end()
+
+    def _ready(self) -> None:
+        if self._is_closed:
+            raise Unsupported("the model is closed", where=self.where)
+        if self._open_stream is not None:
+            self._open_stream.drain(keep=True)
+        if self._process is None:
+            self._started()
+
+    def _started(self) -> Described:
+        if self._starts == _MAX_STARTS:
+            raise Crashed(f"its process crashed {_MAX_STARTS} times and is not started again", where=self.where)
+        self._starts += 1
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by `_end`
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            start_new_session=True,
+            bufsize=0,
+        )
+        _widen(self._process.stdout)
+        _widen(self._process.stdin)
+        import numpy as np
+
+        content = np.frombuffer(self._recipe.content, dtype=np.uint8)
+        try:
+            self._send(Build(self._recipe.function, self._recipe.arguments), {"content": content})
+            told, _ = self._receive()
+        except RegraftError:
+            self._end()
+            raise
+        assert isinstance(told, Described)
+        return told
+
+    def _send(self, request: Request, arrays: Mapping[str, Array]) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            for part in frame_parts(request, arrays, where=self.where):
+                view = memoryview(part)
+                while view:
+                    view = view[self._process.stdin.write(view) :]
+        except OSError:
+            raise self._death() from None
+
+    def _receive(self) -> tuple[Answer, dict[str, Array]]:
+        try:
+            message, arrays = read_frame(self._read)
+            answer: Answer = self._decoder.decode(message)
+        except (Damaged, msgspec.DecodeError) as error:
+            self._end()
+            raise Crashed(f"its process answered nonsense: {error}", where=self.where) from error
+        if isinstance(answer, Failed):
+            raise _error_of(answer, self.where)
+        return answer, arrays
+
+    def _read(self, count: int) -> bytearray:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        data = bytearray(count)
+        view, file = memoryview(data), self._process.stdout
+        deadline = time.monotonic() + self._time_limit_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(file, selectors.EVENT_READ)
+            while view:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    self._end()
+                    limit = f"{self._time_limit_s:g} s"
+                    raise Crashed(f"its process said nothing for {limit} and was ended", where=self.where)
+                got = file.readinto(view)  # type: ignore[attr-defined]  # unbuffered: a raw file
+                if not got:
+                    raise self._death()
+                view = view[got:]
+        return data
+
+    def _death(self) -> Crashed:
+        """How the process died, and its last words."""
+        assert self._process is not None
+        assert self._log is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
+        code = self._process.poll()
+        self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, self._log.tell() - _KEPT_LOG_BYTES))
+        said = self._log.read().decode(errors="replace").strip().splitlines()
+        self._end()
+        words = f"; its last words: {said[-1][:300]}" if said else ""
+        if code is not None and code < 0:
+            name = _signal_name(-code)
+            hint = "it was killed: often because memory had run out" if name == "SIGKILL" else ""
+            return Crashed(f"its process crashed: {name}{words}", where=self.where, hint=hint)
+        return Crashed(f"its process ended with status {code}{words}", where=self.where)
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_S)
+            for file in (process.stdin, process.stdout, self._log):
+                if file is not None:
+                    with contextlib.suppress(OSError):
+                        file.close()
+
+    def forget_stream(self, stream: _Stream) -> None:
+        """The stream has ended; requests need not wait for it."""
+        if self._open_stream is stream:
+            self._open_stream = None
+
+
+class _Stream:
+    """Taps of one pass, read when they are consumed, or before another request is sent."""
+
+    def __init__(self, process: _Process) -> None:
+        self._process = process
+        self._waiting: deque[tuple[Tapped, dict[str, Array]]] = deque()
+        self._error: RegraftError | None = None
+        self._is_over = False
+
+    def __iter__(self) -> Iterator[tuple[Tapped, dict[str, Array]]]:
+        while True:
+            if not self._waiting and not self._is_over:
+                self._take()
+            if self._waiting:
+                yield self._waiting.popleft()
+            elif self._error is not None:
+                raise self._error
+            else:
+                return
+
+    def drain(self, *, keep: bool) -> None:
+        """Read what is left, into memory when it is still wanted."""
+        while not self._is_over:
+            self._take()
+            if not keep:
+                self._waiting.clear()
+
+    def _take(self) -> None:
+        try:
+            found = self._process.receive_tap()
+        except RegraftError as error:
+            found, self._error = None, error
+        if found is None:
+            self._is_over = True
+            self._process.forget_stream(self)
+        else:
+            self._waiting.append(found)
+
+
+def _error_of(failed: Failed, where: str) -> RegraftError:
+    """The error that the other process raised, of the same class."""
+    kinds = {kind.code: kind for kind in _descendants(RegraftError)}
+    kind = kinds.get(failed.code, Unsupported)
+    error = kind.__new__(kind)
+    RegraftError.__init__(error, failed.what, where=failed.where or where, hint=failed.hint)
+    return error
+
+
+def _descendants(kind: type[RegraftError]) -> Iterator[type[RegraftError]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _descendants(one)
+
+
+def _signal_name(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Fewer switches between the processes for large arrays; only Linux can."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        assert pipe is not None
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
