@@ -152,11 +152,15 @@ def _through_int8(net: Sketch, x: str, scale: float, zero_point: int) -> str:
 
 
 def _quantised_weight(net: Sketch, shape: tuple[int, ...], *, axis: int | None, zero_point: int) -> str:
-    """int8 weights with a scale for each slice along `axis`, or one for all."""
+    """Weights of 7 bits with a scale for each slice along `axis`, or one for all.
+
+    With all 8 bits the product that ONNX Runtime (1.32) fuses from QDQ nodes saturates on processors with AVX2 but
+    without VNNI: the answers are 16 % off. That is a real fault, and would be in every pair here.
+    """
     fan_in = int(np.prod(shape[1:])) if axis == 0 else shape[0]
     slices = shape[axis] if axis is not None else ()
-    scale = net.random.uniform(0.5, 1.5, slices) / (50 * np.sqrt(fan_in))
-    values = net.weight("quantised", net.random.integers(-127, 128, shape), "int8")
+    scale = net.random.uniform(0.5, 1.5, slices) / (25 * np.sqrt(fan_in))
+    values = net.weight("quantised", net.random.integers(-63, 64, shape), "int8")
     zeros = np.full(slices, zero_point) if axis is not None else zero_point
     options = {"axis": axis} if axis is not None else {}
     return net.node(
