@@ -32,9 +32,9 @@ def bf16(proto: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def fused(proto: onnx.ModelProto, *, level: str = "all") -> onnx.ModelProto:
-    """Renamed, then as ONNX Runtime's optimiser saves it."""
-    return optimised(renamed(proto), level=level)
+def fused(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Renamed, then as ONNX Runtime's optimiser saves it at its highest level, blocked convolutions included."""
+    return optimised(renamed(proto), level="all")
 
 
 VARIANTS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
@@ -45,28 +45,31 @@ VARIANTS: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
 }
 
 
-def optimised(proto: onnx.ModelProto, *, level: str) -> onnx.ModelProto:
+def optimised(proto: onnx.ModelProto, *, level: str, is_blocked: bool = True) -> onnx.ModelProto:
     """The graph that ONNX Runtime makes of a network at one of its levels.
 
-    Convolutions in blocks of channels (`com.microsoft.nchwc`, at `all`) are left out: such a graph holds only for the
-    processor that it was saved on, and its reordered weights and tensors have no counterpart in any other form.
+    At `all` convolutions work on channels in blocks (`com.microsoft.nchwc`). Such a graph can be saved, loaded, checked
+    and traced (1.32), on a processor like the one that saved it. Its taps between ReorderInput and ReorderOutput say
+    (N, C, H, W) for their shape, while the numbers lie as (N, C / block, H, W, block), block = 8 with AVX2 and 16 with
+    AVX-512; C is rounded up to whole blocks.
 
+    Args:
+        proto: the network.
+        level: basic, extended or all.
+        is_blocked: let convolutions work in blocks.
     Raises:
         Stopped: the runtime refuses the graph.
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.log_severity_level = 4
+    without = [] if is_blocked else ["NchwcTransformer"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(path)
+        content = proto.SerializeToString()
         try:
-            ort.InferenceSession(
-                proto.SerializeToString(),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=["NchwcTransformer"],
-            )
+            ort.InferenceSession(content, options, providers=["CPUExecutionProvider"], disabled_optimizers=without)
         except Exception as error:  # the runtime's exceptions have no base of their own
             raise Stopped(str(error)[:500]) from error
         return onnx.load(str(path))
