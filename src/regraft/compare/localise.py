@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from regraft.runtime.operator_graph import OperatorGraph
 
 MAX_ORIGINS = 16
+TAUGHT_AT_ONCE = 12
+"""Suspects that are run on the reference's values in a runtime where single operators are expensive."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -110,6 +112,10 @@ def localise(
         suspects = walk.unexplained()
         if not suspects:
             break
+        if walk.teach(
+            walk.origin_region([name for node in suspects[:TAUGHT_AT_ONCE] for name in node.outputs if name])
+        ):
+            continue
         explanation = Explainer(walk, suspects).explain()
         origins.append(Origin(**{name: getattr(explanation, name) for name in Origin.__struct_fields__}))
         if not explanation.pins:

@@ -59,6 +59,7 @@ class Walk:
                 self.consumers.setdefault(name, []).append(node)
         self.makers = {name: node for node in candidate.nodes for name in node.outputs if name}
         self.order = {node.name: position for position, node in enumerate(candidate.nodes)}
+        self._pending: list[str] = []
         self._floors: dict[tuple[str, int], Deviation | None] = {}
         for ours, theirs in inputs.items():
             value = trace.values[ours]
@@ -67,8 +68,31 @@ class Walk:
 
     def run(self, nodes: Iterable[OperatorNode] | None = None) -> None:
         """Walk over these operators, in order; None for all of them."""
-        for node in nodes if nodes is not None else self.candidate.nodes:
+        chosen = list(nodes if nodes is not None else self.candidate.nodes)
+        passing: Any = self.candidate
+        if not hasattr(passing, "plain"):
+            for node in chosen:
+                self._step(node)
+            return
+        starts = [*self.candidate.inputs, *(name for name, match in self.matches.items() if match.by == "pinned")]
+        found = passing.plain({name: self.values[name] for name in starts if name in self.values})
+        self.computed.update({name: found[name] for node in chosen for name in _made(node) if name in found})
+        self._pending = [node.name for node in chosen]
+        for node in chosen:
+            for name in _made(node):
+                if name in found and not self._is_pinned(name):
+                    self._note(node, name, found[name])
+
+    def teach(self, nodes: Sequence[OperatorNode]) -> bool:
+        """Run on the reference's values those of some operators that were only run in a pass; False if none was."""
+        waiting = [node for node in nodes if node.name in self._pending]
+        for node in waiting:
+            self._pending.remove(node.name)
             self._step(node)
+        return bool(waiting)
+
+    def _is_pinned(self, name: str) -> bool:
+        return name in self.matches and self.matches[name].by == "pinned"
 
     def pin(self, theirs: str, match: Match) -> None:
         """Say that a candidate's tensor corresponds to one of the reference although it does not agree."""
@@ -151,7 +175,7 @@ class Walk:
 
     def _step(self, node: OperatorNode) -> None:
         self.failed.pop(node.name, None)
-        if all(name in self.matches and self.matches[name].by == "pinned" for name in _made(node)):
+        if all(map(self._is_pinned, _made(node))):
             return
         needed = [name for name in node.inputs if name and self.candidate.constant(name) is None]
         if any(name not in self.values for name in needed):
@@ -165,9 +189,8 @@ class Walk:
             self.failed[node.name] = error.what
             return
         for name, value in found.items():
-            if name in self.matches and self.matches[name].by == "pinned":
-                continue
-            self._note(node, name, value)
+            if not self._is_pinned(name):
+                self._note(node, name, value)
 
     def _note(self, node: OperatorNode, name: str, value: Any) -> None:
         self.computed[name] = value

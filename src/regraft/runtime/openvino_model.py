@@ -120,11 +120,11 @@ class OpenVinoModel:
         wanted = None if taps is None else set(taps)
         sized = self._sized(checked) if reduce is not None else self.graph
         places = [
-            (order, name) for order, (name, _) in enumerate(_tap_places(self.graph)) if wanted is None or name in wanted
+            (order, name) for order, (name, _) in enumerate(tap_places(self.graph)) if wanted is None or name in wanted
         ]
         groups = [places] if places else []
         if reduce is not None:
-            known = {name: _size_bytes(place) for name, place in _tap_places(sized)}
+            known = {name: _size_bytes(place) for name, place in tap_places(sized)}
             sizes = [known.get(name) for _, name in places]
             groups = list(groups_within(places, sizes, budget=self._trace_bytes))
         for group in groups:
@@ -140,7 +140,7 @@ class OpenVinoModel:
         from openvino import opset13
 
         copy = self.graph.clone()
-        places = dict(_tap_places(copy))
+        places = dict(tap_places(copy))
         own = {_name_of(place, f"input_{i}"): place for i, place in enumerate(copy.inputs)}
         for name in (*inputs, *outputs):
             if name not in places and name not in own:
@@ -215,7 +215,7 @@ class OpenVinoModel:
         from openvino import opset13
 
         copy = self.graph.clone()
-        places = dict(_tap_places(copy))
+        places = dict(tap_places(copy))
         results = [opset13.result(places[name]) for _, name in group]
         traced = openvino.Model(results, copy.get_parameters(), "trace")
         values = self._infer(self._compile(traced).create_infer_request(), feeds)
@@ -283,7 +283,7 @@ def _shared_core(core: Any) -> Any:
     return core()
 
 
-def _tap_places(graph: openvino.Model) -> list[tuple[str, Any]]:
+def tap_places(graph: openvino.Model) -> list[tuple[str, Any]]:
     """Name and place of every output that depends on an input, in topological order; names made unique."""
     live: set[str] = {node.get_name() for node in graph.get_parameters()}
     seen: set[str] = set()
@@ -301,6 +301,11 @@ def _tap_places(graph: openvino.Model) -> list[tuple[str, Any]]:
             seen.add(name)
             places.append((name, place))
     return places
+
+
+def input_names(graph: openvino.Model) -> list[str]:
+    """Names of a graph's inputs, in order."""
+    return [_name_of(place, f"input_{i}") for i, place in enumerate(graph.inputs)]
 
 
 def _name_of(place: Any, fallback: str) -> str:

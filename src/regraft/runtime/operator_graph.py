@@ -68,3 +68,10 @@ class OperatorGraph(Protocol):
         Raises:
             Unsupported: the operator cannot be run, or has no float64 kernel; the message carries its name.
         """
+
+
+class PassingGraph(OperatorGraph, Protocol):
+    """A graph of a runtime that compiles what it runs, so that one pass is far cheaper than one operator at a time."""
+
+    def plain(self, values: Values) -> dict[str, Any]:
+        """One pass from these tensors on, inputs of the model included: tensor name → value of what is behind."""

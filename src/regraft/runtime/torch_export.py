@@ -275,8 +275,8 @@ class TorchExportModel:
 def _tap(node: torch.fx.Node, order: int, tensor: torch.Tensor, reduce: Reduce | None) -> Tap:
     array = array_from_tensor(tensor)
     if reduce is not None:
-        return Tap(node.name, _operator(node), _scope(node), order, kept=reduce(array))
-    return Tap(node.name, _operator(node), _scope(node), order, value=array.copy())
+        return Tap(node.name, _operator(node), module_scope(node), order, kept=reduce(array))
+    return Tap(node.name, _operator(node), module_scope(node), order, value=array.copy())
 
 
 def _symbol(node: torch.fx.Node) -> str:
@@ -301,7 +301,7 @@ def _operator(node: torch.fx.Node) -> str:
     return str(node.target) if node.op == "call_function" else f"{node.op}:{node.target}"
 
 
-def _scope(node: torch.fx.Node) -> str:
+def module_scope(node: torch.fx.Node) -> str:
     """The innermost module that the operator was written in."""
     stack = [place for place in (node.meta.get("nn_module_stack") or {}).values() if not place[0].startswith("_empty")]
     return str(stack[-1][0]) if stack else ""

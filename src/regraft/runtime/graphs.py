@@ -1,0 +1,45 @@
+"""From a loaded model to its operators."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.operator_graph import OperatorGraph
+
+
+def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) -> OperatorGraph:
+    """The operators of a model, each of which can be run alone.
+
+    Args:
+        model: of torch, ONNX Runtime or OpenVINO.
+        feeds: inputs that it accepts: an eager torch model is exported with them.
+        threads: of each operator.
+    Raises:
+        Unsupported: the runtime shows no operators, or torch.export cannot follow the network.
+    """
+    kind = type(model).__name__
+    any_model: Any = model
+    if kind == "OnnxRuntimeModel":
+        from regraft.runtime.onnx_graph import OnnxGraph
+
+        return OnnxGraph(any_model.proto, threads=threads, where=model.where)
+    if kind == "OpenVinoModel":
+        from regraft.runtime.openvino_graph import OpenVinoGraph
+
+        return OpenVinoGraph(any_model)
+    if kind in ("TorchModel", "TorchExportModel"):
+        from regraft.runtime.torch_export import TorchExportModel, exported
+        from regraft.runtime.torch_graph import TorchGraph
+
+        if kind == "TorchExportModel":
+            return TorchGraph(any_model, threads=threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of itself when it copies a graph
+            program = exported(any_model, feeds)
+            return TorchGraph(TorchExportModel.from_program(program, where=model.where), threads=threads)
+    raise Unsupported(f"{model.runtime} does not show its operators one by one", where=model.where)

@@ -1,0 +1,141 @@
+"""An exported torch program as operators that run alone, in its own precision or in float64."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import Unsupported
+from regraft.runtime.operator_graph import OperatorNode
+from regraft.runtime.torch_export import TorchExportModel, module_scope
+from regraft.runtime.torch_tensors import array_from_tensor, running_with, tensor_from_array
+
+if TYPE_CHECKING:
+    import torch
+
+    from regraft.runtime.interface import Array
+    from regraft.runtime.operator_graph import Values
+
+_CHECKS = ("_assert", "sym_constrain")
+
+
+class TorchGraph:
+    """The operators of an exported program; a tensor is named by the node that makes it.
+
+    Args:
+        model: the program.
+        threads: intra-op threads of each operator; None for torch's own number.
+    """
+
+    def __init__(self, model: TorchExportModel, *, threads: int | None = None) -> None:
+        self.where = model.where
+        self._model = model
+        self._threads = threads
+        self._places = {node.name: node for node in model.graph.graph.nodes}
+        self._constants: dict[str, Any] = {}
+
+    @functools.cached_property
+    def nodes(self) -> Sequence[OperatorNode]:
+        """Every call, in the order of the program; what only checks sizes is left out."""
+        return tuple(self._read_nodes())
+
+    @functools.cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the model's inputs."""
+        return tuple(str(node.target) for node in self._places.values() if node.op == "placeholder")
+
+    @functools.cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The nodes that are returned, in the order in which the model names its outputs."""
+        import torch
+
+        end = next(node for node in self._places.values() if node.op == "output")
+        flat, _ = torch.utils._pytree.tree_flatten(end.args[0])
+        return tuple(node.name for node in flat if isinstance(node, torch.fx.Node))
+
+    def constant(self, name: str) -> Array | None:
+        """The value of a weight, in its own precision; None for what is computed."""
+        place = self._places.get(name)
+        if place is None or place.op != "get_attr":
+            return None
+        if name not in self._constants:
+            value = self._attribute(place)
+            self._constants[name] = array_from_tensor(value) if hasattr(value, "dtype") else None
+        result: Array | None = self._constants[name]
+        return result
+
+    def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
+        """Run one operator; see `OperatorGraph.run`. Sizes and tuples travel as they are."""
+        import torch
+
+        place = self._places[node.name]
+        wide = precision == "float64"
+
+        def given(used: torch.fx.Node) -> Any:
+            name = str(used.target) if used.op == "placeholder" else used.name
+            if name in values:
+                return _to_torch(values[name], wide=wide)
+            if used.op != "get_attr":
+                raise Unsupported(f"{node.name} lacks its input {name!r}", where=self.where)
+            value = self._attribute(used)
+            return value.double() if wide and _is_floating(value) else value
+
+        args, kwargs = torch.fx.map_arg((place.args, place.kwargs), given)
+        if wide:
+            args, kwargs = torch.utils._pytree.tree_map(_widened_dtype, (args, kwargs))
+        with running_with(self._threads):
+            try:
+                found = place.target(*args, **kwargs)
+            except Exception as error:
+                raise Unsupported(
+                    f"{node.operator} {node.name!r}: {str(error).strip()[:300]}", where=self.where
+                ) from error
+        result = _from_torch(found)
+        if wide and hasattr(result, "dtype") and result.dtype.kind == "f" and str(result.dtype) != "float64":
+            raise Unsupported(f"{node.operator} {node.name!r} does not keep float64", where=self.where)
+        return {node.name: result}
+
+    def _read_nodes(self) -> Iterator[OperatorNode]:
+        for place in self._places.values():
+            if place.op in ("placeholder", "get_attr", "output") or str(place.target).startswith(
+                ("aten._assert", *_CHECKS)
+            ):
+                continue
+            if place.op != "call_function":
+                raise Unsupported(f"the program has a {place.op}, which cannot be run alone", where=self.where)
+            inputs = tuple(
+                str(used.target) if used.op == "placeholder" else used.name for used in place.all_input_nodes
+            )
+            yield OperatorNode(place.name, str(place.target), inputs, (place.name,), module_scope(place))
+
+    def _attribute(self, place: torch.fx.Node) -> Any:
+        return functools.reduce(getattr, str(place.target).split("."), self._model.graph)
+
+
+def _to_torch(value: Any, *, wide: bool) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_to_torch(part, wide=wide) for part in value)
+    if not hasattr(value, "dtype"):
+        return value
+    is_wide = wide and value.dtype.kind == "f"
+    return tensor_from_array(value, "float64" if is_wide else str(value.dtype))
+
+
+def _from_torch(found: Any) -> Any:
+    if isinstance(found, tuple | list):
+        return tuple(_from_torch(part) for part in found)
+    if hasattr(found, "detach"):
+        return array_from_tensor(found).copy()
+    return found
+
+
+def _widened_dtype(value: Any) -> Any:
+    import torch
+
+    narrow = (torch.float32, torch.float16, torch.bfloat16)
+    return torch.float64 if isinstance(value, torch.dtype) and value in narrow else value
+
+
+def _is_floating(value: Any) -> bool:
+    return hasattr(value, "is_floating_point") and bool(value.is_floating_point())
