@@ -187,6 +187,10 @@ class Graph:
         else:
             self.set_input(node, 1, np.array(axes, np.int64))
 
+    def owner(self, node: onnx.NodeProto) -> onnx.GraphProto:
+        """The graph that a node stands in."""
+        return self._owners[node.name]
+
     def _graphs(self) -> Iterator[onnx.GraphProto]:
         waiting = [self.proto.graph]
         while waiting:

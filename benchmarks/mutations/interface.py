@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,7 @@ class BenignPair:
         reference: name of the reference.
         architecture: of the reference.
         rewrite: how the candidate was written.
-        candidate: makes the candidate; the reference's proto goes in.
+        candidate: the other writing.
         feeds: what both are fed.
         threads: intra-op threads of the candidate's session.
     """
@@ -113,6 +113,6 @@ class BenignPair:
     reference: str
     architecture: str
     rewrite: str
-    candidate: Callable[[onnx.ModelProto], onnx.ModelProto]
-    feeds: Sequence[Mapping[str, np.ndarray]]
+    candidate: onnx.ModelProto
+    feeds: Feeds
     threads: int
