@@ -93,6 +93,20 @@ def test_text_feeds_have_padding_and_the_greatest_length(minilm):
     assert encoder.model(longest.feeds)["last_hidden_state"].shape == (1, 256, 384)
 
 
+def test_many_texts_are_tried_as_they_stand_up_to_64_of_them(minilm):
+    encoder = load_text(minilm)
+    texts = [f"review {n}" + " of a long film" * (n % 7) for n in range(70)]
+    cases = list(text_feeds(encoder, texts))[3:]
+    assert [case.sizes["batch"] for case in cases] == [16, 16, 16, 16]
+    ids = [
+        row[mask == 1]
+        for case in cases
+        for row, mask in zip(*[case.feeds[n] for n in ("input_ids", "attention_mask")], strict=True)
+    ]
+    wanted = [encoding.ids for encoding in encoder.tokenize(texts[:64])]
+    assert [row.tolist() for row in ids] == wanted
+
+
 def test_data_of_the_user(tmp_path):
     signature = Signature((Port("x", "float32", ("batch", 2)),))
     data = np.arange(6, dtype=np.float64).reshape(3, 2)

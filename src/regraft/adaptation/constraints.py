@@ -13,7 +13,7 @@ from regraft.record.policy import Policy, evaluate
 from regraft.record.units import convert
 
 _SIZE = "size_on_disk"
-_KINDS = ("scan", "inspect")
+KINDS = ("scan", "inspect")
 """Demands of a policy that can be judged before a package is adapted."""
 
 
@@ -165,6 +165,6 @@ def _converted(end: float | None, value: float | None, unit: str, to: str) -> fl
 def _policy(examined: Examined, policy: Policy | None) -> Iterator[Judged]:
     if policy is None:
         return
-    early = msgspec.structs.replace(policy, demands=tuple(d for d in policy.demands if d.kind in _KINDS))
+    early = msgspec.structs.replace(policy, demands=tuple(d for d in policy.demands if d.kind in KINDS))
     for finding in evaluate(early, examined.passport, reference=examined.candidate.ref).findings:
         yield Judged(finding.rule, finding.severity.verdict, finding.message)

@@ -29,6 +29,8 @@ INTEGER_VALUES = ("uniform", "lowest", "highest", "repeated", "padded")
 _UNKNOWN_RANGE = (0, 9)
 """Of an integer input about which the model says nothing."""
 _LARGE = 1e4
+_MOST_TEXTS, _TEXTS_A_PASS = 64, 16
+"""Of the user's own: how many are tried, so that decisions are counted on more than a handful, and at what cost."""
 _MAX_TOKENS = 4096
 _MAX_ELEMENTS = 1 << 28
 
@@ -89,11 +91,11 @@ def generated_feeds(
 
 
 def text_feeds(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int = 4) -> Iterator[FeedCase]:
-    """Cases from real strings: alone, in a batch with padding, and at the greatest length that the model takes.
+    """Cases from real strings: alone, in a batch with padding, at the greatest length that the model takes, then all.
 
     Args:
         encoder: whose tokenizer and limit are used.
-        texts: at least one.
+        texts: at least one; where they are more than `batch_size`, the first 64 follow in batches as they stand.
         batch_size: texts in the padded case.
     Raises:
         UsageError: no texts.
@@ -108,6 +110,9 @@ def text_feeds(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int = 
     limit = min(encoder.max_tokens, _MAX_TOKENS)
     repeats = limit // max(1, len(encodings[by_length[-1]].ids) - 2) + 1
     yield _text_case("text of the greatest length", encoder, [" ".join([texts[by_length[-1]]] * repeats)], tokens=limit)
+    for start in range(0, min(len(texts), _MOST_TEXTS) if len(texts) > batch_size else 0, _TEXTS_A_PASS):
+        some = list(texts[start : min(start + _TEXTS_A_PASS, _MOST_TEXTS)])
+        yield _text_case(f"texts {start + 1} to {start + len(some)}, padded", encoder, some)
 
 
 def _text_case(name: str, encoder: TextEncoder, texts: list[str], *, tokens: int | None = None) -> FeedCase:

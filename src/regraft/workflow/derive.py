@@ -7,7 +7,7 @@
 | select | workflow.select | all candidates that were fetched and scanned, and are not dangerous | data |
 | adapt | workflow.adapt | the candidate that select chose | select |
 | convert | workflow.convert | the adapted package, for each target | adapt |
-| verify | workflow.verify | the converted against the adapted package | convert |
+| verify | workflow.verify | the converted against the adapted package, on held-out texts too | convert, data |
 | bench | workflow.bench | all converted packages, interleaved | convert |
 | inspect, scan | as above | each converted package | convert |
 | check | trust.check | each converted package, by the policy | all of the above, over |
@@ -19,17 +19,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
-from regraft.deployment.budget import DeviceBudget
 from regraft.package.reference import ModelRef
 from regraft.package.sources import source_of
 from regraft.package.sources.interface import RemoteSource
-from regraft.record.evidence import JSON, Evidence
-from regraft.record.policy import Policy
+from regraft.record.evidence import Evidence
 from regraft.workflow.engine.interface import Resources
 from regraft.workflow.memory import memory_bound
-from regraft.workflow.plan import Candidate, Plan, PlannedData, Target
+from regraft.workflow.plan import Candidate, Plan, PlannedData, PlanTask, Target
+from regraft.workflow.plan_arguments import (
+    DATA_STEP,
+    budget_arguments,
+    constraints_argument,
+    data_argument,
+    held_out_argument,
+    policy_argument,
+)
 from regraft.workflow.steps import (
     Argument,
     Chosen,
@@ -37,7 +41,6 @@ from regraft.workflow.steps import (
     File,
     Given,
     Guarded,
-    Made,
     Named,
     Out,
     Product,
@@ -76,16 +79,6 @@ def chosen_candidate(evidence: Evidence) -> str | None:
     return next((name for name in chosen if isinstance(name, str)), None)
 
 
-def device_budget(value: JSON) -> DeviceBudget:
-    """A budget as it was before it travelled to another process."""
-    return msgspec.convert(value, DeviceBudget)
-
-
-def inline_policy(value: JSON) -> Policy:
-    """A policy as it was before it travelled to another process."""
-    return msgspec.convert(value, Policy)
-
-
 class _Derivation:
     """The steps of one plan."""
 
@@ -101,12 +94,12 @@ class _Derivation:
             if candidate.ref.scheme != "py":  # code of the user's own has no files to look at
                 yield from self._looked_at(candidate)
         if plan.candidates and plan.data is not None:
-            yield self._fetch("data", plan.data.ref, weighs=True)
+            yield self._fetch(DATA_STEP, plan.data.ref, weighs=True)
             yield self._select(plan.data)
             yield self._adapt(plan.data)
             for target in plan.targets:
                 yield self._convert(target)
-                yield self._verify(target)
+                yield self._verify(target, plan.data)
             yield self._bench()
             for target in plan.targets:
                 yield from self._judged(target)
@@ -148,18 +141,18 @@ class _Derivation:
         plan = self._plan
         arguments: dict[str, Argument] = {
             "candidates": Several(tuple(self._candidate(one) for one in plan.candidates), what="candidates"),
-            "data": self._data(data),
+            "data": data_argument(data),
             "seed": Given(plan.seed),
             "threads": Given(plan.threads),
             "search_path": self._search_path(),
         }
         if plan.policy is not None:
-            arguments["policy"] = self._policy()
+            arguments["policy"] = constraints_argument(plan)
         return Step(
             name="select",
             verb="select",
             function=SELECT,
-            arguments={**arguments, **self._budget(), **self._surroundings()},
+            arguments={**arguments, **budget_arguments(plan), **self._surroundings()},
             seed=plan.seed,
             runtimes=_LEARNING,
             watches=self._own_code(),
@@ -189,16 +182,18 @@ class _Derivation:
         refs = {one.name: self._ref(one) for one in plan.candidates}
         runtimes: dict[str, Argument] = {one.name: Given(one.runtime) for one in plan.candidates}
         factories: dict[str, Argument] = {one.name: Given(one.factory) for one in plan.candidates}
+        taps: dict[str, Argument] = {one.name: Given(one.tap) for one in plan.candidates}
         return Step(
             name="adapt",
             verb="adapt",
             function=ADAPT,
             arguments={
                 "ref": Chosen("select", refs, chosen_candidate),
-                "data": self._data(data),
+                "data": data_argument(data),
                 "mode": Given(plan.adaptation.value),
                 "runtime": Chosen("select", runtimes, chosen_candidate),
                 "factory": Chosen("select", factories, chosen_candidate),
+                "tap": Chosen("select", taps, chosen_candidate),
                 "seed": Given(plan.seed),
                 "threads": Given(plan.threads),
                 "search_path": self._search_path(),
@@ -232,7 +227,10 @@ class _Derivation:
             resources=self._heavy,
         )
 
-    def _verify(self, target: Target) -> Step:
+    def _verify(self, target: Target, data: PlannedData) -> Step:
+        feeds: dict[str, Argument] = {}
+        if self._plan.task is PlanTask.TEXT_CLASSIFICATION:
+            feeds = {"feeds": held_out_argument(self._plan, data, offline=self._offline)}
         return Step(
             name=f"verify {target}",
             verb="verify",
@@ -240,6 +238,7 @@ class _Derivation:
             arguments={
                 "reference": Product("adapt"),
                 "candidate": Product(f"convert {target}"),
+                **feeds,
                 "seed": Given(self._plan.seed),
                 "threads": Given(self._plan.threads),
                 **self._surroundings(),
@@ -263,7 +262,7 @@ class _Derivation:
             name="bench",
             verb="bench",
             function=BENCH,
-            arguments={**arguments, **self._budget(), **self._surroundings()},
+            arguments={**arguments, **budget_arguments(plan), **self._surroundings()},
             seed=plan.seed,
             runtimes=_CONVERTING,
             is_of_machine=True,
@@ -289,7 +288,7 @@ class _Derivation:
                 name=f"check {target}",
                 verb="check",
                 function=CHECK,
-                arguments={"package": Product(made), "policy": self._policy(), "store": StoreHere()},
+                arguments={"package": Product(made), "policy": policy_argument(self._plan), "store": StoreHere()},
                 subject="package",
                 after=("adapt", f"verify {target}", "bench", f"inspect {target}", f"scan {target}"),
                 about=target.value,
@@ -308,36 +307,12 @@ class _Derivation:
             resources=self._heavy,
         )
 
-    def _data(self, data: PlannedData) -> Argument:
-        fields: dict[str, Argument] = {
-            "ref": Named(data.ref, "data"),
-            "text": Given(data.text),
-            "label": Given(data.label),
-            "where": Given({**data.where}),
-            "labels": Given({**data.labels}),
-            "learn": Given(data.learn),
-            "held_out": Given(data.held_out),
-        }
-        return Made("regraft.adaptation.data:DataSpec", fields)
-
     def _surroundings(self) -> dict[str, Argument]:
         return {"store": StoreHere(), "offline": Setting(self._offline)}
 
     def _search_path(self) -> Argument:
         """Where processes that verbs start look for the user's own modules; what these hold is watched."""
         return Setting([str(self._plan.folder.absolute())])
-
-    def _budget(self) -> dict[str, Argument]:
-        if self._plan.device is None:
-            return {}
-        return {"budget": Made(f"{__name__}:device_budget", {"value": Given(_plain(self._plan.device))})}
-
-    def _policy(self) -> Argument:
-        source = self._plan.policy
-        assert source is not None
-        if source.path is not None:
-            return File(source.path)
-        return Made(f"{__name__}:inline_policy", {"value": Given(_plain(source.policy))})
 
     def _resources(self, *, cores: int) -> Resources:
         limits = self._plan.limits
@@ -367,12 +342,6 @@ class _Derivation:
                 yield candidate.factory.partition(":")[0]
             if candidate.ref.scheme == "py":
                 yield candidate.ref.location.partition(":")[0]
-
-
-def _plain(value: msgspec.Struct) -> JSON:
-    """A struct as the JSON that travels to another process."""
-    plain: JSON = msgspec.json.decode(msgspec.json.encode(value))
-    return plain
 
 
 def _is_exact(ref: ModelRef) -> bool:
