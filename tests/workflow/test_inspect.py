@@ -251,6 +251,23 @@ def test_an_empty_package_and_unknown_content_are_inconclusive(make_package, tmp
     assert any(f.rule == "RGI-FILE-004" for f in odd.evidence.findings)
 
 
+def test_labels_come_from_whoever_named_them(bert):
+    default = bert(id2label={"0": "LABEL_0", "1": "LABEL_1"})
+    assert "labels" not in facts_of(inspect(default)), "what a library writes by itself names nothing"
+    own = {
+        "schema": "regraft.package/1",
+        "task": "text-classification",
+        "labels": ["bad", "good"],
+        "preprocessing": {"max_tokens": 256, "lowercase": False},
+    }
+    facts = facts_of(inspect(bert(id2label={"0": "LABEL_0"}, extra={"regraft.json": own})))
+    assert facts["labels"].text == "bad, good"
+    assert facts["task"].value == "text-classification"
+    assert facts["preprocessing"].value == "max_tokens 256, lowercase False"
+    foreign = bert(id2label=None, extra={"regraft.json": {**own, "schema": "another/1"}})
+    assert "labels" not in facts_of(inspect(foreign))
+
+
 def test_nothing_there_is_an_error(tmp_path):
     with pytest.raises(NotFound):
         inspect(tmp_path / "nowhere")
@@ -270,6 +287,7 @@ def test_nothing_there_is_an_error(tmp_path):
 def test_odd_configurations_end_in_no_exception(make_package, config):
     weights = _CONFTEST.safetensors_bytes(_CONFTEST.BERT)
     names = ("config.json", "tokenizer_config.json", "tokenizer.json", "modules.json", "preprocessor_config.json")
+    names += ("regraft.json",)
     found = inspect(make_package({"model.safetensors": weights} | dict.fromkeys(names, config)))
     assert measured(found, "parameters") == [72]
     assert evidence_from_json(found.evidence.to_json()) == found.evidence

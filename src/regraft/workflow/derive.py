@@ -61,6 +61,8 @@ BENCH = "regraft.workflow.bench:bench_each"
 CHECK = "regraft.trust.check:check"
 REPRODUCE = "regraft.workflow.reproduce:reproduce"
 
+_INSPECTION = 2
+"""Version of what inspect finds out: 2 reads `regraft.json`."""
 _FORMATS = {Target.ONNXRUNTIME: "onnx", Target.OPENVINO: "openvino"}
 """What `convert` is asked for, for a target."""
 _LEARNING = ("torch", "transformers", "scikit-learn", "numpy")
@@ -120,6 +122,7 @@ class _Derivation:
             name=f"inspect {name}",
             verb="inspect",
             function=INSPECT,
+            version=_INSPECTION,
             arguments=shared | {"compute_digest": Given(True)},
             **common,  # type: ignore[arg-type]
         )
@@ -278,6 +281,7 @@ class _Derivation:
             name=f"inspect {target}",
             verb="inspect",
             function=INSPECT,
+            version=_INSPECTION,
             arguments=arguments | {"compute_digest": Given(True)},
             weighs=False,
             **shared,  # type: ignore[arg-type]

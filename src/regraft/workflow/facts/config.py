@@ -25,6 +25,9 @@ _TASKS = (
     (r"(ForCTC|ForSpeechSeq2Seq)$", "automatic-speech-recognition"),
     (r"ForAudioClassification$", "audio-classification"),
 )
+_PLACEHOLDER = re.compile(r"LABEL_\d+")
+"""What transformers writes where nobody named the classes."""
+_OWN_SCHEMA = "regraft.package/1"
 NAMES = frozenset(
     {
         "config.json",
@@ -41,6 +44,7 @@ NAMES = frozenset(
         "adapter_config.json",
         "generation_config.json",
         "model_index.json",
+        "regraft.json",
     }
 )
 """Files that facts are taken from, by name: these names are fixed by the libraries that read them."""
@@ -91,7 +95,8 @@ def _model(file: InspectedFile, config: dict[str, Any]) -> Iterator[Claim]:
         yield _claim(file, "custom_code", sorted(str(v) for v in config["auto_map"].values()), "auto_map")
     if isinstance(config.get("id2label"), dict):
         labels = [str(label) for label in config["id2label"].values()]
-        yield _claim(file, "labels", labels[:50], "id2label")
+        if not all(_PLACEHOLDER.fullmatch(label) for label in labels):
+            yield _claim(file, "labels", labels[:50], "id2label")
 
 
 def _tokenizer_config(file: InspectedFile, config: dict[str, Any]) -> Iterator[Claim]:
@@ -138,10 +143,14 @@ def _modules(file: InspectedFile, modules: list[Any]) -> Iterator[Claim]:
 
 
 def _preprocessor(file: InspectedFile, config: dict[str, Any]) -> Iterator[Claim]:
+    yield from _said(file, config)
+
+
+def _said(file: InspectedFile, config: dict[str, Any], key: str | None = None) -> Iterator[Claim]:
     keep = {k: v for k, v in config.items() if isinstance(v, str | int | float | bool | list | dict)}
     said = ", ".join(f"{key} {value}" for key, value in list(keep.items())[:12])
     if said:
-        yield _claim(file, "preprocessing", said[:600])
+        yield _claim(file, "preprocessing", said[:600], key)
 
 
 def _adapter(file: InspectedFile, config: dict[str, Any]) -> Iterator[Claim]:
@@ -149,6 +158,19 @@ def _adapter(file: InspectedFile, config: dict[str, Any]) -> Iterator[Claim]:
         yield _claim(file, "base_model", config["base_model_name_or_path"], "base_model_name_or_path")
     if isinstance(config.get("peft_type"), str):
         yield _claim(file, "architecture", f"{config['peft_type']} adapter", "peft_type")
+
+
+def _own(file: InspectedFile, described: dict[str, Any]) -> Iterator[Claim]:
+    """`regraft.json`, which adapt and convert write: what the network does, and what its inputs go through."""
+    if described.get("schema") != _OWN_SCHEMA:
+        return
+    if isinstance(described.get("task"), str):
+        yield _claim(file, "task", described["task"], "task")
+    labels = described.get("labels")
+    if isinstance(labels, list) and labels:
+        yield _claim(file, "labels", [str(label) for label in labels[:50]], "labels")
+    if isinstance(described.get("preprocessing"), dict):
+        yield from _said(file, described["preprocessing"], "preprocessing")
 
 
 def _is_count(value: object) -> bool:
@@ -170,4 +192,5 @@ _READERS: dict[str, Callable[[InspectedFile, dict[str, Any]], Iterator[Claim]]] 
     "image_processor_config.json": _preprocessor,
     "feature_extractor_config.json": _preprocessor,
     "adapter_config.json": _adapter,
+    "regraft.json": _own,
 }
