@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.deviation import Deviation, deviation
+from regraft.compare.deviation import HUGE, Deviation, deviation
 from regraft.compare.noise import Ratio, ratios, unit_roundoff
 from regraft.errors import Unsupported
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
 
 JITTERED_RUNS = 8
+DWARFED = 100.0
+"""Elements beyond so many times the median (or the lowest tenth) hide the errors of the others."""
+MIN_SMALL = 8
 
 
 class CanonicalTensor(msgspec.Struct):
@@ -45,22 +48,38 @@ class CanonicalTensor(msgspec.Struct):
     unstable: Array | None
     family: str
     is_exact: bool = True
+    small: SmallPart | None = None
 
-    def ratio(self, other: Array, *, unit: float, own: Deviation | None = None) -> Ratio | None:
+    def ratio(self, other: Array, *, unit: float) -> Ratio | None:
         """The deviation of an array of the same shape in noise floors; None where they are not comparable.
 
         Args:
             other: what is to be compared.
             unit: unit roundoff of the judged precision.
-            own: a floor in place of this tensor's own.
         """
         if self.own is None or other.dtype.kind not in "fV" or other.shape != self.value.shape:
             return None
         found = deviation(other, self.value)
         if found.incomparable:
             return None
-        (ratio,) = ratios([found], [own or self.own], unit=unit)
-        return ratio
+        (ratio,) = ratios([found], [self.own], unit=unit)
+        if self.small is None:
+            return ratio
+        part = deviation(other[self.small.places], self.value[self.small.places])
+        (fine,) = ratios([part], [self.small.own], unit=unit)
+        return Ratio(max(ratio.rms, fine.rms), max(ratio.peak, fine.peak), ratio.floor)
+
+
+class SmallPart(msgspec.Struct, frozen=True):
+    """The elements of a tensor that others dwarf: scores beside those that a mask pushed to −10,000.
+
+    Attributes:
+        places: where they are, a boolean array of the tensor's shape.
+        own: error of the operator's own run there.
+    """
+
+    places: Array
+    own: Deviation
 
 
 class CanonicalTrace:
@@ -140,8 +159,8 @@ class CanonicalTrace:
             made |= found
         return made
 
-    def segment_floor(self, name: str, region: list[OperatorNode]) -> Deviation | None:
-        """Error of a region's own float32 run at one of its tensors."""
+    def with_segment_floor(self, name: str, region: list[OperatorNode]) -> CanonicalTensor | None:
+        """A tensor with the floor of a whole region: the error of the region's own run at its end."""
         tensor = self.tensors[name]
         try:
             found = self.segment(region).get(name)
@@ -149,7 +168,12 @@ class CanonicalTrace:
             return None
         if tensor.own is None or found is None or found.shape != tensor.value.shape:
             return None
-        return _larger(deviation(found, tensor.value), tensor.own)
+        own = _larger(deviation(found, tensor.value), tensor.own)
+        small = tensor.small
+        if small is not None:
+            part = deviation(found[small.places], tensor.value[small.places])
+            small = SmallPart(small.places, _larger(part, small.own))
+        return msgspec.structs.replace(tensor, own=own, small=small)
 
     def _run(self, position: int, node: OperatorNode) -> None:
         plain = self._emulated(node)
@@ -165,8 +189,10 @@ class CanonicalTrace:
             if not hasattr(value, "dtype"):
                 self.values[name] = value
                 continue
-            own, unstable = _own_error(value, plain[name], [run[name] for run in jittered])
-            self._keep(name, position, value, own, unstable, is_exact=is_exact)
+            runs = [plain[name], *(run[name] for run in jittered)]
+            own, unstable = _own_error(value, runs)
+            small = _small_part(value, runs) if own is not None else None
+            self._keep(name, position, value, own, unstable, is_exact=is_exact, small=small)
 
     def _emulated(self, node: OperatorNode) -> dict[str, Any]:
         """The operator's own run, with inputs and results rounded to the judged precision."""
@@ -198,12 +224,13 @@ class CanonicalTrace:
         unstable: Array | None,
         *,
         is_exact: bool = True,
+        small: SmallPart | None = None,
     ) -> None:
         if not name:
             return
         kept = rounded(value, "float32") if _is_float(value) else value
         self.values[name] = kept
-        self.tensors[name] = CanonicalTensor(name, position, kept, own, unstable, family_of(kept), is_exact)
+        self.tensors[name] = CanonicalTensor(name, position, kept, own, unstable, family_of(kept), is_exact, small)
 
 
 def rounded(value: Array, precision: str) -> np.ndarray:
@@ -238,8 +265,29 @@ def family_of(value: Array) -> str:
     return f"{plain.dtype}:{plain.size}:{hashlib.blake2b(plain.tobytes(), digest_size=16).hexdigest()}"
 
 
-def _own_error(exact: Array, plain: Array, jittered: list[Array]) -> tuple[Deviation | None, Array | None]:
-    runs = [one for one in (plain, *jittered) if one.shape == exact.shape]
+def _small_part(exact: Array, runs: list[Array]) -> SmallPart | None:
+    """The elements that the largest ones would hide, where there are both in number."""
+    import numpy as np
+
+    size = np.abs(exact)
+    usable = np.isfinite(size) & (size > 0) & (size < HUGE)
+    if usable.sum() < MIN_SMALL:
+        return None
+    bound = DWARFED * float(np.median(size[usable]))
+    if float(size[usable].max()) <= bound:
+        median = float(np.quantile(size[usable], 0.1))
+        bound = DWARFED * median
+        if float(size[usable].max()) <= bound:
+            return None
+    places = usable & (size <= bound)
+    if places.sum() < MIN_SMALL:
+        return None
+    own, _ = _own_error(exact[places], [run[places] for run in runs if run.shape == exact.shape])
+    return SmallPart(places, own) if own is not None else None
+
+
+def _own_error(exact: Array, candidates: list[Array]) -> tuple[Deviation | None, Array | None]:
+    runs = [one for one in candidates if one.shape == exact.shape]
     if _is_float(exact):
         found = None
         for one in runs:

@@ -86,6 +86,7 @@ class Match(msgspec.Struct, frozen=True):
 
 
 Preference = Callable[["CanonicalTensor"], tuple[int, ...]]
+Segment = Callable[[str], "CanonicalTensor | None"]
 
 
 class TensorIndex:
@@ -106,15 +107,13 @@ class TensorIndex:
         """Tensors with so many elements, in the reference's order."""
         return [tensor for tensor, _ in self._by_size.get(size, ())]
 
-    def find(
-        self, value: Array, *, prefer: Preference | None = None, segment: Callable[[str], object] | None = None
-    ) -> Match | None:
+    def find(self, value: Array, *, prefer: Preference | None = None, segment: Segment | None = None) -> Match | None:
         """The tensor that an array agrees with, within rounding.
 
         Args:
             value: of the candidate.
             prefer: sorts tensors that agree equally; the smallest is taken.
-            segment: tensor name → floor of the operators that lie between it and what is known, a `Deviation`.
+            segment: tensor name → the tensor with the floor of all operators between it and what is known.
         """
         if value.dtype == object:
             return None
@@ -130,9 +129,7 @@ class TensorIndex:
                 return match
         return None
 
-    def agrees(
-        self, value: Array, tensor: CanonicalTensor, *, segment: Callable[[str], object] | None = None
-    ) -> Match | None:
+    def agrees(self, value: Array, tensor: CanonicalTensor, *, segment: Segment | None = None) -> Match | None:
         """Does an array agree with one tensor, in any layout?"""
         near: tuple[Layout, Ratio] | None = None
         for layout in layouts(value.shape, tensor.value.shape):
@@ -152,11 +149,10 @@ class TensorIndex:
                 near = (layout, ratio)
         if near is None or segment is None:
             return None
-        own = segment(tensor.name)
-        if own is None:
+        wider = segment(tensor.name)
+        if wider is None:
             return None
-        turned = near[0].to_reference(value, tensor.value.shape)
-        ratio = tensor.ratio(turned, unit=self._trace.unit, own=own)  # type: ignore[arg-type]
+        ratio = wider.ratio(near[0].to_reference(value, tensor.value.shape), unit=self._trace.unit)
         return Match(tensor.name, near[0], ratio, by="segment") if ratio is not None and is_within(ratio) else None
 
     def _slack(self, tensor: CanonicalTensor) -> float:

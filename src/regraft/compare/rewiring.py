@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from regraft.compare.matching import Layout, Match
 from regraft.compare.noise import Ratio
-from regraft.compare.roles import role
+from regraft.compare.roles import moves_only, role
 
 if TYPE_CHECKING:
     from regraft.compare.canonical import CanonicalTensor
     from regraft.compare.walk import Walk
+    from regraft.runtime.interface import Array
     from regraft.runtime.operator_graph import OperatorNode
 
 _MAX_STEPS = 4
 """Operators that may be missing in a row."""
 _MAX_SOURCES = 48
+_WHOLE = 1e-3
 _ACTIVATIONS = frozenset("relu gelu sigmoid tanh silu leakyrelu elu selu softplus hardswish clip prelu".split())
 Follow = Callable[[str, Match], bool]
 
@@ -53,7 +55,7 @@ def bypassed(walk: Walk, node: OperatorNode, theirs: str, follow: Follow) -> Rew
         layout = Layout(value.shape)
         if follow(theirs, Match(match.name, layout, None, by="pinned", is_sound=False)):
             around = _around(walk, match.name)
-            cause = "dropout_active" if role(node.operator) == "dropout" else "node_inserted"
+            cause = _cause_of_inserted(walk, node, value)
             detail = f"{node.operator} is not in the reference, where {match.name} is used as it is"
             return Rewiring(around, True, match.name, cause, detail, None)
     return None
@@ -66,8 +68,8 @@ def rewired(walk: Walk, node: OperatorNode) -> Rewiring | None:
         if match is None:
             continue
         held = walk.trace.tensors[match.name]
-        for source in _sources(walk, held):
-            overlay = {name: match.layout.to_candidate(source.value)}
+        for source in _sources(walk, held, match.layout.shape):
+            overlay = {name: source.value}
             found = walk.try_run(node, overlay)
             result = walk.find(found[node.outputs[0]], node) if found and node.outputs[0] else None
             if result is None or not _is_new(walk, result, source):
@@ -81,15 +83,47 @@ def _described(
 ) -> Rewiring:
     trace = walk.trace
     missing = trace.region([source.name], [held.name, *walk.matched_names() - {source.name}])
-    if held.family in trace.leaves(missing) and 0 < len(missing) <= _MAX_STEPS:
+    is_there = any(trace.tensors[one.name].family == source.family for one in walk.matches.values())
+    if not is_there and held.family in trace.leaves(missing) and 0 < len(missing) <= _MAX_STEPS:
         names = tuple(one.name for one in missing)
         kinds = " and ".join(one.operator for one in missing)
-        cause = "activation_missing" if {role(one.operator) for one in missing} <= _ACTIVATIONS else "node_missing"
+        cause = _cause_of_missing(missing)
         detail = f"{kinds} is missing between {held.name} and {node.operator}"
         return Rewiring(names, False, result.name, cause, detail, result.ratio)
     taker = trace.graph.nodes[trace.tensors[result.name].maker]
     detail = f"operand {position} of {node.operator} is {held.name}, where the reference takes {source.name}"
-    return Rewiring((taker.name,), True, result.name, "wrong_source", detail, result.ratio)
+    cause = "residual_source" if role(node.operator) == "add" else "input_source"
+    return Rewiring((taker.name,), True, result.name, cause, detail, result.ratio)
+
+
+def _cause_of_missing(missing: Sequence[OperatorNode]) -> str:
+    kinds = {role(one.operator) for one in missing}
+    if kinds <= _ACTIVATIONS:
+        return "activation_missing"
+    if all(moves_only(one.operator) for one in missing):
+        return "transpose_perm" if "transpose" in kinds else "layout"
+    if len(kinds) == 1:
+        special = {"slice": "slice_step", "neg": "rotation_sign"}
+        return special.get(kinds.pop(), "node_missing")
+    return "node_missing"
+
+
+def _cause_of_inserted(walk: Walk, node: OperatorNode, value: Array) -> str:
+    """A more special word for some operators that should not be there."""
+    kind = role(node.operator)
+    if kind == "cast":
+        return "lowered_precision" if value.dtype.kind == "f" else "integer_truncation"
+    if kind in ("mul", "div"):
+        factor = next((c for c in map(walk.candidate.constant, filter(None, node.inputs)) if c is not None), None)
+        if factor is not None and factor.size == 1 and factor.item() and _is_mean(walk, node):
+            number = abs(float(factor.item()))
+            excess = max(number, 1 / number) - 1.0
+            if 0 < excess < 1 and abs(1 / excess - round(1 / excess)) < _WHOLE:
+                return "variance_unbiased"  # n / (n − 1)
+        return "node_inserted"
+    if kind == "dropout":
+        return "dropout"
+    return "layout" if moves_only(node.operator) else "node_inserted"
 
 
 def _is_new(walk: Walk, result: Match, source: CanonicalTensor) -> bool:
@@ -103,7 +137,12 @@ def _is_new(walk: Walk, result: Match, source: CanonicalTensor) -> bool:
     return source.family in walk.trace.leaves(operators)
 
 
-def _sources(walk: Walk, held: CanonicalTensor) -> Iterator[CanonicalTensor]:
+def _is_mean(walk: Walk, node: OperatorNode) -> bool:
+    makers = [walk.makers.get(name) for name in node.inputs]
+    return any(maker is not None and role(maker.operator) == "mean" for maker in makers)
+
+
+def _sources(walk: Walk, held: CanonicalTensor, shape: tuple[int, ...]) -> Iterator[CanonicalTensor]:
     """Tensors that might have been meant: what the reference makes of this one first, then those made nearby."""
     trace = walk.trace
     behind = {held.family}
@@ -124,7 +163,7 @@ def _sources(walk: Walk, held: CanonicalTensor) -> Iterator[CanonicalTensor]:
     given: set[str] = {held.family}
     count = 0
     for tensor in (*first, *near):
-        fits = tensor.value.shape == held.value.shape and tensor.value.dtype == held.value.dtype
+        fits = tensor.value.shape == shape and tensor.value.dtype == held.value.dtype
         if fits and tensor.family not in given and count < _MAX_SOURCES:
             given.add(tensor.family)
             count += 1

@@ -21,6 +21,11 @@ _SAME = {
     "permute": "transpose", "view": "reshape", "flatten": "reshape", "unsqueeze": "reshape", "squeeze": "reshape",
     "subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow",
 }  # fmt: skip
+REDUCTIONS = frozenset(
+    {"mean", "sum", "reducemax", "reducemin", "reducel1", "reducel2", "reducesumsquare", "amax", "amin", "average_pool",
+     "argmax", "argmin", "globalmaxpool", "reducelogsumexp"}
+)  # fmt: skip
+"""Operators whose result does not depend on the order of what they take together."""
 _MOVES = frozenset({"transpose", "reshape", "identity", "contiguous", "clone", "expand", "alias", "detach"})
 
 

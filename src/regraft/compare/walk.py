@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.compare.exact import array_dtype
 from regraft.compare.matching import Layout, Match, TensorIndex
-from regraft.compare.roles import role
+from regraft.compare.roles import REDUCTIONS, role
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
     from regraft.compare.canonical import CanonicalTensor, CanonicalTrace
-    from regraft.compare.deviation import Deviation
     from regraft.runtime.interface import Array
     from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
 
-_MAX_SEGMENT = 64
-"""Operators of a segment whose floor is still worth a run."""
+_MAX_SEGMENT = 12
+"""Operators that a fusion may span: in longer segments a small fault would sink into their common noise."""
 
 
 class Walk:
@@ -60,7 +59,7 @@ class Walk:
         self.makers = {name: node for node in candidate.nodes for name in node.outputs if name}
         self.order = {node.name: position for position, node in enumerate(candidate.nodes)}
         self._pending: list[str] = []
-        self._floors: dict[tuple[str, int], Deviation | None] = {}
+        self._floors: dict[tuple[str, int], CanonicalTensor | None] = {}
         for ours, theirs in inputs.items():
             value = trace.values[ours]
             self.values[theirs] = array_dtype(value, (dtypes or {}).get(theirs))
@@ -90,6 +89,15 @@ class Walk:
             self._pending.remove(node.name)
             self._step(node)
         return bool(waiting)
+
+    def _is_blurred(self, name: str, node: OperatorNode) -> bool:
+        """Does the operator say little of this operand, while others that take it say more?
+
+        A mean or a maximum does not see that its operand was permuted.
+        """
+        if role(node.operator) not in REDUCTIONS:
+            return False
+        return any(role(user.operator) not in REDUCTIONS for user in self.consumers.get(name, ()))
 
     def _is_pinned(self, name: str) -> bool:
         return name in self.matches and self.matches[name].by == "pinned"
@@ -125,7 +133,7 @@ class Walk:
             made = _made(node)
             good = [name for name in made if name in vouched]
             if any(_is_float(self.values.get(name)) for name in good):
-                vouched.update(node.inputs)
+                vouched.update(name for name in node.inputs if not self._is_blurred(name, node))
             elif good:
                 vouched.update(name for name in node.inputs if not _is_float(self.values.get(name)))
             is_used = any(self.consumers.get(name) or name in self.output_pairs for name in made)
@@ -211,13 +219,13 @@ class Walk:
         maker = self.trace.graph.nodes[tensor.maker]
         return (tensor.name != name, role(maker.operator) != role(node.operator), tensor.maker)
 
-    def _floor(self, name: str) -> Deviation | None:
-        """Floor of the operators between a tensor and those that are matched already."""
+    def _floor(self, name: str) -> CanonicalTensor | None:
+        """A tensor with the floor of the operators between it and those that are matched already."""
         key = (name, len(self.matches))
         if key not in self._floors:
             region = self.trace.region([name], self.matched_names() - {name})
             usable = 1 < len(region) <= _MAX_SEGMENT
-            self._floors[key] = self.trace.segment_floor(name, region) if usable else None
+            self._floors[key] = self.trace.with_segment_floor(name, region) if usable else None
         return self._floors[key]
 
 

@@ -31,11 +31,11 @@ def operands(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) ->
         one, other = held[first], held[second]
         if one is not None and other is not None and one.shape == other.shape and one.dtype.kind == "f":
             detail = f"{first} and {second} are swapped"
-            yield _with(graph, node, {first: other, second: one}, "norm_parameters_swapped", detail)
+            yield _with(graph, node, {first: other, second: one}, "batchnorm_parameters", detail)
     for name, value in held.items():
         if value is not None and value.dtype.kind == "f" and value.size > 1:
             for elsewhere, other in _others(graph, name, value):
-                yield _with(graph, node, {name: other}, "wrong_weight", f"{name} is {elsewhere}")
+                yield _with(graph, node, {name: other}, "weight_duplicated", f"{name} is {elsewhere}")
     yield from _orders(graph, node)
 
 
@@ -49,7 +49,7 @@ def _variants(value: Any, gates: int) -> Iterator[tuple[str, str, Array]]:
                 yield "weight_transposed", f"transposed by {axes}", np.ascontiguousarray(turned)
         transposed = value.swapaxes(-1, -2)
         if transposed.shape != value.shape:
-            yield "weight_reshaped", "transposed and read in the old shape", transposed.reshape(value.shape)
+            yield "weight_transposed", "transposed and read in the old shape", transposed.reshape(value.shape)
     for axis in range(value.ndim):
         if value.shape[axis] > 1:
             yield "channel_order", f"reversed along axis {axis}", np.ascontiguousarray(np.flip(value, axis))
@@ -60,8 +60,8 @@ def _variants(value: Any, gates: int) -> Iterator[tuple[str, str, Array]]:
                 yield from _blocks(value, axis, blocks, word)
     yield "bias_missing", "zero", np.zeros_like(value)
     for precision in ("bfloat16", "float16"):
-        yield "weight_rounded", f"rounded to {precision}", rounded(value, precision).astype(value.dtype)
-    yield "weight_scaled", "negated", -value
+        yield "lowered_precision", f"rounded to {precision}", rounded(value, precision).astype(value.dtype)
+    yield "weight_changed", "negated", -value
 
 
 def _blocks(value: Array, axis: int, count: int, word: str) -> Iterator[tuple[str, str, Array]]:

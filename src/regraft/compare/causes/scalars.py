@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _REFINEMENTS = 48
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_FLOAT_ATTRIBUTES = {"epsilon": "epsilon", "alpha": "alpha", "beta": "beta"}
+_FLOAT_ATTRIBUTES = {"epsilon": "epsilon", "alpha": "activation_alpha", "beta": "activation_alpha"}
 
 
 class Scalar(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ def scalars(graph: OnnxGraph, node: OperatorNode, walk: Walk, *, is_reference: b
         value = graph.constant(name) if name else None
         if value is None or value.size != 1 or value.dtype.kind != "f":
             continue
-        word = scalar_word(walk, node, value) if is_reference else "constant"
+        word = scalar_word(walk, node, value) if is_reference else "constant_value"
 
         def vary(
             number: float,

@@ -40,8 +40,8 @@ def settings(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) ->
         run = functools.partial(_run, graph, changed)
         yield Hypothesis(cause_word(node.operator, name), f"{name} of {node.operator} is {value}", run)
     if node.operator == "BatchNormalization":
-        run = functools.partial(_run, graph, _changed(proto, "training_mode", 1))
-        yield Hypothesis("training_mode", "the normalisation uses the statistics of the batch", run)
+        run = functools.partial(_with_batch_statistics, graph, node)
+        yield Hypothesis("batchnorm_training", "the normalisation uses the statistics of the batch", run)
 
 
 def _variants(proto: onnx.NodeProto, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -75,6 +75,14 @@ def _variants(proto: onnx.NodeProto, values: Mapping[str, Any]) -> Iterator[tupl
         yield from (("mode", value) for value in ("constant", "reflect", "edge"))
     if kind in ("LSTM", "GRU", "RNN") and b"bidirectional" not in [one.s for one in proto.attribute]:
         yield from (("direction", value) for value in ("forward", "reverse"))
+
+
+def _with_batch_statistics(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> dict[str, Any]:
+    x = values[node.inputs[0]]  # (N, C, *spatial)
+    axes = (0, *range(2, x.ndim))
+    mean, variance = x.mean(axis=axes), x.var(axis=axes)
+    found = graph.run(node, {**values, node.inputs[3]: mean, node.inputs[4]: variance})
+    return {node.outputs[0]: found[node.outputs[0]]}
 
 
 def _windows(now: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.compare.causes.interface import Hypothesis
-from regraft.compare.roles import role
+from regraft.compare.roles import moves_only, role
 
 if TYPE_CHECKING:
     from regraft.runtime.onnx_graph import OnnxGraph
     from regraft.runtime.operator_graph import OperatorNode
 
 _RELATIVES = (
-    frozenset({"Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Softplus", "HardSwish", "HardSigmoid", "Selu"}),
+    frozenset(
+        {"Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Softplus", "Softsign", "HardSwish", "HardSigmoid", "Selu"}
+    ),
     frozenset({"Add", "Sub"}),
     frozenset({"Mul", "Div"}),
     frozenset({"Max", "Min"}),
@@ -27,6 +29,12 @@ _RELATIVES = (
     frozenset({"ArgMax", "ArgMin"}),
 )
 _ACTIVATIONS = frozenset().union(_RELATIVES[0], {"Gelu", "Clip"})
+_KINDS = {
+    "ReduceMean": "reduce_kind", "ReduceSum": "reduce_kind", "ReduceMax": "reduce_kind", "MaxPool": "pool_kind",
+    "AveragePool": "pool_kind", "GlobalAveragePool": "pool_kind", "GlobalMaxPool": "pool_kind", "Less": "comparison",
+    "LessOrEqual": "comparison", "Greater": "comparison", "GreaterOrEqual": "comparison", "Floor": "rounding_mode",
+    "Ceil": "rounding_mode", "Round": "rounding_mode",
+}  # fmt: skip
 _AFTER = ("Relu", "Sigmoid", "Tanh", "Neg", "Softplus")
 _MAX_SOURCES = 24
 
@@ -47,8 +55,17 @@ def structure(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -
         if node.operator in relatives:
             for other in sorted(relatives - {node.operator}):
                 run = functools.partial(_replaced, graph, node, other)
-                word = "activation_replaced" if node.operator in _ACTIVATIONS else "operator_replaced"
+                word = _KINDS.get(
+                    node.operator, "activation_kind" if node.operator in _ACTIVATIONS else "operator_kind"
+                )
                 yield Hypothesis(word, f"{other} in place of {node.operator}", run)
+    if node.operator == "Erf":
+        for name, form in (("tanh", _tanh_form), ("sigmoid", _sigmoid_form)):
+            run = functools.partial(_as_function, node, form)
+            yield Hypothesis("gelu_approximation", f"the {name} form of GELU in place of Erf", run)
+    if node.operator == "Round":
+        run = functools.partial(_as_function, node, _half_away)
+        yield Hypothesis("rounding_mode", "halves are rounded away from zero", run)
     for other in _AFTER:
         run = functools.partial(_followed, graph, node, other, made[0])
         yield Hypothesis("node_inserted", f"{other} behind {node.operator}", run)
@@ -58,6 +75,8 @@ def structure(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -
 def _missing(node: OperatorNode) -> str:
     if node.operator in _ACTIVATIONS:
         return "activation_missing"
+    if moves_only(node.operator):
+        return "layout"
     return "bias_missing" if role(node.operator) == "add" else "node_missing"
 
 
@@ -79,7 +98,33 @@ def _sources(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) ->
         others.sort(key=lambda other: abs(order.get(other, -1) - order.get(name, -1)))
         for other in others[:_MAX_SOURCES]:
             run = functools.partial(_fed, graph, node, name, other)
-            yield Hypothesis("wrong_source", f"{node.operator} takes {other} in place of {name}", run)
+            yield Hypothesis("input_source", f"{node.operator} takes {other} in place of {name}", run)
+
+
+def _tanh_form(u: Any) -> Any:
+    """erf(u) of which GELU(√2 u) is its tanh approximation (Hendrycks and Gimpel, section 2)."""
+    import numpy as np
+
+    x = np.sqrt(2.0) * u.astype(np.float64)
+    return np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3))
+
+
+def _sigmoid_form(u: Any) -> Any:
+    """erf(u) of which GELU(√2 u) is x · sigmoid(1.702 x)."""
+    import numpy as np
+
+    return 2.0 / (1.0 + np.exp(-1.702 * np.sqrt(2.0) * u.astype(np.float64))) - 1.0
+
+
+def _half_away(x: Any) -> Any:
+    import numpy as np
+
+    return np.trunc(x + np.copysign(0.5, x))
+
+
+def _as_function(node: OperatorNode, form: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    x = values[node.inputs[0]]
+    return {node.outputs[0]: form(x).astype(x.dtype)}
 
 
 def _left_out(made: str, name: str, held: Any, values: Mapping[str, Any]) -> dict[str, Any]:

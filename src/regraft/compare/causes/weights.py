@@ -19,13 +19,16 @@ _RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _MAX_ROLLED = 64
 _NORMS = frozenset({"batch_norm", "layer_norm", "instancenormalization", "groupnormalization"})
 _POSITIONS = {
-    ("LSTM", 3): "rnn_bias", ("GRU", 3): "rnn_bias", ("RNN", 3): "rnn_bias",
+    ("LSTM", 3): "bias_split", ("GRU", 3): "bias_split", ("RNN", 3): "bias_split",
+    ("LSTM", 5): "initial_state", ("GRU", 5): "initial_state", ("RNN", 5): "initial_state",
+    ("LSTM", 6): "initial_state", ("LSTM", 4): "sequence_lens", ("GRU", 4): "sequence_lens",
+    ("BatchNormalization", 4): "batchnorm_parameters", ("Range", 0): "position_offset",
     ("Clip", 1): "clip_bounds", ("Clip", 2): "clip_bounds", ("Pad", 1): "padding", ("Pad", 2): "pad_value",
     ("Slice", 1): "slice_bounds", ("Slice", 2): "slice_bounds", ("Slice", 3): "slice_axes", ("Slice", 4): "slice_step",
-    ("Reshape", 1): "reshape", ("Expand", 1): "baked_size", ("Gather", 1): "gather_index", ("CumSum", 1): "axis",
+    ("Reshape", 1): "baked_size", ("Expand", 1): "baked_size", ("Gather", 1): "gather_index", ("CumSum", 1): "axis",
     ("TopK", 1): "topk_order", ("ReduceMean", 1): "reduce_axes", ("ReduceSum", 1): "reduce_axes",
     ("ReduceMax", 1): "reduce_axes", ("Split", 1): "split_sizes", ("Resize", 2): "resize_scales",
-    ("Resize", 3): "resize_scales", ("Pow", 1): "exponent", ("Mod", 1): "modulus", ("Unsqueeze", 1): "axis",
+    ("Resize", 3): "resize_scales", ("Mod", 1): "constant_value", ("Unsqueeze", 1): "axis",
     ("QuantizeLinear", 1): "quantisation_scale", ("DequantizeLinear", 1): "quantisation_scale",
     ("QuantizeLinear", 2): "zero_point", ("DequantizeLinear", 2): "zero_point", ("OneHot", 2): "onehot_values",
 }  # fmt: skip
@@ -61,8 +64,8 @@ def cause_of_weight(
     elsewhere = _taken_from(walk, theirs)
     if elsewhere is not None:
         swapped = role(node.operator) in _NORMS and elsewhere in twin.inputs
-        return ("norm_parameters_swapped" if swapped else "wrong_weight"), f"{where} is {elsewhere} of the reference"
-    return known or "weight_differs", f"{where} has other numbers: {_differing(ours, theirs)}"
+        return ("batchnorm_parameters" if swapped else "weight_duplicated"), f"{where} is {elsewhere} of the reference"
+    return known or _changed_word(node, ours, theirs), f"{where} has other numbers: {_differing(ours, theirs)}"
 
 
 def change_of(ours: Array, theirs: Array, *, gates: int = 0) -> tuple[str, str] | None:
@@ -80,7 +83,7 @@ def change_of(ours: Array, theirs: Array, *, gates: int = 0) -> tuple[str, str] 
     if ours.shape == theirs.shape and ours.dtype.kind == "f":
         for precision in ("bfloat16", "float16"):
             if np.array_equal(rounded(ours, precision), theirs.astype(np.float32)):
-                return "weight_rounded", f"rounded to {precision}"
+                return "lowered_precision", f"rounded to {precision}"
         if not theirs.any() and ours.any():
             return "bias_missing", "zero"
     if ours.ndim >= 2:
@@ -114,7 +117,7 @@ def _rearranged(ours: Array, theirs: Array, gates: int) -> tuple[str, str] | Non
             return "channel_order", f"reversed along axis {axis}"
         return "weight_permuted", f"permuted along axis {axis}"
     if gates and ours.ndim == 2:
-        return "rnn_bias", "its halves in another order"
+        return "bias_split", "its halves in another order"
     return "weight_permuted", "the same numbers in another order"
 
 
@@ -150,7 +153,7 @@ def _scaled(ours: Array, theirs: Array) -> tuple[str, str] | None:
     quotients = theirs[used].astype(np.float64) / ours[used].astype(np.float64)
     factor = float(np.median(quotients))
     if factor not in (0.0, 1.0) and np.allclose(quotients, factor, rtol=1e-4):
-        return "weight_scaled", f"multiplied by {factor:g}"
+        return "weight_changed", f"multiplied by {factor:g}"
     for shift in range(1, min(_MAX_ROLLED, ours.shape[-1]) if ours.ndim else 0):
         if np.array_equal(np.roll(ours, shift, axis=-1), theirs):
             return "weight_permuted", f"rolled by {shift}"
@@ -181,9 +184,13 @@ def scalar_word(walk: Walk, twin: OperatorNode, ours: Array) -> str:
         return "mask_value"
     if kind in ("mul", "div") and _leads_to_softmax(walk, twin):
         return "attention_scale"
-    return {"mul": "scale", "div": "scale", "min": "clip_bounds", "max": "clip_bounds", "pow": "exponent"}.get(
-        kind, "constant"
-    )
+    return {
+        "mul": "constant_value",
+        "div": "constant_value",
+        "min": "clip_bounds",
+        "max": "clip_bounds",
+        "pow": "constant_value",
+    }.get(kind, "constant_value")
 
 
 def _leads_to_softmax(walk: Walk, twin: OperatorNode, steps: int = 5) -> bool:
@@ -197,7 +204,13 @@ def _leads_to_softmax(walk: Walk, twin: OperatorNode, steps: int = 5) -> bool:
 
 
 def _special(cause: str, known: str | None) -> str:
-    return known if known in ("quantisation_scale", "zero_point") else cause
+    return known if known in ("quantisation_scale", "zero_point", "onehot_values", "initial_state") else cause
+
+
+def _changed_word(node: OperatorNode, ours: Array, theirs: Array) -> str:
+    if ours.shape != theirs.shape and ours.ndim == theirs.ndim and role(node.operator) == "convolution":
+        return "groups"
+    return "constant_folding" if ours.shape != theirs.shape else "weight_changed"
 
 
 def _numeric(value: Array) -> bool:
