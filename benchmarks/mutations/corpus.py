@@ -23,7 +23,7 @@ from benchmarks.mutations.interface import Effect, Fault, Mutant, Reference
 PLACES, PLACES_OF_LARGE, LARGE_BYTES = 3, 1, 5_000_000
 """Mutants of one kind in one network; fewer in networks with published weights, which take a second each."""
 
-_TRIES = 25
+_TRIES = 80
 _PAIRS = 4
 """Mutants with two faults, for each network."""
 
@@ -55,7 +55,7 @@ def entries(*, seed: int = 0, processes: int = 2) -> list[Entry]:
             members(member)  # exported here once, not by each process
         context = get_context("spawn")
         with ProcessPoolExecutor(processes, mp_context=context) as pool:
-            jobs = [pool.submit(_of, found.name, seed) for member in MEMBERS for found in members(member)]
+            jobs = [pool.submit(planted_in, found.name, seed=seed) for member in MEMBERS for found in members(member)]
             made = [entry for job in jobs for entry in job.result()]
         path.with_suffix(".partial").write_bytes(msgspec.json.format(msgspec.json.encode(made)))
         path.with_suffix(".partial").replace(path)
@@ -102,22 +102,33 @@ def plant(into: Reference, *steps: tuple[str, str]) -> tuple[onnx.ModelProto, tu
 def _planted(graph: Graph, kind: Kind, name: str) -> Fault | None:
     node = graph.node(name)
     enclosing = graph.enclosing(node)
+    readers = graph.readers(node) if graph.is_constant(node) else ()
     done = kind.plant(graph, node)
     if done is None:
         return None
     candidate = ((name,) if graph.has_node(name) else ()) + tuple(graph.made)
-    return Fault(kind.name, kind.cause, done.origin or (name,), kind.also, enclosing, candidate, done.equivalent)
+    return Fault(
+        kind.name, kind.cause, (done.origin or (name,)) + readers, kind.also, enclosing, candidate, done.equivalent
+    )
 
 
-def _of(name: str, seed: int) -> list[Entry]:
-    """All entries of one network."""
+def planted_in(name: str, *, seed: int = 0, places: int | None = None, kinds: tuple[str, ...] = ()) -> list[Entry]:
+    """All mutants of one network, found anew: singles, then pairs of those.
+
+    Args:
+        name: of the network.
+        seed: of the places.
+        places: for each kind; None for 3, or 1 in a large network.
+        kinds: names of kinds; empty for all, and only then there are pairs.
+    """
     found = reference(name)
-    singles = [entry for kind in KINDS.values() for entry in _of_kind(found, kind, seed)]
-    return singles + _pairs(found, singles, seed)
+    wanted = places or (PLACES if found.proto.ByteSize() < LARGE_BYTES else PLACES_OF_LARGE)
+    chosen = [KINDS[kind] for kind in kinds] or list(KINDS.values())
+    singles = [entry for kind in chosen for entry in _of_kind(found, kind, seed, wanted)]
+    return singles if kinds else singles + _pairs(found, singles, seed)
 
 
-def _of_kind(into: Reference, kind: Kind, seed: int) -> list[Entry]:
-    places = PLACES if into.proto.ByteSize() < LARGE_BYTES else PLACES_OF_LARGE
+def _of_kind(into: Reference, kind: Kind, seed: int, places: int) -> list[Entry]:
     graph = Graph(into.proto, {})
     nodes = [node.name for node in graph.nodes() if not kind.operators or node.op_type in kind.operators]
     made: list[Entry] = []

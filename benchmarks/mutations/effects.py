@@ -65,7 +65,9 @@ def effect(of: Reference, mutated: onnx.ModelProto, *, is_equivalent: bool) -> E
         max_abs, ratio = max(max_abs, here[1]), max(ratio, here[0])
         if here[0] > 0:
             seen.append(number)
-    return _labelled(of, mutated, tuple(seen), max_abs, float(ratio), is_equivalent)
+    label = _label(of, mutated, ratio, is_equivalent=is_equivalent)
+    finite = [float(value) if np.isfinite(value) else None for value in (max_abs, ratio)]
+    return Effect(label, tuple(seen) if label in ("visible", "faint", "equivalent") else (), *finite)
 
 
 def difference(right: np.ndarray, mine: np.ndarray) -> tuple[float, float]:
@@ -87,18 +89,16 @@ def difference(right: np.ndarray, mine: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(np.mean(gap**2)) / scale), float(np.abs(gap).max())
 
 
-def _labelled(
-    of: Reference, mutated: onnx.ModelProto, seen: tuple[int, ...], max_abs: float, ratio: float, is_equivalent: bool
-) -> Effect:
+def _label(of: Reference, mutated: onnx.ModelProto, ratio: float, *, is_equivalent: bool) -> str:
     if is_equivalent:
         if ratio > FAINT:
             raise AssertionError(f"{of.name}: taken for equivalent, but an output differs by {ratio}")
-        return Effect("equivalent", seen, max_abs, ratio)
+        return "equivalent"
     if ratio >= FAINT:
-        return Effect("visible", seen, max_abs, ratio)
+        return "visible"
     if ratio > 0 and _differs_in_double(of, mutated):
-        return Effect("faint", seen, max_abs, ratio)
-    return Effect("invisible" if _differs_inside(of, mutated) else "unreached", (), max_abs, ratio)
+        return "faint"
+    return "invisible" if _differs_inside(of, mutated) else "unreached"
 
 
 def _differs_in_double(of: Reference, mutated: onnx.ModelProto) -> bool:

@@ -187,6 +187,20 @@ class Graph:
         else:
             self.set_input(node, 1, np.array(axes, np.int64))
 
+    def is_constant(self, node: onnx.NodeProto) -> bool:
+        """Whether a node depends on initialisers alone, so that others may have folded it."""
+        if not node.input or any(one.HasField("g") for one in node.attribute):
+            return node.op_type == "Constant"
+        makers = [self.producer(name) for name in node.input if name and self.constant(name) is None]
+        return all(maker is not None and self.is_constant(maker) for maker in makers)
+
+    def readers(self, node: onnx.NodeProto) -> tuple[str, ...]:
+        """Names of the nearest nodes behind one that depend on the input of the network."""
+        found: list[str] = []
+        for reader in [one for name in node.output for one in self.consumers(name)]:
+            found += self.readers(reader) if self.is_constant(reader) else [reader.name]
+        return tuple(dict.fromkeys(found))
+
     def owner(self, node: onnx.NodeProto) -> onnx.GraphProto:
         """The graph that a node stands in."""
         return self._owners[node.name]

@@ -41,7 +41,8 @@ class Fault:
         cause: the word for what is wrong; several kinds share one.
         also: other words that describe it as well.
         origin: names of reference nodes, each of which alone is an exact answer: mostly one; for a node that was
-            inserted, what makes and what takes the tensor that it sits on.
+            inserted, what makes and what takes the tensor that it sits on; for one that depends on weights alone, so
+            that it may be folded, what reads its result too.
         enclosing: the If, Loop or Scan nodes that the origin is inside of, outermost first.
         candidate: names of the nodes of the mutated graph that carry the fault; empty when a node is missing.
         equivalent: why no input can tell the mutated network from the reference; empty when inputs can.
@@ -65,15 +66,16 @@ class Effect:
             `unreached` when no tensor does on these feeds, `equivalent` when that is proven for all inputs; `faint`
             when outputs differ, but by no more than rounding to float32 could.
         feeds: indices of the feeds on which an output differs, or on which the mutant stops.
-        max_abs: largest absolute difference of a floating-point output, 0 when none differs.
-        rms_ratio: RMS of the difference over RMS of the reference, the largest over outputs and feeds;
-            infinite where an output of integers differs, or where the mutant stops.
+        max_abs: largest absolute difference of a floating-point output, 0 when none differs; None where it is not
+            finite.
+        rms_ratio: RMS of the difference over RMS of the reference, the largest over outputs and feeds; None where it
+            is not finite, where an output of integers differs, or where the mutant stops.
     """
 
     label: str
     feeds: tuple[int, ...] = ()
-    max_abs: float = 0.0
-    rms_ratio: float = 0.0
+    max_abs: float | None = 0.0
+    rms_ratio: float | None = 0.0
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,8 @@ def _quantised() -> Reference:
         peaks = net.node("ReduceMean", net.node("MaxPool", norm, **window), net.ints(2, 3, name="axes"), keepdims=0)
         means = net.node("AveragePool", norm, **window, count_include_pad=0)
         means = net.node("ReduceMax", means, net.ints(2, 3, name="axes"), keepdims=0)
+        corners = net.node("MaxPool", norm, kernel_shape=[2, 3], strides=[2, 3])
+        corners = net.node("Flatten", corners, axis=1)  # (B, 8 · 1 · 2)
     with net.scope("up"):
         doubled = net.node(
             "Resize", norm, "", net.weight("scales", [1.0, 1.0, 1.5, 1.5]), mode="nearest",
@@ -133,12 +135,12 @@ def _quantised() -> Reference:
         whole = net.node("ReduceMean", doubled, net.ints(2, 3, name="axes"), keepdims=0)
         shallow = net.node("ReduceMean", net.node("Mul", doubled, doubled), net.ints(2, 3, name="axes"), keepdims=0)
     with net.scope("head"):
-        y = net.node("Concat", whole, shallow, peaks, means, axis=1)  # (B, 32)
+        y = net.node("Concat", whole, shallow, peaks, means, corners, axis=1)  # (B, 48)
         y = _through_int8(net, y, 0.02, -20)
-        weight = _quantised_weight(net, (32, 32), axis=1, zero_point=0)
+        weight = _quantised_weight(net, (48, 48), axis=1, zero_point=0)
         y = net.node("Selu", net.node("MatMul", y, weight))
         y = _through_int8(net, y, 0.025, 10)
-        weight = _quantised_weight(net, (32, 4), axis=None, zero_point=2)
+        weight = _quantised_weight(net, (48, 4), axis=None, zero_point=2)
         scores = net.node("Softmax", net.node("MatMul", y, weight), axis=1)
     net.output(scores, "scores", "float32", ("batch", 4))
     net.output(mean, "mean", "float32", ("batch", 8, "rows", "columns"))

@@ -164,9 +164,13 @@ def _baked_size(graph: Graph, node: onnx.NodeProto) -> Planted | None:
 
 @family.kind("dropout_on", "Dropout", cause="dropout", also=("training_mode",))
 def _dropout_on(graph: Graph, node: onnx.NodeProto) -> Planted | None:
-    """Dropout as in training; the seed makes it repeat."""
-    if len(node.input) < 3:
+    """Dropout as in training, written out since runtimes for inference refuse the mode."""
+    ratio = graph.constant(node.input[1]) if len(node.input) > 1 else None
+    if ratio is None:
         return None
-    node.input[2] = graph.weight(np.array(True))
-    set_attribute(node, "seed", 5)
+    x = node.input[0]
+    chance = graph.before(node, "RandomUniformLike", x, seed=5.0)
+    kept = graph.before(node, "Cast", graph.before(node, "Greater", chance, node.input[1]), to=1)
+    node.op_type = "Mul"
+    node.input[:] = [graph.before(node, "Mul", x, kept), graph.scalar(1 / (1 - float(ratio)))]
     return Planted()
