@@ -159,3 +159,18 @@ class PlanError(RegraftError):
     """A plan (`reuse.yaml`) that cannot be understood, or whose parts do not fit together."""
 
     code = "plan"
+
+
+def error_of(code: str, what: str, *, where: str = "", hint: str = "") -> RegraftError:
+    """The error that another process has told of by its code; an `Unsupported` for a code that nobody knows."""
+    waiting: list[type[RegraftError]] = [RegraftError]
+    while waiting:
+        kind = waiting.pop()
+        if kind.code == code:
+            break
+        waiting += kind.__subclasses__()
+    else:
+        kind = Unsupported
+    error = kind.__new__(kind, what)
+    RegraftError.__init__(error, what, where=where, hint=hint)
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,10 +24,12 @@ from regraft.cli.output import Shown, each
 @click.option("--atol", type=float, help="Fixed absolute limit, in place of noise floors.")
 @click.option("--rtol", type=float, help="Fixed relative limit, in place of noise floors.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
+@click.option("--isolate", is_flag=True, help="In a process of its own: a runtime that crashes there is evidence.")
+@click.option("--time-limit", "time_limit_s", type=float, help="Seconds after which an isolated comparison is ended.")
 @click.option("--seed", type=int, default=0, help="Of made-up inputs.")
 @common_options
 def command(
-    reference: str, candidate: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: object
+    reference: str, candidate: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: Any
 ) -> int:
     """Is CANDIDATE (converted, compiled, re-implemented) still the same network as REFERENCE? The difference is
     measured in noise floors: in units of what rounding alone does to the reference.

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from regraft.errors import Crashed, Damaged, RegraftError, Unsupported
+from regraft.errors import Crashed, Damaged, RegraftError, Unsupported, error_of
 from regraft.runtime.array_frames import frame_parts, read_frame
 from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.isolated_worker import (
@@ -232,7 +232,7 @@ class _Process:
             self._end()
             raise Crashed(f"its process answered nonsense: {error}", where=self.where) from error
         if isinstance(answer, Failed):
-            raise _error_of(answer, self.where)
+            raise error_of(answer.code, answer.what, where=answer.where or self.where, hint=answer.hint)
         return answer, arrays
 
     def _read(self, count: int) -> bytearray:
@@ -327,21 +327,6 @@ class _Stream:
             self._process.forget_stream(self)
         else:
             self._waiting.append(found)
-
-
-def _error_of(failed: Failed, where: str) -> RegraftError:
-    """The error that the other process raised, of the same class."""
-    kinds = {kind.code: kind for kind in _descendants(RegraftError)}
-    kind = kinds.get(failed.code, Unsupported)
-    error = kind.__new__(kind)
-    RegraftError.__init__(error, failed.what, where=failed.where or where, hint=failed.hint)
-    return error
-
-
-def _descendants(kind: type[RegraftError]) -> Iterator[type[RegraftError]]:
-    for one in kind.__subclasses__():
-        yield one
-        yield from _descendants(one)
 
 
 def _signal_name(number: int) -> str:

@@ -151,8 +151,8 @@ class TraceFiles:
     """The arrays of a trace directory, read one by one and only when they are asked for.
 
     Args:
-        package: open folder, closed with this; nothing outside of it is read, and no file is mapped into memory, so that one that
-            shrinks meanwhile is an error and no crash.
+        package: open folder, closed with this; nothing outside of it is read, and no file is mapped into memory, so
+            that one that shrinks meanwhile is an error and no crash.
     Raises:
         NotFound: there is no `trace.json`.
         Damaged, LimitExceeded: the index, or a header that it names, is not what it must be.

@@ -19,6 +19,8 @@ def verify(
     *,
     store: Store | None = None,
     offline: bool = False,
+    isolate: bool = False,
+    time_limit_s: float | None = None,
     **options: Any,
 ) -> Evidence:
     """Compare a candidate with its reference, in noise floors.
@@ -26,10 +28,18 @@ def verify(
     Args:
         reference, candidate, store, offline, options: as `regraft.deployment.verify.verify`, which says what
             they mean.
+        isolate: compare in a process of its own, so that a runtime that crashes is evidence and no end; reference
+            and candidate are references then.
+        time_limit_s: with `isolate`, wall time after which that process is ended.
     Returns:
         evidence of kind `verify`, outcome equivalent, diverges or undecided.
     Raises:
         As there.
     """
+    if isolate:
+        from regraft.workflow.isolation import verify_apart
+
+        found: Any = (reference, candidate)
+        return verify_apart(*found, store=store, offline=offline, time_limit_s=time_limit_s, **options)
     permit = permit_by_scan(store, offline)
     return compare(reference, candidate, store=store, offline=offline, permit=permit, **options)
