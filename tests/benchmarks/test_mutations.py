@@ -82,13 +82,17 @@ def test_every_mutant_runs_and_does_what_its_label_says(network):
             assert fault.equivalent or entry.effect.label != "equivalent"
 
 
-def test_most_kinds_change_an_answer_of_some_network():
-    entries = [entry for name in HANDWRITTEN for entry in _planted(name) if len(entry.steps) == 1]
-    visible = {entry.steps[0][0] for entry in entries if entry.effect.label == "visible"}
-    # what is missing needs the exported networks, hides behind a softmax by its nature, or was planted where it does
-    missing = KINDS.keys() - visible
-    assert missing <= {"rotation_sign", "tile_for_repeat", "norm_axis", "mask_value_finite", "argmax_ties", "mod_sign",
-                       "bias_halves_swapped", "position_offset"}  # fmt: skip
+def test_almost_every_kind_changes_an_answer_of_some_network():
+    visible = _visible_kinds(entry for name in HANDWRITTEN for entry in _planted(name))
+    rare = tuple(KINDS.keys() - visible)  # in one place they did nothing; there are others
+    visible |= _visible_kinds(entry for name in HANDWRITTEN for entry in corpus.planted_in(name, kinds=rare))
+    # rotary positions, grouped heads and LayerNormalization nodes are in the exported networks; a mask of -1e9 is as
+    # good as one of -1e4 wherever something may be looked at
+    assert KINDS.keys() - visible <= {"rotation_sign", "tile_for_repeat", "norm_axis", "mask_value_finite"}
+
+
+def _visible_kinds(entries):
+    return {entry.steps[0][0] for entry in entries if len(entry.steps) == 1 and entry.effect.label == "visible"}
 
 
 def _is_visible(network, proto, right):
