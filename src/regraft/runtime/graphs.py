@@ -16,7 +16,7 @@ def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) ->
     """The operators of a model, each of which can be run alone.
 
     Args:
-        model: of torch, ONNX Runtime or OpenVINO.
+        model: of torch, ONNX Runtime, OpenVINO or JAX.
         feeds: inputs that it accepts: an eager torch model is exported with them.
         threads: of each operator.
     Raises:
@@ -32,6 +32,9 @@ def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) ->
         from regraft.runtime.openvino_graph import OpenVinoGraph
 
         return OpenVinoGraph(any_model)
+    if kind == "JaxModel":
+        graph: OperatorGraph = any_model.graph(feeds)
+        return graph
     if kind in ("TorchModel", "TorchExportModel"):
         from regraft.runtime.torch_export import TorchExportModel, exported
         from regraft.runtime.torch_graph import TorchGraph

@@ -1,16 +1,18 @@
-"""torch: the user's own code builds the network, with or without weights from a package."""
+"""The user's own code builds the network: torch, with or without weights from a package, or a function of JAX."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import NotFound, Unsupported, UsageError
 from regraft.package.formats import Port
+from regraft.runtime.jax_model import JaxModel, jax_model
 from regraft.runtime.torch_module import TorchModel
-from regraft.runtime.torch_tensors import cast_port, dtype_name, import_torch, precision_of, torch_dtype
+from regraft.runtime.torch_tensors import cast_port, dtype_name, precision_of, torch_dtype
 from regraft.runtime.torch_weights import WEIGHT_FORMATS, state_dict_from_files
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from regraft.package.package import Package
-    from regraft.runtime.interface import LoadOptions
+    from regraft.runtime.interface import LoadOptions, Model
     from regraft.runtime.verified import VerifiedFiles
 
 
@@ -39,7 +41,7 @@ class TorchFactoryRuntime:
         _, recognised = package.probe(path)
         return recognised is not None and recognised.name in WEIGHT_FORMATS
 
-    def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> TorchModel:
+    def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> Model:
         """Read the tensors, then call the factory."""
         assert options.factory is not None
         weights = state_dict_from_files(files, path)
@@ -55,8 +57,11 @@ def model_from_factory(
     threads: int | None = None,
     precision: str | None = None,
     where: str = "",
-) -> TorchModel:
+) -> TorchModel | JaxModel:
     """Call `module:factory` of the user's and wrap the network that it returns.
+
+    What is no `torch.nn.Module` but can be called, and comes with example inputs, is taken as a function of JAX; see
+    `jax_model`.
 
     Args:
         place: `module:factory`; the module must be importable.
@@ -69,9 +74,14 @@ def model_from_factory(
         UsageError: the factory cannot be called so, or returns no network.
         Unsupported: the weights do not fit the network; the message says which.
     """
-    import_torch(place)
     where = where or f"py:{place}"
     network, examples = _built(_factory(place), place, weights, where)
+    if not _is_torch(network):
+        if threads is not None:
+            raise Unsupported(
+                "JAX cannot be told a number of threads once it is imported", where=where, hint="leave --threads out"
+            )
+        return jax_model(network, examples, precision=precision, where=where)
     if precision is not None:
         network = network.to(torch_dtype(precision))
     dtype = precision_of(iter(network.parameters()))
@@ -98,9 +108,7 @@ def _factory(place: str) -> Callable[..., Any]:
 
 def _built(
     factory: Callable[..., Any], place: str, weights: Mapping[str, torch.Tensor] | None, where: str
-) -> tuple[nn.Module, Mapping[str, Any]]:
-    from torch import nn
-
+) -> tuple[Any, Mapping[str, Any]]:
     parameters = inspect.signature(factory).parameters.values()
     required = [
         p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -110,14 +118,22 @@ def _built(
         raise UsageError(f"the factory wants ({takes}); it is called with nothing, or with a state_dict", where=where)
     result = factory(weights) if required else factory()
     network, examples = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
-    if not isinstance(network, nn.Module) or not isinstance(examples, Mapping):
+    is_function = weights is None and callable(network) and bool(examples)
+    if not isinstance(examples, Mapping) or not (_is_torch(network) or is_function):
         raise UsageError(
-            f"the factory returned {type(result).__name__}; wanted is a torch.nn.Module, or (module, example inputs)",
+            f"the factory returned {type(result).__name__}; wanted is a torch.nn.Module, (module, example inputs), "
+            "or (function of JAX, example inputs)",
             where=f"py:{place}",
         )
     if weights is not None and not required:
         _fill(network, weights, where)
     return network, examples
+
+
+def _is_torch(network: object) -> bool:
+    """Whether it is a `torch.nn.Module`; torch is not imported to find that out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(network, torch.nn.Module)
 
 
 def _fill(network: nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:
