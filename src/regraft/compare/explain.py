@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _MAX_SUSPECTS = 10
 _MAX_ENDS = 12
 _MAX_COUNTERPARTS = 24
+_MAX_LAYOUTS = 6
+_TELLING = -0.5
+"""Decades of relative error below which the layout that differs least is taken for the right one."""
 _MAX_FOLLOWED = 14
 """Operators behind a tensor that are run to see whether a counterpart is the right one."""
 
@@ -166,9 +170,9 @@ class Explainer:
             for tensor in self._counterparts(theirs, value):
                 if likely is None and self._is_twin(theirs, tensor):
                     likely = (theirs, tensor)
-                pin = self._pinned(theirs, tensor)
-                if self.follow(theirs, pin):
-                    return self._with_cause(named_cause, theirs, pin, "confirmed")
+                for pin in self._pins_in_layouts(theirs, tensor):
+                    if self.follow(theirs, pin):
+                        return self._with_cause(named_cause, theirs, pin, "confirmed")
         if likely is not None:
             return self._with_cause(named_cause, likely[0], self._pinned(*likely), "likely")
         return None
@@ -251,6 +255,20 @@ class Explainer:
         maker, ours = self._walk.makers[theirs], self._trace.graph.nodes[tensor.maker]
         return role(maker.operator) == role(ours.operator) or self._returned(theirs) == tensor.name
 
+    def _pins_in_layouts(self, theirs: str, tensor: CanonicalTensor) -> Iterator[Match]:
+        """The pair in the layout in which it differs least; in others too where it differs too much to tell."""
+        best = self._pinned(theirs, tensor)
+        yield best
+        value = self._walk.computed.get(theirs)
+        if value is None or value.size != tensor.value.size:
+            return
+        if _distance(best.layout.to_reference(value, tensor.value.shape), tensor) < _TELLING:
+            return
+        for layout in itertools.islice(layouts(value.shape, tensor.value.shape), _MAX_LAYOUTS):
+            if layout != best.layout:
+                ratio = tensor.ratio(layout.to_reference(value, tensor.value.shape), unit=self._trace.unit)
+                yield msgspec.structs.replace(best, layout=layout, ratio=ratio)
+
     def _pinned(self, theirs: str, tensor: CanonicalTensor) -> Match:
         """A pair that corresponds without agreeing, in the layout in which it differs least."""
         value = self._walk.computed.get(theirs)
@@ -267,13 +285,15 @@ class Explainer:
     def follow(self, theirs: str, pin: Match) -> bool:
         """Does what follows agree with the reference, once a tensor is replaced by its supposed counterpart?
 
-        Something must agree that depends on that counterpart in the reference, too.
+        Something must agree that depends on that counterpart in the reference, too, and behind it most of what
+        follows: one sum with a constant agrees by chance.
         """
         walk, trace = self._walk, self._trace
         if theirs in walk.output_pairs and not walk.consumers.get(theirs):
             return walk.output_pairs[theirs] == pin.name
         tensor = trace.tensors[pin.name]
         overlay: dict[str, Any] = {theirs: pin.layout.to_candidate(tensor.value)}
+        hits = misses = 0
         for node in walk.after([theirs])[:_MAX_FOLLOWED]:
             doubtful = [n for n in node.inputs if n and n not in overlay and not self._is_known(n)]
             if doubtful or not any(name in overlay for name in node.inputs):
@@ -281,12 +301,17 @@ class Explainer:
             found = walk.try_run(node, overlay)
             if found is None:
                 continue
-            for name, value in found.items():
-                match = walk.find(value, node, name) if hasattr(value, "dtype") else None
-                if match is not None and match.ratio is not None and self._depends(match.name, pin.name):
-                    return True
-                overlay[name] = value
-        return False
+            overlay.update(found)
+            matches = {name: walk.find(v, node, name) for name, v in found.items() if hasattr(v, "dtype")}
+            for name, match in matches.items():
+                if match is not None and match.ratio is not None and (hits or self._depends(match.name, pin.name)):
+                    hits += 1
+                    overlay[name] = match.layout.to_candidate(trace.tensors[match.name].value)
+                elif hits and found[name].dtype.kind == "f":
+                    misses += 1
+            if misses > _MAX_FOLLOWED // 2:
+                break
+        return hits > 0 and hits >= misses
 
     def _is_known(self, theirs: str) -> bool:
         return theirs in self._walk.matches or self._walk.candidate.constant(theirs) is not None

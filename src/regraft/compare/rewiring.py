@@ -123,6 +123,9 @@ def _cause_of_inserted(walk: Walk, node: OperatorNode, value: Array) -> str:
         return "node_inserted"
     if kind == "dropout":
         return "dropout"
+    if value.dtype.kind in "iu":
+        users = {role(user.operator) for name in node.outputs for user in walk.consumers.get(name, ())}
+        return "gather_index" if "gather" in users else "slice_bounds" if "slice" in users else "node_inserted"
     return "layout" if moves_only(node.operator) else "node_inserted"
 
 

@@ -58,6 +58,10 @@ def _variants(value: Any, gates: int) -> Iterator[tuple[str, str, Array]]:
             if value.shape[axis] % blocks == 0 and value.shape[axis] > blocks:
                 word = "gate_order" if blocks == gates else "weight_permuted"
                 yield from _blocks(value, axis, blocks, word)
+    if (value > 0).all():
+        yield "batchnorm_parameters", "its square root", np.sqrt(value)
+        yield "batchnorm_parameters", "its square", np.square(value)
+    yield "weight_changed", "one more", value + 1
     yield "bias_missing", "zero", np.zeros_like(value)
     for precision in ("bfloat16", "float16"):
         yield "lowered_precision", f"rounded to {precision}", rounded(value, precision).astype(value.dtype)

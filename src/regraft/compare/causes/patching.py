@@ -50,7 +50,7 @@ def named_cause(
     if value is None or not hasattr(value, "shape"):
         return None
     deadline = time.monotonic() + TIME_S
-    tensor = walk.trace.tensors[pin.name]
+    tensor = walk.trace.with_segment_floor(pin.name, list(counterpart)) or walk.trace.tensors[pin.name]
     if hasattr(walk.trace.graph, "protos") and len(counterpart) <= _MAX_REGION and value.size == tensor.value.size:
         target = _scaled(tensor, pin.layout.to_reference(value, tensor.value.shape))
         ours = _Side(walk, counterpart, pin.name, target, None, is_reference=True)
