@@ -16,6 +16,21 @@ class Moments(nn.Module):
         return nn.functional.adaptive_avg_pool2d(pixels, 4).flatten(1)
 
 
+class Coloured(nn.Module):
+    """A trained network as others publish them: three channels, features inside, and a classifier of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.filters = nn.Conv2d(3, 8, 3, padding=1)
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.classifier = nn.Linear(128, 1000)
+        self.preprocessor_config = {"image_mean": 0.5, "image_std": 0.25, "resample": 0}
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.pool(torch.relu(self.filters(pixels))).flatten(1))
+
+
 class Constant(nn.Module):
     """The same features for every picture."""
 
@@ -38,6 +53,10 @@ def works() -> tuple[nn.Module, dict[str, torch.Tensor]]:
 
 def works_too() -> tuple[nn.Module, dict[str, torch.Tensor]]:
     return _fed(Moments())
+
+
+def coloured() -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    return Coloured(), {"pixels": torch.zeros(1, 3, 12, 12)}
 
 
 def useless() -> tuple[nn.Module, dict[str, torch.Tensor]]:

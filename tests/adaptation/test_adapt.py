@@ -11,28 +11,42 @@ import pytest
 
 import regraft
 from regraft.adaptation.adapt import adapt
-from regraft.adaptation.classifier import load_text_classifier
 from regraft.adaptation.data import LabelledData
+from regraft.adaptation.extraction import pictures_of
 from regraft.adaptation.splits import split
 from regraft.errors import Unsupported, UsageError
 from regraft.package.package import open_package
 from regraft.record.evidence import Record, Verdict
 from regraft.record.lineage import Lineage
+from regraft.runtime import load
+from regraft.runtime.classifier import load_classifier
+from regraft.workflow.adapt import adapt as scan_and_adapt
+from regraft.workflow.load import permitted
 
+HERE = str(Path(__file__).parent)
 FRESH = """
 import json, sys
-from regraft.adaptation.classifier import load_text_classifier
 from regraft.package.package import open_package
+from regraft.runtime.classifier import load_classifier
 with open_package(sys.argv[1]) as package:
-    classifier = load_text_classifier(package)
+    classifier = load_classifier(package)
 print(classifier.logits(json.loads(sys.stdin.read())).tobytes().hex())
+"""
+FRESH_PICTURES = """
+import json, sys
+import numpy as np
+from regraft.runtime.classifier import load_classifier
+from regraft.workflow.load import permitted
+with permitted(sys.argv[1]) as allowed:
+    classifier = load_classifier(allowed.package, allowed.permit)
+print(classifier.logits(list(np.array(json.loads(sys.stdin.read()), dtype=np.uint8))).tobytes().hex())
 """
 
 
-def logits_of_a_fresh_process(path: Path, texts: list[str]) -> np.ndarray:
+def logits_of_a_fresh_process(path: Path, inputs: list[object], script: str = FRESH) -> np.ndarray:
     done = subprocess.run(
-        [sys.executable, "-c", FRESH, str(path)],
-        input=json.dumps(texts), capture_output=True, text=True, check=True, timeout=120,
+        [sys.executable, "-c", script, str(path)],
+        input=json.dumps(inputs), capture_output=True, text=True, check=True, timeout=120,
         env={"PYTHONPATH": str(Path(regraft.__file__).parent.parent), "PATH": ""},
     )  # fmt: skip
     return np.frombuffer(bytes.fromhex(done.stdout.strip()), dtype=np.float32)
@@ -52,7 +66,7 @@ def test_the_package_runs_by_itself(
     texts = [data.texts[i] for i in split(data).held_out[:8]]
     with open_package(made.path) as opened:
         assert made.evidence.subject[0].sha256 == opened.manifest().digest
-        classifier = load_text_classifier(opened)
+        classifier = load_classifier(opened)
         licence = [entry.path for entry in opened.entries if entry.path.startswith("licenses/")]
     here = classifier.logits(texts)
     assert here.shape == (8, 2)
@@ -103,7 +117,6 @@ def test_data_with_one_class_makes_nothing(asset: Callable[[str, str, str], Path
 def test_what_cannot_be_done_is_said_before_anything_is_computed(
     asset: Callable[[str, str, str], Path],
     reviews: Callable[[int, int], LabelledData],
-    digits: LabelledData,
     tmp_path: Path,
 ) -> None:
     ref, data = asset("pypi", "wordllama", "0.4.0.post1"), reviews(60, 60)
@@ -113,9 +126,52 @@ def test_what_cannot_be_done_is_said_before_anything_is_computed(
     (tmp_path / "full" / "file").touch()
     with pytest.raises(UsageError, match="something is there"):
         adapt(ref, data, out=tmp_path / "full")
-    with pytest.raises(Unsupported, match="text encoders"):
-        adapt("py:own_networks:works", digits, out=tmp_path / "x", search_path=[str(Path(__file__).parent)])
+    with pytest.raises(Unsupported, match="no tokenizer"):
+        adapt("py:own_networks:works", data, out=tmp_path / "x", search_path=[HERE])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"] or not (tmp_path / "x").exists()
+
+
+def test_an_image_network_becomes_a_package_that_needs_none_of_its_code(digits: LabelledData, tmp_path: Path) -> None:
+    made = scan_and_adapt("py:own_networks:works", digits, out=tmp_path / "mine", search_path=[HERE])
+    assert made.evidence.verdict is Verdict.PASS, made.evidence.summary
+    assert made.path is not None
+    measured = {one.name: one for one in made.evidence.measurements}
+    assert measured["accuracy_gain"].of["against"] == "raw pixels"
+    assert measured["reload_deviation"].n == 64
+    pictures = pictures_of(digits.images[split(digits).held_out[:8]])  # type: ignore[index]
+    with permitted(str(made.path)) as allowed:
+        classifier = load_classifier(allowed.package, allowed.permit)
+        assert load(allowed.package, allowed.permit, head=False)({"pixels": np.zeros((3, 1, 8, 8), np.float32)})
+    assert classifier.labels == ("0", "1", "8")
+    assert classifier.picture_shape == (8, 8)  # type: ignore[union-attr]
+    here = classifier.logits(pictures)
+    assert here.shape == (8, 3)
+    plain = [picture.tolist() for picture in pictures]
+    assert (logits_of_a_fresh_process(made.path, plain, FRESH_PICTURES) == here.ravel()).all()
+    told = (made.path / "README.md").read_text() + (made.path / "regraft.json").read_text()
+    assert "pipeline_tag: image-classification" in told
+    assert str(tmp_path) not in told
+    again = scan_and_adapt("py:own_networks:works", digits, out=tmp_path / "again", search_path=[HERE])
+    assert again.evidence.subject[0].sha256 == made.evidence.subject[0].sha256
+
+
+def test_a_tap_is_what_the_head_stands_on_and_what_lies_behind_it_is_left_out(
+    digits: LabelledData, tmp_path: Path
+) -> None:
+    ref, options = "py:own_networks:coloured", {"tap": "pool", "search_path": [HERE]}
+    made = scan_and_adapt(ref, digits, out=tmp_path / "mine", **options)
+    assert made.evidence.verdict is Verdict.PASS, made.evidence.summary
+    assert made.evidence.parameters["tap"] == "pool"
+    described = json.loads((tmp_path / "mine/encoder/preprocessor_config.json").read_text())
+    assert (described["image_mean"], described["size"]) == ([0.5] * 3, {"height": 12, "width": 12})
+    assert (described["rescale_factor"], described["resample"]) == (1 / 255, 0)
+    with open_package(tmp_path / "mine") as package:
+        probe, recognised = package.probe("encoder/model.pt2")
+        assert recognised is not None
+        weights = {tensor.name.rpartition(".network.")[2] for tensor in recognised.describe(probe).tensors}
+    assert {name.removeprefix("network.") for name in weights} == {"filters.weight", "filters.bias"}
+    with pytest.raises(UsageError, match="no tap"):
+        scan_and_adapt(ref, digits, out=tmp_path / "other", **{**options, "tap": "nowhere"})
 
 
 @pytest.mark.slow

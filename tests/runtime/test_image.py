@@ -5,10 +5,19 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from regraft.errors import Damaged, UsageError
+from regraft.package.formats import Port
 from regraft.package.package import open_package
-from regraft.runtime.image import ImageEncoder, ImagePreprocessing, preprocessing_of
+from regraft.runtime.image import (
+    ImageEncoder,
+    ImagePreprocessing,
+    preprocessing_for,
+    preprocessing_of,
+    preprocessor_config,
+)
+from regraft.runtime.torch_module import TorchModel
 from regraft.runtime.verified import VerifiedFiles
 from regraft.workflow.load import load
 
@@ -93,3 +102,41 @@ def test_a_damaged_configuration_is_damaged(tmp_path, settings):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
     with open_package(tmp_path) as package, pytest.raises(Damaged):
         preprocessing_of(VerifiedFiles(package), "model.bin")
+
+
+@pytest.mark.parametrize(
+    "preprocessing",
+    [
+        ImagePreprocessing(20, 30),
+        ImagePreprocessing(8, 8, channels="L", mean=(0.5,), std=(0.25,), resample="nearest"),
+        ImagePreprocessing(224, 224, resize="shorter", shorter_side=256, resample="bicubic", mean=(0.1, 0.2, 0.3)),
+        ImagePreprocessing(10, 12, channels="BGR", layout="NHWC", scale=1.0, mean=(104.0, 117.0, 123.0)),
+    ],
+)
+def test_a_written_configuration_is_read_as_it_was(tmp_path, preprocessing):
+    (tmp_path / "model.bin").write_bytes(b"x")
+    (tmp_path / "preprocessor_config.json").write_bytes(preprocessor_config(preprocessing))
+    with open_package(tmp_path) as package:
+        assert preprocessing_of(VerifiedFiles(package), "model.bin") == preprocessing
+
+
+def network(*shape, **attributes):
+    module = torch.nn.Identity()
+    for name, value in attributes.items():
+        setattr(module, name, value)
+    return TorchModel(module, inputs=[Port("pixels", "float32", shape)], where="mine")
+
+
+def test_the_users_code_knows_how_its_network_is_fed_then_the_package_then_custom():
+    beside = ImagePreprocessing(7, 7, mean=(1.0, 2.0, 3.0))
+    stated = network("batch", 3, 20, 24, preprocessor_config={"image_mean": 0.5, "image_std": [0.2, 0.3, 0.4]})
+    found = preprocessing_for(stated, beside)
+    assert (found.height, found.width, found.mean, found.std) == (20, 24, (0.5, 0.5, 0.5), (0.2, 0.3, 0.4))
+    assert preprocessing_for(network("batch", 3, 20, 24), beside) == beside
+    usual = preprocessing_for(network("batch", 3, 20, 24))
+    assert (usual.height, usual.width, usual.mean[0], usual.channels) == (20, 24, 0.485, "RGB")
+    grey = preprocessing_for(network("batch", 1, 8, 8))
+    assert (grey.height, grey.channels, grey.mean) == (8, "L", (0.0, 0.0, 0.0))
+    for wrong in ({"image_mean": [1, 2], "image_std": 1}, {"size": "large"}, {"image_mean": 0.5}):
+        with pytest.raises(Damaged, match="preprocessor"):
+            preprocessing_for(network("batch", 3, 20, 24, preprocessor_config=wrong))

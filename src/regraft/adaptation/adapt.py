@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ import msgspec
 from regraft.adaptation.adaptation_evidence import record_adaptation, record_undecided
 from regraft.adaptation.adapted_card import adapted_card
 from regraft.adaptation.data import DataSpec, LabelledData, load_data
+from regraft.adaptation.extraction import pictures_of
 from regraft.adaptation.features import TIME_LIMIT_S, Candidate, Examined, Features, Setting, examine, extract
-from regraft.adaptation.fusing import Head, write_package
+from regraft.adaptation.fusing import Head, write_image_encoder, write_rest, write_text_encoder
 from regraft.adaptation.intervals import Interval, Paired, calibration_error, paired, wilson
 from regraft.adaptation.probe import (
     chosen_strength,
@@ -27,13 +29,17 @@ from regraft.adaptation.probe import (
 )
 from regraft.adaptation.splits import Split, split
 from regraft.errors import Unsupported, UsageError
-from regraft.package.package import open_package
+from regraft.package.package import Package, open_package
 from regraft.package.product import new_package
 from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.evidence import Draft, Evidence
+from regraft.record.permit import Permit
 from regraft.record.store import Store, open_store
-from regraft.runtime.permission import PermitSource
+from regraft.runtime import model_path, needs_permit
+from regraft.runtime.classifier import TextClassifier, load_classifier
+from regraft.runtime.permission import PermitSource, stored_permit
+from regraft.runtime.pipeline import SCHEMA, Description
 from regraft.version import __version__
 
 if TYPE_CHECKING:
@@ -106,6 +112,7 @@ def adapt(
     mode: str = "probe",
     runtime: str | None = None,
     factory: str | None = None,
+    tap: str | None = None,
     store: Store | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -121,11 +128,12 @@ def adapt(
     when `select` has computed them.
 
     Args:
-        ref: package of a text encoder.
+        ref: package of a text or image encoder, or `py:module:factory`, an image network of the user's own.
         data: where labelled rows are, or the rows.
         out: folder to make; it must not exist, or be empty.
         mode: `probe`.
-        runtime, factory, threads, time_limit_s, permit, search_path: as for a candidate of `select`.
+        runtime, factory, tap, threads, time_limit_s, permit, search_path: as for a candidate of `select`. The package
+            holds the network itself; it does not need the factory any more.
         store: of evidence and features; default: the user's.
         seed: of the split and the folds; the one of `select` gives the same rows.
     Returns:
@@ -149,15 +157,14 @@ def adapt(
         search_path=tuple(search_path),
     )
     text = str(ref) if isinstance(ref, ModelRef) else os.fspath(ref)
-    candidate = Candidate(ref=text, runtime=runtime, factory=factory)
+    candidate = Candidate(ref=text, runtime=runtime, factory=factory, tap=tap)
     labelled = data if isinstance(data, LabelledData) else load_data(data, store=store, offline=offline)
     examined = examine(candidate, setting)
     rows = split(labelled, seed=seed)
     parameters = {"mode": mode, "seed": seed, "reference": text, "data": labelled.spec.parameters()}
+    parameters |= {"factory": factory, "tap": tap}
     if not labelled.is_enough:
         return Adaptation(record_undecided(draft, labelled, rows, examined, parameters), None)
-    if labelled.images is not None or factory is not None or text.startswith("py:"):
-        raise Unsupported("only text encoders whose files say what they are become a package so far", where=text)
     import numpy as np
 
     features = extract(examined, labelled, np.concatenate([rows.learn, rows.held_out]), setting)
@@ -165,7 +172,7 @@ def adapt(
     target = Path(out)
     with new_package(target) as folder:
         _write(folder, examined, labelled, head, scores, setting, parameters)
-        reloaded = _reloaded(folder, labelled, rows, head(features.vectors[len(rows.learn) :]))
+        reloaded = _reloaded(folder, labelled, rows, head(features.vectors[len(rows.learn) :]), setting)
     evidence = record_adaptation(draft, target, labelled, rows, examined, features, scores, reloaded, parameters)
     return Adaptation(evidence, target)
 
@@ -228,7 +235,6 @@ def _write(
     setting: Setting,
     parameters: dict[str, Any],
 ) -> None:
-    options = SourceOptions(offline=setting.offline, store=setting.store)
     lineage = {
         "parent": {"name": examined.subject.name, "reference": _public(examined.candidate.ref)}
         | {"sha256": examined.subject.sha256},
@@ -237,12 +243,31 @@ def _write(
         "seed": parameters["seed"],
         "regraft": __version__,
     }
-    with open_package(examined.candidate.ref, options=options) as package:
-        licences = write_package(folder, package, examined, head, labels=data.label_names, lineage=lineage)
+    with _opened(examined, setting) as package:
+        preprocessing, picture_shape = None, ()
+        if data.images is not None:
+            stage, picture_shape = write_image_encoder(folder, examined, setting), data.images.shape[1:]
+        elif package is not None:
+            stage, preprocessing = write_text_encoder(folder, package, examined)
+        else:
+            raise Unsupported("a network of the user's own code has no tokenizer", where=examined.candidate.ref)
+        description = Description(SCHEMA, data.task, stage, data.label_names, preprocessing, picture_shape)
+        licences = write_rest(folder, head, description, package, lineage=lineage)
     card = adapted_card(examined, data, scores, licences, reference=_public(examined.candidate.ref), name=data.name)
     (folder / "README.md").write_text(card, encoding="utf-8")
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@contextmanager
+def _opened(examined: Examined, setting: Setting) -> Iterator[Package | None]:
+    """The encoder's package; None for code of the user's own."""
+    if examined.candidate.ref.startswith("py:"):
+        yield None
+        return
+    options = SourceOptions(offline=setting.offline, store=setting.store)
+    with open_package(examined.candidate.ref, options=options) as package:
+        yield package
 
 
 def _public(ref: str) -> str:
@@ -251,17 +276,30 @@ def _public(ref: str) -> str:
     return str(parsed) if parsed.scheme not in ("path", "trace") else parsed.name
 
 
-def _reloaded(folder: Path, data: LabelledData, rows: Split, expected: NDArray[np.float32]) -> Reloaded:
+def _reloaded(
+    folder: Path, data: LabelledData, rows: Split, expected: NDArray[np.float32], setting: Setting
+) -> Reloaded:
     """Load the written package anew and ask it about held-out rows."""
     import numpy as np
 
-    from regraft.adaptation.classifier import load_text_classifier
-
-    some = min(_RELOADED_ROWS, len(rows.held_out))
+    some = rows.held_out[:_RELOADED_ROWS]
     with open_package(folder) as package:
-        classifier = load_text_classifier(package)
-    logits = classifier.logits([data.texts[i] for i in rows.held_out[:some]])
-    wanted = expected[:some]
+        classifier = load_classifier(package, _permit(package, setting))
+    if isinstance(classifier, TextClassifier):
+        logits = classifier.logits([data.texts[i] for i in some])
+    else:
+        assert data.images is not None
+        logits = classifier.logits(pictures_of(data.images[some]))
+    wanted = expected[: len(some)]
     deviation = np.abs(logits - wanted)
     changed = int((logits.argmax(axis=1) != wanted.argmax(axis=1)).sum())
-    return Reloaded(float(deviation.max()), float(np.abs(wanted).max()), changed, some)
+    return Reloaded(float(deviation.max()), float(np.abs(wanted).max()), changed, len(some))
+
+
+def _permit(package: Package, setting: Setting) -> Permit | None:
+    """Leave to load what was written: a program is a format whose loader could run code."""
+    if not needs_permit(package, model_path(package)):
+        return None
+    if setting.permit is not None:
+        return setting.permit(package, None)
+    return stored_permit(package, package.manifest().digest, setting.store)

@@ -30,19 +30,20 @@ def adapted_card(
     front = [
         "---",
         f"license: {spdx[0].lower() if len(spdx) == 1 else 'other'}",
-        "pipeline_tag: text-classification",
+        f"pipeline_tag: {data.task}",
         "library_name: regraft",
         f"base_model: {json.dumps(reference)}",
         "metrics: [accuracy]",
         "---",
     ]
+    kind = "A text" if data.images is None else "An image"
     labels = ", ".join(data.label_names[:_MAX_LABELS])
     lines = [
         *front,
         "",
         f"# {examined.subject.name} for {name}",
         "",
-        f"A text classifier ({labels}): the encoder of {reference}, unchanged, and a linear head on its features.",
+        f"{kind} classifier ({labels}): the encoder of {reference}, unchanged, and a linear head on its features.",
         "",
         "| measured on held-out rows | value | 95 % interval | n |",
         "|---|---|---|---|",
@@ -72,10 +73,11 @@ def _quality(scores: Scores) -> str:
 
 
 def _scope(data: LabelledData) -> str:
+    others = "sources of text" if data.images is None else "kinds of pictures"
     return (
         f"Learnt from at most {data.spec.learn} labelled rows, judged on at most {data.spec.held_out} others; "
         "duplicates were removed before the rows were split. "
-        "The numbers hold for rows like these, not for other sources of text."
+        f"The numbers hold for rows like these, not for other {others}."
     )
 
 

@@ -1,4 +1,4 @@
-"""The process in which a candidate computes features: a task as JSON on stdin, progress and outcome on stdout."""
+"""The process in which a candidate is at work: a task as JSON on stdin, progress and outcome on stdout."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from regraft.progress import listening
 from regraft.record.permit import Permit
 from regraft.record.store import open_store
 from regraft.runtime import load, model_path
+from regraft.runtime.image import ImagePreprocessing, preprocessing_for, preprocessing_of
 from regraft.runtime.interface import Model
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from regraft.runtime.image import ImagePreprocessing
     from regraft.runtime.text import TextEncoder
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_DEFAULT_SIDE = 128
 _REASON_CHARS = 500
 
 
 class ExtractionTask(msgspec.Struct, frozen=True):
-    """What the process does; everything passes as JSON and safetensors.
+    """What the process does; everything passes as JSON, safetensors and `.pt2`.
 
     Attributes:
         ref: package, or `py:module:factory` of the user's own.
-        inputs: JSON list of texts, or safetensors with `images` (N, H, W) float32 in 0…1.
-        output: safetensors file to write, `features` (N, D) float32.
+        inputs: JSON list of texts, or safetensors with `images` (N, H, W) float32 in 0…1; None to write the image
+            network itself.
+        output: file to write: safetensors with `features` (N, D) float32, or the network, from pixels to features,
+            as an exported program.
         permit: leave from a scan, where the format needs one.
         tap: of an image network; None for its first output.
         search_path: folders in which the user's own code is looked up.
@@ -47,7 +47,7 @@ class ExtractionTask(msgspec.Struct, frozen=True):
     """
 
     ref: str
-    inputs: str
+    inputs: str | None
     output: str
     runtime: str | None = None
     factory: str | None = None
@@ -64,11 +64,13 @@ class Extracted(msgspec.Struct, frozen=True):
 
     Attributes:
         preprocessing: in words, for evidence.
+        pictures: how pictures are prepared; None for texts.
         seconds: wall time of encoding alone, without loading.
         error: code of the error; empty when the features were written.
     """
 
     preprocessing: str = ""
+    pictures: ImagePreprocessing | None = None
     runtime: str = ""
     precision: str = ""
     seconds: float = 0.0
@@ -130,6 +132,8 @@ def _outcome(task: ExtractionTask) -> Extracted:
 
 
 def _extracted(task: ExtractionTask) -> Extracted:
+    if task.inputs is None:
+        return _exported(task)
     if Path(task.inputs).suffix == ".json":
         return _text_features(task, msgspec.json.decode(Path(task.inputs).read_bytes(), type=list[str]))
     from safetensors.numpy import load_file
@@ -162,48 +166,53 @@ def text_encoder(
 
 
 def _image_features(task: ExtractionTask, images: NDArray[np.float32]) -> Extracted:
-    import numpy as np
-
     from regraft.runtime.image import ImageEncoder
 
     began = time.perf_counter()
     model, preprocessing = _image_model(task)
     loaded = time.perf_counter()
-    pictures = [np.rint(image * 255).astype(np.uint8) for image in images]
+    pictures = pictures_of(images)
     features = ImageEncoder(model, preprocessing, tap=task.tap).encode(pictures)
     done = time.perf_counter()
-    words = f"{preprocessing.height} × {preprocessing.width} {preprocessing.channels}, {task.tap or 'first output'}"
-    return _written(task, features, model, words, load_seconds=loaded - began, seconds=done - loaded)
+    times = {"load_seconds": loaded - began, "seconds": done - loaded}
+    return _written(task, features, model, _words(task, preprocessing), pictures=preprocessing, **times)
+
+
+def pictures_of(images: NDArray[np.float32]) -> list[NDArray[np.uint8]]:
+    """Images (N, H, W) of 0…1 as pictures of 0 to 255."""
+    import numpy as np
+
+    return [np.rint(image * 255).astype(np.uint8) for image in images]
+
+
+def _words(task: ExtractionTask, preprocessing: ImagePreprocessing) -> str:
+    return f"{preprocessing.height} × {preprocessing.width} {preprocessing.channels}, {task.tap or 'first output'}"
 
 
 def _image_model(task: ExtractionTask) -> tuple[Model, ImagePreprocessing]:
-    from regraft.runtime.image import preprocessing_of
-    from regraft.runtime.verified import VerifiedFiles
-
+    """The network, and how its pictures are prepared: the user's own code knows it best, then the package."""
     if task.ref.startswith("py:"):
         from regraft.runtime.torch_factory import model_from_factory
 
-        model: Model = model_from_factory(task.ref.removeprefix("py:"), threads=task.threads)
-        return model, _usual_preprocessing(model)
+        own: Model = model_from_factory(task.ref.removeprefix("py:"), threads=task.threads)
+        return own, preprocessing_for(own)
+    from regraft.runtime.verified import VerifiedFiles
+
     with _package(task) as package:
         path = model_path(package, runtime=task.runtime, factory=task.factory)
         options: dict[str, Any] = {"runtime": task.runtime, "threads": task.threads, "factory": task.factory}
         model = load(package, task.permit, path=path, head=False, **options)
-        stated = preprocessing_of(VerifiedFiles(package, task.permit), path)
-    return model, stated or _usual_preprocessing(model)
+        beside = preprocessing_of(VerifiedFiles(package, task.permit), path)
+    return model, preprocessing_for(model, beside)
 
 
-def _usual_preprocessing(model: Model) -> ImagePreprocessing:
-    """As torchvision's ImageNet networks are fed, at the size that the signature fixes."""
-    from regraft.runtime.image import ImagePreprocessing
+def _exported(task: ExtractionTask) -> Extracted:
+    """Write the network, up to the features that are compared, as a program that needs none of its code."""
+    from regraft.adaptation.image_program import image_program
 
-    shape = model.signature.inputs[0].shape or ()
-    sides = [extent if isinstance(extent, int) else _DEFAULT_SIDE for extent in shape[2:4]]
-    height, width = sides if len(sides) == 2 else (_DEFAULT_SIDE, _DEFAULT_SIDE)
-    channels = shape[1] if len(shape) == 4 and isinstance(shape[1], int) else 3
-    if channels == 1:
-        return ImagePreprocessing(height, width, channels="L")
-    return ImagePreprocessing(height, width, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+    model, preprocessing = _image_model(task)
+    Path(task.output).write_bytes(image_program(model, preprocessing, tap=task.tap))
+    return Extracted(_words(task, preprocessing), preprocessing, model.runtime, model.effective_precision)
 
 
 def _written(
@@ -214,6 +223,7 @@ def _written(
     *,
     load_seconds: float,
     seconds: float,
+    pictures: ImagePreprocessing | None = None,
 ) -> Extracted:
     import numpy as np
     from safetensors.numpy import save_file
@@ -222,7 +232,7 @@ def _written(
         bad = int((~np.isfinite(features).all(axis=1)).sum())
         raise Unsupported(f"{bad} of {len(features)} rows have features that are not finite")
     save_file({"features": np.ascontiguousarray(features, dtype=np.float32)}, task.output)
-    return Extracted(words, model.runtime, model.effective_precision, seconds, load_seconds)
+    return Extracted(words, pictures, model.runtime, model.effective_precision, seconds, load_seconds)
 
 
 @contextmanager

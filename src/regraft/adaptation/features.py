@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.adaptation.candidate_process import run_candidate
+from regraft.adaptation.candidate_process import CandidateFailed, run_candidate
 from regraft.adaptation.extraction import Extracted, ExtractionTask
 from regraft.errors import MissingExtra, StoreError
 from regraft.package.package import open_package
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from regraft.adaptation.data import LabelledData
     from regraft.record.store import Store
+    from regraft.runtime.image import ImagePreprocessing
 
 FEATURES_VERSION = 1
 TIME_LIMIT_S = 900.0
@@ -172,7 +173,8 @@ def extract(examined: Examined, data: LabelledData, rows: NDArray[np.int64], set
     if (kept := store.step(key)) is not None and (found := _kept(store.evidence(kept), store)) is not None:
         return found
     with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
-        task = _task(examined, data, rows, setting, Path(folder))
+        inputs_file = _inputs(data, rows, Path(folder))
+        task = _task(examined, setting, inputs=inputs_file, output=Path(folder) / "features.safetensors")
         label = f"features: {examined.subject.name}"
         outcome = run_candidate(task, time_limit_s=setting.time_limit_s, label=label, total=len(rows))
         blob = store.put_blob_file(Path(task.output))
@@ -182,6 +184,25 @@ def extract(examined: Examined, data: LabelledData, rows: NDArray[np.int64], set
     if found is None:
         raise StoreError("features vanished from the store", where=str(store.root))
     return msgspec.structs.replace(found, is_cached=False)
+
+
+def export_network(examined: Examined, target: Path, setting: Setting) -> ImagePreprocessing:
+    """Write an image candidate, up to the features that are compared, as a program that needs none of its code.
+
+    Args:
+        target: `.pt2` file to write.
+    Returns:
+        how its pictures are prepared.
+    Raises:
+        Unsupported, PermitRefused, Damaged, …: as the candidate's process reports.
+        CandidateFailed: it crashed, or took longer than the time limit.
+    """
+    task = _task(examined, setting, inputs=None, output=target)
+    label = f"exporting: {examined.subject.name}"
+    outcome = run_candidate(task, time_limit_s=setting.time_limit_s, label=label, total=0)
+    if outcome.pictures is None:
+        raise CandidateFailed("it did not say how pictures are prepared", where=examined.candidate.ref)
+    return outcome.pictures
 
 
 def _key(examined: Examined, inputs: Digest, setting: Setting) -> Digest:
@@ -239,21 +260,22 @@ def _evidence(examined: Examined, outcome: Extracted, blob: Digest, inputs: Subj
     return draft.finish(outcome="computed", summary=f"features of {rows} rows by {examined.subject.name}")
 
 
-def _task(
-    examined: Examined, data: LabelledData, rows: NDArray[np.int64], setting: Setting, folder: Path
-) -> ExtractionTask:
-    candidate = examined.candidate
+def _inputs(data: LabelledData, rows: NDArray[np.int64], folder: Path) -> Path:
     if data.images is None:
-        inputs = folder / "inputs.json"
-        inputs.write_bytes(msgspec.json.encode([data.texts[i] for i in rows]))
-    else:
-        save_file = _save_file()
-        inputs = folder / "inputs.safetensors"
-        save_file({"images": data.images[rows]}, inputs)
+        path = folder / "inputs.json"
+        path.write_bytes(msgspec.json.encode([data.texts[i] for i in rows]))
+        return path
+    path = folder / "inputs.safetensors"
+    _save_file()({"images": data.images[rows]}, path)
+    return path
+
+
+def _task(examined: Examined, setting: Setting, *, inputs: Path | None, output: Path) -> ExtractionTask:
+    candidate = examined.candidate
     return ExtractionTask(
         ref=candidate.ref,
-        inputs=str(inputs),
-        output=str(folder / "features.safetensors"),
+        inputs=str(inputs) if inputs is not None else None,
+        output=str(output),
         runtime=candidate.runtime,
         factory=candidate.factory,
         tap=candidate.tap,

@@ -1,4 +1,4 @@
-"""One deployable package out of an encoder and a head: weights, tokenizer, pooling, labels, licence, lineage."""
+"""One deployable package out of an encoder and a head: weights, preprocessing, pooling, labels, licence, lineage."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.adaptation.extraction import text_encoder
+from regraft.adaptation.features import export_network
 from regraft.errors import Unsupported
 from regraft.package.formats import Role
 from regraft.package.licence import identify_licence
 from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.package.package import Package
+from regraft.runtime.image import SETTINGS, preprocessor_config
 from regraft.runtime.pipeline import (
     DESCRIPTION,
-    SCHEMA,
+    PROGRAM,
     STATIC,
     TRANSFORMERS,
     Description,
     Stage,
+    TextSettings,
     description_json,
 )
 
@@ -29,10 +32,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from regraft.adaptation.features import Candidate, Examined
+    from regraft.adaptation.features import Candidate, Examined, Setting
     from regraft.runtime.text import TextEncoder
 
-ENCODER, HEAD = "encoder/model.safetensors", "head.safetensors"
+ENCODER, IMAGE_ENCODER, HEAD = "encoder/model.safetensors", "encoder/model.pt2", "head.safetensors"
 _DROPPED = ("pooler.",)
 """Weights of a BERT that no pooling over token vectors uses."""
 _REMOTE = ("auto_map", "_name_or_path", "name_or_path", "transformers_version", "_commit_hash")
@@ -70,37 +73,55 @@ class Head(msgspec.Struct, frozen=True):
         return logits
 
 
-def write_package(
-    folder: Path, package: Package, examined: Examined, head: Head, *, labels: tuple[str, ...], lineage: dict[str, Any]
-) -> tuple[Licence, ...]:
-    """Write everything but the card into an empty folder; returns the licences that were carried over.
+def write_text_encoder(folder: Path, package: Package, examined: Examined) -> tuple[Stage, TextSettings]:
+    """Write weights, configuration and tokenizer of a text encoder into a folder of its own below an empty one.
 
     Args:
         package: the open package of the encoder.
-        labels: class number → name.
-        lineage: for readers of `regraft.json`.
     Raises:
         Unsupported: the encoder is of a kind that cannot be written again.
     """
-    from safetensors.numpy import save_file
-
     candidate = examined.candidate
     encoder = text_encoder(package, examined.permit, candidate.runtime)
-    (folder / "encoder").mkdir()
-    kind = _write_encoder(folder / "encoder", encoder, candidate)
-    _write_tokenizer(folder / "encoder", encoder)
-    save_file({"weight": head.weight, "bias": head.bias}, folder / HEAD)
-    pooling = encoder.pooling
-    stage = Stage(ENCODER, kind, HEAD, pooling.modes, pooling.normalise)
-    description = Description(SCHEMA, "text-classification", stage, labels)
-    preprocessing = {
-        "max_tokens": encoder.max_tokens if encoder.max_tokens < _NO_LIMIT else None,
-        "lowercase": encoder.lowercase,
-        "special_tokens": encoder.special_tokens,
-    }
-    written = description_json(description, preprocessing=preprocessing, lineage=lineage)
-    (folder / DESCRIPTION).write_bytes(written)
-    licences = licences_of(package)
+    place = (folder / ENCODER).parent
+    place.mkdir()
+    kind = _write_encoder(place, encoder, candidate)
+    _write_tokenizer(place, encoder)
+    limit = encoder.max_tokens if encoder.max_tokens < _NO_LIMIT else None
+    settings = TextSettings(limit, encoder.lowercase, encoder.special_tokens)
+    return Stage(ENCODER, kind, HEAD, encoder.pooling.modes, encoder.pooling.normalise), settings
+
+
+def write_image_encoder(folder: Path, examined: Examined, setting: Setting) -> Stage:
+    """Write an image network as a program that runs without its code, and how its pictures are prepared.
+
+    Raises:
+        Unsupported: it is no torch network, or torch.export cannot follow it.
+        CandidateFailed: it crashed, or took longer than the time limit.
+    """
+    place = folder / IMAGE_ENCODER
+    place.parent.mkdir()
+    pictures = export_network(examined, place, setting)
+    (place.parent / SETTINGS).write_bytes(preprocessor_config(pictures))
+    return Stage(IMAGE_ENCODER, PROGRAM, HEAD)
+
+
+def write_rest(
+    folder: Path, head: Head, description: Description, package: Package | None, *, lineage: dict[str, Any]
+) -> tuple[Licence, ...]:
+    """Write everything but encoder and card; returns the licences that were carried over.
+
+    Args:
+        package: the open package of the encoder; None for code of the user's own.
+        lineage: for readers of `regraft.json`.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    # safetensors writes the memory as it lies: the weights of three and more classes lie in columns
+    save_file({"weight": np.ascontiguousarray(head.weight), "bias": head.bias}, folder / HEAD)
+    (folder / DESCRIPTION).write_bytes(description_json(description, lineage=lineage))
+    licences = licences_of(package) if package is not None else ()
     for number, licence in enumerate(licences):
         name = posixpath.basename(licence.path)
         place = folder / "licenses" / (name if number == 0 else f"{number}-{name}")

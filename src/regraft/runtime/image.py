@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +26,11 @@ _RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """By Pillow's number, which preprocessor configurations use."""
 _MAX_PIXELS = 64 << 20
 _MAX_SIDE = 8192
+_UNIT = 1 / 255
+_DEFAULT_SIDE = 128
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SETTINGS = "preprocessor_config.json"
+"""Name of the file that says how pictures are prepared; also, without its suffix, of a network's attribute."""
 
 
 class ImagePreprocessing(msgspec.Struct, frozen=True):
@@ -48,7 +54,7 @@ class ImagePreprocessing(msgspec.Struct, frozen=True):
     shorter_side: int | None = None
     resample: str = "bilinear"
     channels: Literal["RGB", "BGR", "L"] = "RGB"
-    scale: float = 1 / 255
+    scale: float = _UNIT
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     layout: Literal["NCHW", "NHWC"] = "NCHW"
@@ -159,13 +165,65 @@ def preprocessing_of(files: VerifiedFiles, weights: str) -> ImagePreprocessing |
     """
     from regraft.runtime.tokenizing import json_beside
 
-    settings = json_beside(files, weights, "preprocessor_config.json")
-    if not settings:
-        return None
+    settings = json_beside(files, weights, SETTINGS)
+    return _read(settings, weights) if settings else None
+
+
+def preprocessing_for(model: Model, beside: ImagePreprocessing | None = None) -> ImagePreprocessing:
+    """How pictures become what a network takes: as the code says that built it, else its package, else as usual.
+
+    A network of the user's own may carry the attribute `preprocessor_config`, a mapping in the words of the file
+    of that name; the size is that of its signature unless it says another. As usual means as torchvision's ImageNet
+    networks are fed: RGB from 0 to 1, their mean and deviation; grey from 0 to 1 for a network with one channel.
+
+    Args:
+        model: its first input takes the pictures, (B, C, H, W).
+        beside: what `preprocessing_of` found in the package.
+    Raises:
+        Damaged, Unsupported: the attribute cannot be understood.
+    """
+    shape = model.signature.inputs[0].shape or ()
+    sides = [extent if isinstance(extent, int) else _DEFAULT_SIDE for extent in shape[2:4]]
+    height, width = sides if len(sides) == 2 else (_DEFAULT_SIDE, _DEFAULT_SIDE)
+    stated = getattr(getattr(model, "module", None), SETTINGS.removesuffix(".json"), None)
+    if isinstance(stated, Mapping):
+        size = {"height": height, "width": width}
+        return _read({"size": size, "do_normalize": "image_mean" in stated, **stated}, model.where)
+    if beside is not None:
+        return beside
+    if len(shape) == 4 and shape[1] == 1:
+        return ImagePreprocessing(height, width, channels="L")
+    return ImagePreprocessing(height, width, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+
+
+def preprocessor_config(preprocessing: ImagePreprocessing) -> bytes:
+    """The content of the file from which `preprocessing_of` reads the same; others know its words, too."""
+    size = {"height": preprocessing.height, "width": preprocessing.width}
+    is_cut = preprocessing.resize == "shorter"
+    shorter = preprocessing.shorter_side or max(preprocessing.height, preprocessing.width)
+    fields: dict[str, Any] = {
+        "do_resize": True,
+        "size": {"shortest_edge": shorter} if is_cut else size,
+        "resample": _RESAMPLING.index(preprocessing.resample),
+        "do_center_crop": is_cut,
+        **({"crop_size": size} if is_cut else {}),
+        "do_rescale": preprocessing.scale != 1,
+        "rescale_factor": preprocessing.scale,
+        "do_normalize": True,
+        "image_mean": list(preprocessing.mean),
+        "image_std": list(preprocessing.std),
+        "do_grayscale": preprocessing.channels == "L",
+        "do_flip_channel_order": preprocessing.channels == "BGR",
+        "data_format": "channels_first" if preprocessing.layout == "NCHW" else "channels_last",
+    }
+    return json.dumps(fields, indent=2).encode() + b"\n"
+
+
+def _read(settings: Any, where: str) -> ImagePreprocessing:
     try:
         return _from_settings(settings)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise Damaged(f"not the configuration of a preprocessor: {error!r}", where=weights) from None
+        raise Damaged(f"not the configuration of a preprocessor: {error!r}", where=where) from None
 
 
 def _from_settings(settings: dict[str, Any]) -> ImagePreprocessing:
@@ -185,10 +243,20 @@ def _from_settings(settings: dict[str, Any]) -> ImagePreprocessing:
         resize="shorter" if shorter else "exact",
         shorter_side=int(shorter) if shorter else None,
         resample=_RESAMPLING[int(settings.get("resample", 2))],
-        scale=float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
-        mean=tuple(map(float, settings["image_mean"])) if normalises else (0.0, 0.0, 0.0),
-        std=tuple(map(float, settings["image_std"])) if normalises else (1.0, 1.0, 1.0),
+        channels="L" if settings.get("do_grayscale") else "BGR" if settings.get("do_flip_channel_order") else "RGB",
+        scale=float(settings.get("rescale_factor", _UNIT)) if settings.get("do_rescale", True) else 1.0,
+        mean=_by_channel(settings["image_mean"]) if normalises else (0.0, 0.0, 0.0),
+        std=_by_channel(settings["image_std"]) if normalises else (1.0, 1.0, 1.0),
+        layout="NHWC" if settings.get("data_format") == "channels_last" else "NCHW",
     )
+
+
+def _by_channel(values: Any) -> tuple[float, ...]:
+    """One number for all channels, or one for each."""
+    found = tuple(map(float, values)) if isinstance(values, list | tuple) else (float(values),) * 3
+    if len(found) not in (1, 3):
+        raise ValueError(f"{len(found)} numbers for the channels of a picture")
+    return found
 
 
 def _opened(picture: Picture) -> Image:

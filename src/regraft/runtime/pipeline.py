@@ -1,7 +1,8 @@
-"""torch: a package that Regraft made out of an encoder and a head, as one network from token ids to logits."""
+"""torch: a package that Regraft made out of an encoder and a head, as one network from ids or pixels to logits."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import posixpath
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 
 SCHEMA = "regraft.package/1"
 DESCRIPTION = "regraft.json"
-STATIC, TRANSFORMERS = "static-embedding", "transformers"
+STATIC, TRANSFORMERS, PROGRAM = "static-embedding", "transformers", "torch-export"
+PIXELS = "pixels"
+"""What the input of a network over pictures is called."""
+_SUFFIXES = (".safetensors", ".pt2")
 _MAX_LABELS = 100_000
+_MAX_EXTENT = 1 << 16
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -35,8 +40,8 @@ class Stage(msgspec.Struct, frozen=True):
 
     Attributes:
         encoder: weights of the encoder.
-        kind: `transformers`, or `static-embedding`.
-        modes, normalise: as in `Pooling`.
+        kind: `transformers`, `static-embedding`, or `torch-export` for a program from pixels to features (B, D).
+        modes, normalise: as in `Pooling`; a program needs none.
         head: safetensors with `weight` (K, D) and `bias` (K,).
     """
 
@@ -47,17 +52,36 @@ class Stage(msgspec.Struct, frozen=True):
     normalise: bool = False
 
 
+class TextSettings(msgspec.Struct, frozen=True):
+    """How texts become token ids; what a graph in another runtime does not show of its encoder.
+
+    Attributes:
+        max_tokens: longer texts are cut there; None for no limit.
+        lowercase: lower the texts first.
+        special_tokens: let the tokenizer add its own.
+    """
+
+    max_tokens: int | None = None
+    lowercase: bool = False
+    special_tokens: bool = True
+
+
 class Description(msgspec.Struct, frozen=True):
     """What a pipeline needs to know of `regraft.json`; the rest of it is for readers.
 
     Attributes:
         labels: class number → name.
+        preprocessing: of texts; None where nobody says, and for pictures.
+        picture_shape: (H, W) of the grey pictures that the head was learnt from, (H, W, 3) of coloured ones;
+            empty for texts.
     """
 
     schema: str
     task: str
     pipeline: Stage
     labels: tuple[str, ...]
+    preprocessing: TextSettings | None = None
+    picture_shape: tuple[int, ...] = ()
 
 
 class PipelineRuntime:
@@ -67,7 +91,7 @@ class PipelineRuntime:
 
     def can_load(self, package: Package, path: str, options: LoadOptions) -> bool:
         """The encoder's weights of such a package; without its head they are an encoder like any other."""
-        if options.factory is not None or not options.head or not path.endswith(".safetensors"):
+        if options.factory is not None or not options.head or not path.endswith(_SUFFIXES):
             return False
         try:
             place = description_path(package)
@@ -83,9 +107,11 @@ class PipelineRuntime:
             raise Unsupported(f"no {DESCRIPTION} above the encoder", where=path)
         description = _description(files.package, place)
         stage = description.pipeline
+        head = _head(files, _beside(place, stage.head), classes=len(description.labels))
+        if stage.kind == PROGRAM:
+            return _over_program(files, path, head, options)
         bare = msgspec.structs.replace(options, head=False)
         encoder = _encoder(files, path, stage.kind, bare)
-        head = _head(files, _beside(place, stage.head), classes=len(description.labels))
         pooling = Pooling(stage.modes, stage.normalise, place)
         module = _network(encoder, pooling, head, where=path)
         if options.precision is not None:
@@ -113,18 +139,29 @@ def labels_of(package: Package) -> tuple[str, ...]:
     Raises:
         Damaged: the description is not what it should be.
     """
+    found = description_of(package)
+    return found.labels if found is not None else ()
+
+
+def description_of(package: Package) -> Description | None:
+    """What `regraft.json` says; None when there is none, or when it describes no pipeline (a converted encoder).
+
+    Raises:
+        Damaged: the description is not what it should be.
+    """
     place = description_path(package)
-    return _description(package, place).labels if place is not None else ()
+    if place is None:
+        return None
+    with contextlib.suppress(ValueError, RecursionError):
+        fields = json.loads(_content(package, place))
+        if isinstance(fields, dict) and "pipeline" not in fields and "labels" not in fields:
+            return None
+    return _description(package, place)
 
 
 def _description(package: Package, place: str) -> Description:
-    reader = package.open(place)
     try:
-        content = reader.read_all(limit=MAX_TEXT_BYTES)
-    finally:
-        reader.close()
-    try:
-        found = msgspec.json.decode(content, type=Description)
+        found = msgspec.json.decode(_content(package, place), type=Description)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"not the description of a pipeline: {error}", where=place) from None
     if found.schema != SCHEMA:
@@ -133,7 +170,21 @@ def _description(package: Package, place: str) -> Description:
         raise Damaged(f"pooling {unknown[0][:60]!r} is not one of {', '.join(MODES)}", where=place)
     if not 2 <= len(found.labels) <= _MAX_LABELS or not found.pipeline.modes:
         raise Damaged(f"{len(found.labels)} labels, {len(found.pipeline.modes)} ways to pool", where=place)
+    if found.picture_shape and not _is_picture(found.picture_shape):
+        raise Damaged(f"{found.picture_shape[:5]} is no shape of a picture", where=place)
     return found
+
+
+def _content(package: Package, place: str) -> bytes:
+    reader = package.open(place)
+    try:
+        return reader.read_all(limit=MAX_TEXT_BYTES)
+    finally:
+        reader.close()
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return all(0 < extent <= _MAX_EXTENT for extent in shape) and (len(shape) == 2 or shape[2:] == (3,))
 
 
 def _beside(place: str, relative: str) -> str:
@@ -166,6 +217,13 @@ def _head(files: VerifiedFiles, path: str, *, classes: int) -> dict[str, torch.T
 
 
 def _network(encoder: Model, pooling: Pooling, head: dict[str, torch.Tensor], *, where: str) -> nn.Module:
+    linear = _linear(head, where)
+    if isinstance(encoder, TorchModel):
+        return _classifier()(encoder.module, pooling, linear)
+    return _static_classifier()(encoder, pooling, linear)
+
+
+def _linear(head: dict[str, torch.Tensor], where: str) -> nn.Module:
     from torch import nn
 
     linear = nn.Linear(head["weight"].shape[1], head["weight"].shape[0])
@@ -173,9 +231,42 @@ def _network(encoder: Model, pooling: Pooling, head: dict[str, torch.Tensor], *,
         linear.load_state_dict(head)
     except RuntimeError as error:
         raise Damaged(f"the head cannot be filled: {error}", where=where) from None
-    if isinstance(encoder, TorchModel):
-        return _classifier()(encoder.module, pooling, linear)
-    return _static_classifier()(encoder, pooling, linear)
+    return linear
+
+
+def _over_program(files: VerifiedFiles, path: str, head: dict[str, torch.Tensor], options: LoadOptions) -> TorchModel:
+    """A head on what an exported program returns first, (B, D)."""
+    from regraft.runtime.torch_export import TorchExportRuntime
+    from regraft.runtime.torch_program import plain_module
+
+    encoder = TorchExportRuntime().load(files, path, msgspec.structs.replace(options, head=False))
+    if len(encoder.signature.inputs) != 1:
+        raise Unsupported(f"a program of {len(encoder.signature.inputs)} inputs; one of pixels is wanted", where=path)
+    (port,) = encoder.signature.inputs
+    module = _feature_classifier()(plain_module(encoder), _linear(head, path))
+    if options.precision is not None:
+        module = module.to(torch_dtype(options.precision))
+    dtype = options.precision or port.dtype
+    pixels = Port(PIXELS, dtype, ("batch", *(port.shape or ())[1:]))
+    return TorchModel(module, inputs=[pixels], threads=options.threads, where=path)
+
+
+def _feature_classifier() -> type[nn.Module]:
+    """The class of the network over a program; it exists once torch does."""
+    from torch import nn
+
+    class FeatureClassifier(nn.Module):
+        """Features of pictures, linear head."""
+
+        def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+            super().__init__()
+            self.encoder = encoder
+            self.head = head
+
+        def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": self.head(self.encoder(pixels)[0])}  # (B, K)
+
+    return FeatureClassifier
 
 
 def _classifier() -> type[nn.Module]:
@@ -255,4 +346,5 @@ def _unit(vectors: torch.Tensor) -> torch.Tensor:
 def description_json(description: Description, **more: Any) -> bytes:
     """`regraft.json`: what a runtime needs, then what a reader wants to know."""
     fields: dict[str, Any] = msgspec.to_builtins(description)
-    return json.dumps({**fields, **more}, indent=2, ensure_ascii=False).encode() + b"\n"
+    told = {name: value for name, value in fields.items() if value not in (None, [])}
+    return json.dumps({**told, **more}, indent=2, ensure_ascii=False).encode() + b"\n"

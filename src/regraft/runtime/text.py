@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from regraft.errors import Unsupported, UsageError
+from regraft.errors import Damaged, Unsupported, UsageError
 from regraft.progress import progress
 from regraft.runtime.interface import LoadOptions
+from regraft.runtime.pipeline import TextSettings, description_of
 from regraft.runtime.pooling import Pooling, pooling_of
 from regraft.runtime.tokenizing import json_beside, load_tokenizer, tokenizer_settings
 from regraft.runtime.verified import VerifiedFiles
@@ -162,12 +164,14 @@ def load_text_encoder(
     threads: int | None = None,
     precision: str | None = None,
     pooling: Pooling | None = None,
+    head: bool = False,
 ) -> TextEncoder:
     """Load a text package whole: backbone, tokenizer, pooling and length limit, as its own files say.
 
     Args:
         package, permit, runtime, path, threads, precision: as `regraft.runtime.load`.
         pooling: in place of what the package says.
+        head: with the task head that the package declares; its model returns logits then.
     Raises:
         Unsupported: no tokenizer that is data, or a pooling that is not offered.
         As `regraft.runtime.load`.
@@ -177,18 +181,28 @@ def load_text_encoder(
     chosen = path or model_path(package, runtime=runtime)
     files = VerifiedFiles(package, permit)
     tokenizer = load_tokenizer(files, chosen)
-    options = LoadOptions(threads=threads, precision=precision, head=False)
+    options = LoadOptions(threads=threads, precision=precision, head=head)
     model = load_verified(files, chosen, options, runtime=runtime)
-    is_static = model.runtime == "numpy"
-    settings = json_beside(files, chosen, "sentence_bert_config.json")
+    stated = _stated(files, chosen, is_static=model.runtime == "numpy")
     return TextEncoder(
         model,
         tokenizer,
         pooling=pooling or pooling_of(files, chosen),
-        max_tokens=_NO_LIMIT if is_static else _max_tokens(files, chosen),
-        lowercase=bool(settings.get("do_lower_case")) if isinstance(settings, dict) else False,
-        special_tokens=not is_static,
+        max_tokens=stated.max_tokens or _NO_LIMIT,
+        lowercase=stated.lowercase,
+        special_tokens=stated.special_tokens,
     )
+
+
+def _stated(files: VerifiedFiles, weights: str, *, is_static: bool) -> TextSettings:
+    """What the package says about its texts: `regraft.json` first, which alone survives a conversion."""
+    with contextlib.suppress(Damaged):
+        description = description_of(files.package)
+        if description is not None and description.preprocessing is not None:
+            return description.preprocessing
+    settings = json_beside(files, weights, "sentence_bert_config.json")
+    lowercase = bool(settings.get("do_lower_case")) if isinstance(settings, dict) else False
+    return TextSettings(None if is_static else _max_tokens(files, weights), lowercase, not is_static)
 
 
 def _max_tokens(files: VerifiedFiles, weights: str) -> int:

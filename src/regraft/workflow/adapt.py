@@ -32,5 +32,5 @@ def adapt(
         As there.
     """
     store = store or open_store()
-    permit = permit_by_scan(store, offline)
+    permit = permit_by_scan(store)
     return adapt_permitted(ref, data, out=out, store=store, offline=offline, permit=permit, **options)

@@ -13,7 +13,7 @@ from regraft.package.reference import ModelRef
 from regraft.record.evidence import Evidence
 from regraft.record.permit import Permit
 from regraft.runtime.permission import PermitSource
-from regraft.workflow.load import permitted
+from regraft.workflow.load import scanned_permit
 
 if TYPE_CHECKING:
     from regraft.record.store import Store
@@ -47,14 +47,13 @@ def bench_each(
     **options: Unpack[BenchOptions],
 ) -> list[Evidence]:
     """As `bench`: the joint evidence, then, when there are several packages, one about each of them alone."""
-    return measure_each(refs, store=store, offline=offline, permit=permit_by_scan(store, offline), **options)
+    return measure_each(refs, store=store, offline=offline, permit=permit_by_scan(store), **options)
 
 
-def permit_by_scan(store: Store | None, offline: bool) -> PermitSource:
+def permit_by_scan(store: Store | None) -> PermitSource:
     """Leave to load a package that comes from scanning it now; the scan is kept in the store."""
 
-    def permit(package: Package, runtime: str | None) -> Permit | None:
-        with permitted(package, runtime=runtime, store=store, offline=offline) as allowed:
-            return allowed.permit
+    def permit(package: Package, _: str | None) -> Permit | None:
+        return scanned_permit(package, store=store)
 
     return permit

@@ -26,5 +26,5 @@ def convert(
     Raises:
         As there.
     """
-    permit = permit_by_scan(store, offline)
+    permit = permit_by_scan(store)
     return make(ref, to=to, out=out, store=store, offline=offline, permit=permit, **options)

@@ -155,6 +155,15 @@ def permitted(
             package.close()
 
 
+def scanned_permit(package: Package, *, store: Store | None) -> Permit:
+    """Leave to load what a scan of an open package, now, found to be data; the scan is kept in the store.
+
+    Raises:
+        PermitRefused: the scan found danger, or could not decide.
+    """
+    return _permit(package, trust_code=False, store=store)
+
+
 def _permit(package: Package, *, trust_code: bool, store: Store | None) -> Permit:
     """Scan, and derive leave to load data. Code of a package has no place to run in."""
     evidence = scan(package, store=store)

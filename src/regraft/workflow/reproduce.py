@@ -43,5 +43,5 @@ def reproduce(
         repeats=repeats,
         threads=threads,
         margin=margin,
-        permit=permit_by_scan(store, offline),
+        permit=permit_by_scan(store),
     )

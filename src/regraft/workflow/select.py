@@ -32,5 +32,5 @@ def select(
         As there.
     """
     store = store or open_store()
-    permit = permit_by_scan(store, offline)
+    permit = permit_by_scan(store)
     return select_permitted(candidates, data, store=store, offline=offline, permit=permit, **options)

@@ -41,5 +41,5 @@ def verify(
 
         found: Any = (reference, candidate)
         return verify_apart(*found, store=store, offline=offline, time_limit_s=time_limit_s, **options)
-    permit = permit_by_scan(store, offline)
+    permit = permit_by_scan(store)
     return compare(reference, candidate, store=store, offline=offline, permit=permit, **options)
