@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.errors import AmbiguousReference, Unsupported, UsageError
+from regraft.plugins import Plugin, load_plugins
 from regraft.runtime.interface import LoadOptions, Model, Runtime
 from regraft.runtime.verified import VerifiedFiles, is_inert
 
@@ -29,6 +30,7 @@ _MEMBERS: tuple[str, ...] = (
     "onnxruntime_model:OnnxRuntime",
     "openvino_model:OpenVinoRuntime",
     "litert_model:LiteRtRuntime",
+    "keras_model:KerasRuntime",
 )
 """`module:Class` of every member; for a file that several can load, the first one does."""
 
@@ -53,7 +55,8 @@ def load(
     Args:
         package: open package.
         permit: leave from scan evidence for the same bytes; formats that can only hold data need none.
-        runtime: `torch`, `onnxruntime`, `openvino`, `litert`, `numpy` or a third party's; None for the first that can.
+        runtime: `torch`, `onnxruntime`, `openvino`, `litert`, `keras`, `numpy` or a third party's; None for the first
+            that can.
         path: the weights or graph file; None when the package has only one.
         threads: intra-op threads; None for the runtime's default.
         precision: computation precision to demand; None for what the package's `regraft.json` asks for, if
@@ -121,27 +124,17 @@ def runtimes() -> tuple[Runtime, ...]:
     for spec in _MEMBERS:
         module, name = spec.split(":")
         own.append(getattr(importlib.import_module(f"{__name__}.{module}"), name)())
-    return (*own, *(member for _, member, _ in _third_parties() if member is not None))
+    return (*own, *(plugin.member for plugin in _third_parties() if not plugin.reason))
 
 
 def broken() -> dict[str, str]:
     """Entry point of a third party → why it could not be used."""
-    return {name: reason for name, member, reason in _third_parties() if member is None}
+    return {plugin.name: plugin.reason for plugin in _third_parties() if plugin.reason}
 
 
 @functools.cache
-def _third_parties() -> tuple[tuple[str, Runtime | None, str], ...]:
-    from importlib.metadata import entry_points
-
-    found: list[tuple[str, Runtime | None, str]] = []
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            member = entry.load()()
-            missing = [part for part in ("name", "can_load", "load") if not hasattr(member, part)]
-            found.append((entry.name, None, f"has no {missing[0]}") if missing else (entry.name, member, ""))
-        except Exception as error:  # noqa: BLE001  a stranger's code; the reason is shown by `doctor`
-            found.append((entry.name, None, f"{type(error).__name__}: {error}"))
-    return tuple(found)
+def _third_parties() -> tuple[Plugin, ...]:
+    return load_plugins(ENTRY_POINTS)
 
 
 def _named(runtime: str | None) -> Sequence[Runtime]:

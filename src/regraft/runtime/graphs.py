@@ -16,7 +16,7 @@ def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) ->
     """The operators of a model, each of which can be run alone.
 
     Args:
-        model: of torch, ONNX Runtime, OpenVINO or JAX.
+        model: of torch, ONNX Runtime, OpenVINO, JAX or Keras.
         feeds: inputs that it accepts: an eager torch model is exported with them.
         threads: of each operator.
     Raises:
@@ -32,7 +32,7 @@ def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) ->
         from regraft.runtime.openvino_graph import OpenVinoGraph
 
         return OpenVinoGraph(any_model)
-    if kind == "JaxModel":
+    if kind in ("JaxModel", "KerasModel"):
         graph: OperatorGraph = any_model.graph(feeds)
         return graph
     if kind in ("TorchModel", "TorchExportModel"):
