@@ -63,6 +63,22 @@ def test_what_a_model_computes_comes_back(tmp_path, network):
     again.close()
 
 
+def test_silero_comes_back_with_its_scalar_input_and_its_branches(tmp_path, silero):
+    model = load(f"{silero}silero_vad.onnx", threads=1)
+    rng = np.random.default_rng(0)
+    sound = (0.1 * rng.standard_normal((1, 576))).astype("float32")  # 512 samples after 64 of context
+    feeds = {"input": sound, "state": np.zeros((2, 1, 128), "float32"), "sr": np.array(16000)}
+    write_trace(tmp_path / "run", model, [FeedCase("noise", feeds, "data")])
+    again = load(f"trace:{tmp_path / 'run'}")
+    assert again.recorded_feeds()[0].feeds["sr"].shape == ()
+    for name, value in model(feeds).items():
+        assert np.array_equal(again(feeds)[name], value)
+    assert [tap.name for tap in again.trace(feeds)] == [tap.name for tap in model.trace(feeds)]
+    with pytest.raises(Unsupported, match="none of the 1"):
+        again({**feeds, "sr": np.array(8000)})
+    again.close()
+
+
 def test_inputs_may_stay_at_home(tmp_path, network):
     secret = {"input": np.random.default_rng(0).standard_normal((3, 4)).astype("float32")}
     write_trace(tmp_path / "run", network, [FeedCase("mine", secret, "data")], keep_inputs=False)
