@@ -13,7 +13,7 @@ from regraft.cli.output import Shown, each
 
 @click.command("convert")
 @click.argument("ref", metavar="REF")
-@click.option("--to", required=True, help="onnx or openvino.")
+@click.option("--to", required=True, help="onnx, openvino, or a target of an installed plug-in.")
 @click.option("--feeds", type=click.Path(path_type=Path), help="Your inputs: .safetensors, .npz or .csv.")
 @click.option("--texts", type=click.Path(path_type=Path), help="Your inputs to a text package, one a line.")
 @click.option("--runtime", help="That loads the source.")

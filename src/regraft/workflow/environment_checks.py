@@ -9,11 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from regraft.plugins import PARTS
 from regraft.record.evidence import Severity
 
 RUNTIMES = (
@@ -30,8 +31,17 @@ RUNTIMES = (
     ("scikit-learn", "sklearn", "pip install scikit-learn"),
 )
 """(distribution, module, how to get it)."""
-PLUGIN_GROUPS = ("regraft.runtimes", "regraft.converters")
 _SAID = 300
+_TRIAL = """
+import functools, importlib, sys
+found = importlib.import_module(sys.argv[1])
+if sys.argv[2]:
+    found = functools.reduce(getattr, sys.argv[2].split("."), found)
+if sys.argv[3:]:
+    member = found()
+    for part in sys.argv[3:]:
+        getattr(member, part)
+"""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -68,10 +78,16 @@ def check_runtime(name: str, module: str, install: str, *, timeout_s: float = 60
     return Check("RGD-RUN-003", "runtime", name, "broken", f"{version}, {failure}", Severity.MEDIUM, _mend(name))
 
 
-def try_import(module: str, *, timeout_s: float, attribute: str | None = None) -> str | None:
-    """Import a module in a new interpreter; None when that works, else what went wrong, crash and hang included."""
-    code = "import importlib, sys; m = importlib.import_module(sys.argv[1])\nif sys.argv[2]: getattr(m, sys.argv[2])"
-    command = [sys.executable, "-P", "-c", code, module, attribute or ""]
+def try_import(
+    module: str, *, timeout_s: float, attribute: str | None = None, parts: Sequence[str] = ()
+) -> str | None:
+    """Import a module in a new interpreter; None when that works, else what went wrong, crash and hang included.
+
+    Args:
+        attribute: what the module must have.
+        parts: what an instance of that must have.
+    """
+    command = [sys.executable, "-P", "-c", _TRIAL, module, attribute or "", *parts]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False, env=_environment()
@@ -139,12 +155,13 @@ def check_extras(distribution: str = "regraft") -> Iterator[Check]:
             yield Check("RGD-EXT-003", "extra", extra, "works", ", ".join(names))
 
 
-def check_plugins(*, timeout_s: float = 60.0, groups: Iterable[str] = PLUGIN_GROUPS) -> Iterator[Check]:
+def check_plugins(*, timeout_s: float = 60.0, groups: Mapping[str, Sequence[str]] = PARTS) -> Iterator[Check]:
     """Every plug-in of another distribution, loaded in a process of its own; a broken one says why."""
-    for group in groups:
+    for group, parts in groups.items():
         for point in importlib.metadata.entry_points(group=group):
             module, _, attribute = point.value.partition(":")
-            failure = try_import(module.strip(), attribute=attribute.split("[")[0].strip() or None, timeout_s=timeout_s)
+            attribute = attribute.split("[")[0].strip()
+            failure = try_import(module.strip(), attribute=attribute or None, parts=parts, timeout_s=timeout_s)
             if failure is None:
                 yield Check("RGD-PLG-001", "plug-in", point.name, "works", point.value)
             else:

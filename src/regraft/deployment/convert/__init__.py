@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,9 @@ from regraft.deployment.verify import verify
 from regraft.errors import DigestMismatch, RegraftError, Unsupported, UsageError
 from regraft.package.package import open_package
 from regraft.package.product import new_package
-from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict
+from regraft.plugins import Plugin, load_plugins
+from regraft.record.evidence import JSON, Draft, Evidence, Finding, Severity, Verdict
+from regraft.runtime import load
 from regraft.runtime.interface import Model
 
 if TYPE_CHECKING:
@@ -30,8 +34,13 @@ if TYPE_CHECKING:
 _MEMBERS = ("onnx_from_torch:OnnxFromTorch", "openvino_from_onnx:OpenVinoFromOnnx")
 """`module:Class` of every converter."""
 
+ENTRY_POINTS = "regraft.converters"
+"""Group of entry points by which other distributions add converters."""
+
 _OUTCOMES = {Verdict.PASS: "converted", Verdict.FAIL: "diverges", Verdict.INCONCLUSIVE: "unproven"}
 _EXAMPLES = 4
+_RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""Target → runtime of what it makes; others are called alike."""
 
 
 class Conversion(msgspec.Struct, frozen=True):
@@ -69,7 +78,7 @@ def convert(
 
     Args:
         ref: the source: a reference, or an open package.
-        to: `onnx` or `openvino`.
+        to: `onnx`, `openvino`, or a target that another distribution's converter names.
         out: folder to make; its parent must exist.
         feeds: inputs to verify with, before made-up ones; as for `verify`.
         store: where packages and scans are looked up, and where the evidence of the verification is kept.
@@ -101,8 +110,7 @@ def convert(
         except _HopFailedError as failure:
             return _failed(draft, failure.error, failure.hop)
         with new_package(out) as folder:
-            for name, content in hops[-1].files.items():
-                (folder / name).write_bytes(content)
+            _write(folder, hops[-1])
             write_companions(folder, source, hops, to)
         _require_unchanged(source)
         return _finished(draft, source, out, hops, feeds, seed, threads, store, to)
@@ -117,8 +125,19 @@ class _HopFailedError(Exception):
         self.error = error
 
 
+@functools.cache
 def converters() -> tuple[Converter, ...]:
-    """One instance of every member."""
+    """One instance of every member, the project's own first; a broken third party's is left out (see `broken`)."""
+    return (*_own(), *(plugin.member for plugin in _third_parties() if not plugin.reason))
+
+
+def broken() -> dict[str, str]:
+    """Entry point of a third party → why it could not be used."""
+    return {plugin.name: plugin.reason for plugin in _third_parties() if plugin.reason}
+
+
+@functools.cache
+def _own() -> tuple[Converter, ...]:
     found = []
     for spec in _MEMBERS:
         module, name = spec.split(":")
@@ -126,8 +145,16 @@ def converters() -> tuple[Converter, ...]:
     return tuple(found)
 
 
+@functools.cache
+def _third_parties() -> tuple[Plugin, ...]:
+    return load_plugins(ENTRY_POINTS)
+
+
 def route(source: str, to: str) -> list[Converter]:
     """The converters that lead from a runtime to a target, shortest first.
+
+    Those of other distributions are used where the project's own lead nowhere: what is installed beside it does not
+    change how a conversion is made.
 
     Args:
         source: runtime of the loaded model, as `torch`.
@@ -135,19 +162,27 @@ def route(source: str, to: str) -> list[Converter]:
     Raises:
         Unsupported: there is no way; the targets that can be reached are listed.
     """
-    runtime_of = {"onnx": "onnxruntime", "openvino": "openvino"}
-    waiting: list[tuple[str, list[Converter]]] = [(source, [])]
-    reached: dict[str, list[Converter]] = {}
-    while waiting:
-        at, path = waiting.pop(0)
-        for member in converters():
-            if member.source == at and member.target not in reached:
-                reached[member.target] = [*path, member]
-                waiting.append((runtime_of[member.target], reached[member.target]))
+    own = _reached(source, _own())
+    if to in own:
+        return own[to]
+    reached = _reached(source, converters())
     if to not in reached:
         ways = f"it can become: {', '.join(reached)}" if reached else "no converter starts there"
         raise Unsupported(f"there is no way from {source} to {to}; {ways}")
     return reached[to]
+
+
+def _reached(source: str, members: Sequence[Converter]) -> dict[str, list[Converter]]:
+    """Target → the shortest way to it."""
+    waiting: list[tuple[str, list[Converter]]] = [(source, [])]
+    reached: dict[str, list[Converter]] = {}
+    while waiting:
+        at, path = waiting.pop(0)
+        for member in members:
+            if member.source == at and member.target not in reached:
+                reached[member.target] = [*path, member]
+                waiting.append((_RUNTIMES.get(member.target, member.target), reached[member.target]))
+    return reached
 
 
 def _require_free(out: Path, to: str) -> None:
@@ -164,7 +199,7 @@ def _hops(source: Opened, to: str, seed: int, draft: Draft) -> list[Hop]:
     """Run the converters one after the other; each result is loaded as the next one's source."""
     model = source.model
     assert model is not None
-    if {"onnxruntime": "onnx", "openvino": "openvino"}.get(model.runtime) == to:
+    if _RUNTIMES.get(to, to) == model.runtime:
         raise UsageError(f"the source is {to} already", where=source.path)
     hops: list[Hop] = []
     with ExitStack() as stack:
@@ -176,18 +211,17 @@ def _hops(source: Opened, to: str, seed: int, draft: Draft) -> list[Hop]:
         examples = [case.feeds for case in cases[:_EXAMPLES]]
         for member in ways:
             started = time.perf_counter()
-            try:
-                hop = member.convert(Source(model, examples))
-            except RegraftError as error:
-                raise _HopFailedError(member.name, error) from error
+            hop = _hop(member, Source(model, examples))
             seconds = time.perf_counter() - started
             hops.append(hop)
             draft.measure("hop_seconds", round(seconds, 3), "s", of={"converter": member.name, **hop.versions})
             for note in hop.notes:
                 draft.find(Finding("convert.note", Severity.INFO, f"{member.name}: {note}"))
             if member is not ways[-1]:
-                model = _intermediate(hop)
-                stack.callback(model.close)
+                try:
+                    model = stack.enter_context(_intermediate(hop))
+                except RegraftError as error:
+                    raise _HopFailedError(member.name, error) from error
     draft.parameters["route"] = [member.name for member in ways]
     return hops
 
@@ -196,10 +230,40 @@ def _same(model: Model) -> dict[str, str]:
     return {port.name: port.name for port in model.signature.inputs}
 
 
-def _intermediate(hop: Hop) -> Model:
-    from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+def _hop(member: Converter, source: Source) -> Hop:
+    """One conversion. Whatever goes wrong in another distribution's code is that hop's failure, not ours."""
+    try:
+        hop = member.convert(source)
+    except RegraftError as error:
+        raise _HopFailedError(member.name, error) from error
+    except Exception as error:
+        if member in _own():
+            raise
+        told = Unsupported(f"{type(error).__name__}: {str(error)[:500]}", where=source.model.where)
+        raise _HopFailedError(member.name, told) from error
+    if not isinstance(hop, Hop) or not hop.files:
+        raise _HopFailedError(member.name, Unsupported("the converter returned no files", where=source.model.where))
+    return hop
 
-    return OnnxRuntimeModel(next(iter(hop.files.values())), where=next(iter(hop.files)))
+
+@contextmanager
+def _intermediate(hop: Hop) -> Iterator[Model]:
+    """The result of a hop, loaded as the source of the next one."""
+    with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
+        _write(Path(folder), hop)
+        with open_package(folder) as package:
+            model = load(package, runtime=hop.runtime, path=next(iter(hop.files)))
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def _write(folder: Path, hop: Hop) -> None:
+    for name, content in hop.files.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
 
 
 def _require_unchanged(source: Opened) -> None:
@@ -217,13 +281,13 @@ def _require_unchanged(source: Opened) -> None:
 
 
 def _failed(draft: Draft, error: RegraftError, hop: str) -> Conversion:
-    draft.find(
-        Finding(
-            "convert.failed", Severity.UNKNOWN, f"{hop}: {error.what}", data={"hop": hop, "code": error.code},
-            fix=error.hint or None,
-        )
-    )  # fmt: skip
+    draft.find(_failure(error, hop))
     return Conversion(draft.finish(outcome="failed", summary=f"{hop} failed: {error.what}"))
+
+
+def _failure(error: RegraftError, hop: str) -> Finding:
+    data: dict[str, JSON] = {"hop": hop, "code": error.code}
+    return Finding("convert.failed", Severity.UNKNOWN, f"{hop}: {error.what}", data=data, fix=error.hint or None)
 
 
 def _finished(
@@ -241,7 +305,11 @@ def _finished(
         draft.subject[:] = package.subjects(package.manifest())
         size = sum(entry.size_bytes for entry in package.entries)
     draft.measure("size_bytes", size, "B")
-    verification = _verified(source, out, hops[-1].runtime, feeds, seed, threads, store)
+    try:
+        verification = _verified(source, out, hops[-1].runtime, feeds, seed, threads, store)
+    except RegraftError as error:
+        draft.find(_failure(error, "verify"))
+        return Conversion(draft.finish(outcome="unproven", summary=f"not verified: {error.what}"), out)
     draft.parameters["verified_by"] = verification.digest
     draft.measurements += [
         found for found in verification.measurements if found.name in ("rms_ratio", "peak_ratio", "decision_flips")
