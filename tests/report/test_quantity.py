@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.report.quantity import bytes_text, count_text, number_text, seconds_text, share_text
+from regraft.report.quantity import bytes_text, count_text, digits_text, number_text, seconds_text, share_text
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,12 @@ def test_numbers_say_their_unit_and_when_they_are_unknown():
 def test_durations():
     assert seconds_text(0.0412) == "41 ms"
     assert seconds_text(2.34) == "2.3 s"
+    assert seconds_text(310.1) == "5 min 10 s"
+    assert seconds_text(119.96) == "120.0 s"
+    assert seconds_text(7500) == "2 h 5 min"
+
+
+def test_measured_numbers_keep_three_digits():
+    assert [digits_text(n) for n in (11.0, 7.918, 0.07033, 409.2, 1926.8, 0.0, 93)] == [
+        "11.0", "7.92", "0.0703", "409", "1,927", "0", "93",
+    ]  # fmt: skip

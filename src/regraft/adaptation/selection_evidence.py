@@ -129,11 +129,16 @@ def _said(one: Competitor) -> str:
 
 def _others(ranking: Ranking) -> str:
     rest = [one for one in ranking.competitors[1:] if one.method != "majority class"]
-    return ", ".join(f"{one.name} {one.accuracy.value:.1%}" for one in rest) or "nothing to compare with"
+    return ", ".join(f"{one.name} {_share(one.accuracy.value)}" for one in rest) or "nothing to compare with"
 
 
 def _percent(interval: Interval) -> str:
-    return f"{interval.value:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+    return f"{_share(interval.value)} [{_share(interval.low)}, {_share(interval.high)}]"
+
+
+def _share(value: float) -> str:
+    """In percent, of the number as it is measured: of the unrounded one a half could be rounded the other way."""
+    return f"{round(value, 6):.1%}"
 
 
 def _findings(gathered: Comparison, ranking: Ranking, outcome: str) -> Iterator[Finding]:
@@ -160,7 +165,7 @@ def _findings(gathered: Comparison, ranking: Ranking, outcome: str) -> Iterator[
         needs = _labels(found.labels, found.most)
         interval = f"[{_labels(found.low, found.most)}, {_labels(found.high, found.most)}]"
         baseline = gathered.curves[0].method
-        message = f"{baseline} needs {needs} labels {interval} to reach {chosen} at {found.target_labels}"
+        message = f"{baseline} needs {needs} labels {interval} to reach {chosen} at {found.target_labels:,}"
         data = {"labels": found.labels, "low": found.low, "high": found.high, "most": found.most}
         yield Finding(CURVE, Severity.INFO, message, data=data)
 

@@ -155,13 +155,13 @@ def _judged(demand: Demand, answer: _Answer, now: datetime) -> list[Finding]:
     found = [*_examine(demand, answer.record, now), *_contradicted(demand, answer.passport)]
     if not found:
         met = [
-            shown(measurement)
+            shown(measurement, digits=4)
             for threshold in demand.measurements
             for measurement in answer.record.evidence.measurements
             if threshold.concerns(measurement)
         ]
-        numbers = f": {'; '.join(dict.fromkeys(met))}" if met else ""
-        found = [_met(demand.kind, f"{demand.kind} evidence meets the policy{numbers}", demand.line)]
+        why = "; ".join(dict.fromkeys(met)) or answer.record.evidence.summary
+        found = [_met(demand.kind, f"{demand.kind} evidence meets the policy: {why}", demand.line)]
     if answer.ancestor is None:
         return found
     hops = answer.ancestor.hops

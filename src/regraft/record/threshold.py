@@ -78,12 +78,17 @@ def ends(measurement: Measurement) -> tuple[float | None, float | None]:
     return measurement.low, measurement.high
 
 
-def shown(measurement: Measurement) -> str:
-    """The measurement as a finding quotes it."""
+def shown(measurement: Measurement, *, digits: int = 6) -> str:
+    """The measurement as a finding quotes it.
+
+    Args:
+        digits: significant ones of what is no whole number.
+    """
     low, high = ends(measurement)
     if low is not None and low == high:
-        return f"{measurement.name} is {_number(low)} {measurement.unit}".rstrip()
-    return f"{measurement.name} in [{_number(low)}, {_number(high)}] {measurement.unit}".rstrip()
+        return f"{measurement.name} is {_number(low, digits)} {measurement.unit}".rstrip()
+    interval = f"[{_number(low, digits)}, {_number(high, digits)}]"
+    return f"{measurement.name} in {interval} {measurement.unit}".rstrip()
 
 
 def _is_exact(measurement: Measurement) -> bool:
@@ -98,7 +103,7 @@ def _is_exact(measurement: Measurement) -> bool:
     return not is_estimate or is_counted(measurement.unit) or measurement.unit == _NOISE_FLOORS
 
 
-def _number(value: float | int | None) -> str:
+def _number(value: float | int | None, digits: int) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    return "?" if value is None else f"{value:g}"
+    return "?" if value is None else f"{value:.{digits}g}"

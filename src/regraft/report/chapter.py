@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from regraft.record.evidence import Measurement, Verdict
 from regraft.report.figures import Figure
-from regraft.report.quantity import bytes_text, number_text
+from regraft.report.quantity import bytes_text, digits_text
 from regraft.report.sections import MARKS, Section
 
 UNKNOWN = "unknown"
+_BYTES = re.compile(r"\b(\d[\d.]*(?:e\+?\d+)?) bytes\b")
+_PERCENT = re.compile(r"(?<=\d)%")
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -58,7 +61,9 @@ def value_text(one: Measurement | None) -> str:
         return UNKNOWN
     if one.unit in ("bytes", "byte", "B"):
         return bytes_text(one.value)
-    return percent(one.value) if one.unit in ("1", "ratio") else number_text(one.value, one.unit)
+    if one.unit in ("1", "ratio"):
+        return percent(one.value)
+    return f"{_end(one.value, one.unit)} {'' if one.unit in ('files', 'parameters') else one.unit}".rstrip()
 
 
 def interval_text(one: Measurement | None) -> str:
@@ -74,7 +79,7 @@ def _end(value: float | int, unit: str) -> str:
         return f"{value:.1%}".rstrip("%")
     if unit in ("bytes", "byte", "B"):
         return bytes_text(value)
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if unit == "points" else f"{value:.3g}"
+    return f"{value:.1f}" if unit == "points" else digits_text(value)
 
 
 def with_interval(one: Measurement | None) -> str:
@@ -86,6 +91,17 @@ def with_interval(one: Measurement | None) -> str:
 def count_of(one: Measurement | None) -> str:
     """The sample size."""
     return UNKNOWN if one is None or one.n is None else f"{one.n:,}"
+
+
+def rewritten(words: str) -> str:
+    """A verb's own words with numbers as the page writes them: `75.5 %`, `91.4 MB`."""
+    return _PERCENT.sub(" %", _BYTES.sub(lambda found: bytes_text(float(found[1])), words))
+
+
+def sentence(words: str) -> str:
+    """The same as a sentence, with a capital (so not for words that begin with a name) and a full stop."""
+    told = rewritten(words)
+    return told[:1].upper() + told[1:] + ("" if told.endswith(".") or not told else ".")
 
 
 def verdict_text(verdict: Verdict | None, outcome: str = "") -> str:
@@ -104,8 +120,10 @@ def cell(value: Any) -> str:
     """A JSON value in a cell."""
     if value is None:
         return UNKNOWN
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.3g}"
     return ", ".join(map(cell, value)) if isinstance(value, list) else str(value)
 
 

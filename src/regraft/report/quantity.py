@@ -29,8 +29,20 @@ def share_text(part: float, whole: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration: `41 ms`, `2.3 s`."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    """A duration: `41 ms`, `2.3 s`, `5 min 10 s`, `2 h 5 min`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def digits_text(value: float | int) -> str:
+    """A measured number with three significant digits, zeros at its end included: `11.0`; counts as they are."""
+    if isinstance(value, int) or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
 
 
 def number_text(value: float | int | None, unit: str) -> str:

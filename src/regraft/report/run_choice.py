@@ -15,6 +15,8 @@ from regraft.report.chapter import (
     count_of,
     interval_text,
     percent,
+    rewritten,
+    sentence,
     value_text,
     with_interval,
 )
@@ -44,9 +46,10 @@ def choice(record: RunRecord) -> Chapter:
     if evidence is None:
         return replace(common, gaps=(record.missing("select"),))
     name, reasons = chosen(record)
-    lead = (f"{name}: {'; '.join(reasons)}.",) if name else (f"Nothing was chosen: {evidence.summary}.",)
-    ties = tuple(_sentence(f) for f in _with(evidence, "group"))
-    unknown = tuple(_sentence(f) for f in evidence.findings if f.data.get("adaptation"))
+    why = f"{name}: {'; '.join(reasons)}." if name else f"Nothing was chosen: {evidence.summary}."
+    lead = (rewritten(why),)
+    ties = tuple(sentence(f.message) for f in _with(evidence, "group"))
+    unknown = tuple(sentence(f.message) for f in evidence.findings if f.data.get("adaptation"))
     names = _competitors(evidence)
     figures = (_selection_figure(evidence, names, name),) if names else ()
     tables = [_competitor_table(evidence, names, name)] if names else []
@@ -75,7 +78,7 @@ def worth(record: RunRecord) -> Chapter:
         why = record.missing("select") if evidence is None else "unknown: no learning curve was measured"
         return replace(common, gaps=(why,))
     catch_up = first(measured(evidence, "labels_to_catch_up"))
-    lead = tuple(_sentence(f) for f in evidence.findings if "most" in f.data)
+    lead = tuple(sentence(f.message) for f in evidence.findings if "most" in f.data)
     if not lead and catch_up is not None:
         ahead, at = cell(catch_up.of.get("reaches")), cell(catch_up.of.get("at_labels"))
         needs = f"{labels_text(catch_up)} labels {labels_interval(catch_up)}"
@@ -103,9 +106,12 @@ def gain(record: RunRecord) -> Chapter:
         if one.name in wanted
     )
     columns = ("what", "value", "95 % interval", "n", "of")
-    tables = (Section("Measured on held-out rows", columns, rows, numeric=(1, 3)),) if rows else ()
+    accuracy = first(measured(evidence, "accuracy"))
+    learnt = accuracy.of.get("labels") if accuracy is not None else None
+    note = f"Learnt from {cell(learnt)} labelled rows, seed {cell(evidence.parameters.get('seed'))}."
+    tables = (Section("Measured on held-out rows", columns, rows, numeric=(1, 3), notes=(note,)),) if rows else ()
     gaps = () if rows else ("unknown: nothing was measured on held-out rows",)
-    lead = (f"{evidence.summary}.",)
+    lead = (sentence(evidence.summary),)
     return replace(common, lead=lead, tables=tables, gaps=gaps, command=_command(evidence))
 
 
@@ -263,17 +269,25 @@ def _plain_value(one: Measurement) -> str:
     return value_text(one)
 
 
+_WORDS = {
+    "against": "against",
+    "p_value": "exact McNemar p",
+    "only_this": "rows that only this gets right",
+    "only_baseline": "rows that only the baseline gets right",
+}
+"""How a reader calls a condition of a measurement."""
+_SHARED = ("label", "labels", "seed", "split", "rows")
+"""Conditions that stand elsewhere in the table or under it."""
+
+
 def _conditions(one: Measurement) -> str:
-    return ", ".join(f"{key} {cell(value)}" for key, value in one.of.items() if key != "label")
+    """Under which conditions it was measured."""
+    several = {key: value for key, value in one.of.items() if key not in _SHARED}
+    return ", ".join(f"{_WORDS.get(key, key.replace('_', ' '))} {cell(value)}" for key, value in several.items())
 
 
 def _with(evidence: Evidence, key: str) -> list[Finding]:
     return [finding for finding in evidence.findings if key in finding.data]
-
-
-def _sentence(finding: Finding) -> str:
-    said = finding.message
-    return said[:1].upper() + said[1:] + ("" if said.endswith(".") else ".")
 
 
 def _command(evidence: Evidence) -> str:

@@ -11,6 +11,11 @@ from regraft.report.figures import PALETTE, Figure, frame, row_axis
 from regraft.report.text import visible
 
 _HEIGHT = 260
+_NARROW = 640
+"""Width of a figure with words at its right."""
+_BESIDE: dict[str, Any] = {"x": {"value": "width"}}
+"""Where words stand that belong to a row or a line, so that no dot and no line runs through them."""
+_GAP = 9
 _RULE = {"type": "rule", "strokeWidth": 2, "opacity": 0.75}
 
 
@@ -19,7 +24,7 @@ class Interval(msgspec.Struct, frozen=True):
 
     Attributes:
         low, high: None where there is no interval.
-        note: written beside it.
+        note: written beside it; right of the figure where a limit is drawn.
     """
 
     row: str
@@ -76,10 +81,11 @@ def intervals(
     ends = [v[key] for v in values for key in ("low", "high")] + ([limit.at] if limit else [])
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     room = (high - low or abs(high) or 1.0) * 0.06
+    notes = 1 if limit else 4  # notes beside the intervals need room at the right
     axis: dict[str, Any] = {"tickCount": 8} | ({"format": ".0%"} if percent else {})
-    scale: dict[str, Any] = {"domain": [max(0.0, low - room), high + room * 4], "zero": False, "nice": False}
+    scale: dict[str, Any] = {"domain": [max(0.0, low - room), high + room * notes], "zero": False, "nice": False}
     if low > 0 and high > 10 * low:  # a linear axis would hide the small ones
-        scale = {"type": "log", "domain": [low * 0.8, high * 2.2], "nice": False}
+        scale = {"type": "log", "domain": [low * 0.8, high * (1.2 if limit else 2.2)], "nice": False}
     x = {"field": "value", "type": "quantitative", "title": quantity, "axis": axis, "scale": scale}
     shared = {"y": row_axis(values), "color": _colour(groups)}
     if len(groups) > 1:
@@ -90,11 +96,16 @@ def intervals(
         {"mark": _RULE, "encoding": {**shared, "x": {**x, "field": "low"}, "x2": {"field": "high"}}},
         {"mark": {"type": "point", "filled": True, "size": 75, "opacity": 1}, "encoding": {**shared, "x": x}},
         {
-            "mark": {"type": "text", "align": "left", "dx": 8, "fontSize": 10.5},
-            "encoding": {**shared, "x": {**x, "field": "high"}, "text": {"field": "note"}},
+            "mark": {"type": "text", "align": "left", "dx": _GAP, "fontSize": 10.5},
+            "encoding": {
+                **shared,
+                **(_BESIDE if limit else {"x": {**x, "field": "high"}}),
+                "text": {"field": "note"},
+            },
         },
     ]
     if limit is not None:
+        spec["width"] = _NARROW
         spec["layer"] += _vertical(limit)
     return Figure(title, caption, *table, spec)
 
@@ -141,6 +152,7 @@ def curves(
         },
     ]
     if level is not None:
+        spec["width"] = _NARROW
         spec["layer"] += _horizontal(level)
     if reached is not None:
         spec["layer"] += _vertical(reached)
@@ -172,11 +184,17 @@ def layers(
         "scale": scale,
         "axis": {"format": "~g", "tickCount": 5},
     }
-    x = {"field": "x", "type": "quantitative", "title": "layer, in order of execution", "axis": {"tickMinStep": 1}}
+    x = {
+        "field": "x",
+        "type": "quantitative",
+        "title": "layer, in order of execution",
+        "axis": {"tickMinStep": 1, "tickCount": 10},
+    }
     spec = frame(values)
     spec["height"] = _HEIGHT
     encoding = {"x": x, "y": y, "color": _colour(series)}
     spec["layer"] = [{"mark": {"type": "point", "filled": True, "size": 42, "opacity": 0.85}, "encoding": encoding}]
+    spec["width"] = _NARROW
     for line in limits:
         spec["layer"] += _horizontal(line)
     return Figure(title, caption, *table, spec)
@@ -189,7 +207,7 @@ def _colour(groups: Sequence[str]) -> dict[str, Any]:
 
 
 def _horizontal(line: Line) -> list[dict[str, Any]]:
-    return _limit(line, "y", {"x": {"value": 4}}, {"align": "left", "baseline": "bottom", "dy": -3})
+    return _limit(line, "y", _BESIDE, {"align": "left", "baseline": "middle", "dx": _GAP})
 
 
 def _vertical(line: Line) -> list[dict[str, Any]]:

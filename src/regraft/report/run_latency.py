@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from regraft.report.chapter import (
     count_of,
     interval_text,
     limit_text,
+    rewritten,
     value_text,
     verdict_text,
     with_interval,
@@ -23,6 +25,7 @@ from regraft.report.run_figures import Interval, Line, intervals
 from regraft.report.run_record import RunRecord, command_on, converted, first, measured, text
 from regraft.report.sections import Section
 
+_BATCH = re.compile(r" at batch (\d+)")
 _LIMITS = {"RGB-BUD-001": Verdict.PASS, "RGB-BUD-002": Verdict.FAIL}
 
 
@@ -37,15 +40,16 @@ def latency(record: RunRecord) -> Chapter:
     budget = [f for f in bench.findings if f.rule.startswith("RGB-BUD-")]
     tables = [_latency_table(record, bench, rows)]
     if budget:
-        words = tuple((verdict_text(_limit_verdict(f)), f.message) for f in budget)
-        tables.append(Section("Against the device's budget", ("", "limit"), words))
+        words = tuple((verdict_text(_limit_verdict(f)), rewritten(f.message)) for f in budget)
+        tones = tuple(_limit_verdict(f).value for f in budget)
+        tables.append(Section("Against the device's budget", ("", "limit"), words, tones=tones))
     caveats = [f for f in bench.findings if f.rule.startswith(("RGB-RUN-", "RGB-INP-"))]
     more = [Section("What to know before believing the intervals", ("severity", "what", "what to do"),
-                    tuple((f.severity.value, f.message, f.fix or "") for f in caveats),
+                    tuple((f.severity.value, rewritten(f.message), f.fix or "") for f in caveats),
                     tones=tuple(f.severity.value for f in caveats))] if caveats else []  # fmt: skip
     return replace(
         common,
-        lead=(f"{bench.summary}.",),
+        lead=(rewritten(f"{bench.summary}."),),
         figures=(_latency_figure(record, bench, rows),),
         tables=tuple(tables),
         more=tuple(more),
@@ -122,12 +126,12 @@ def _latency_figure(record: RunRecord, bench: Evidence, rows: Sequence[Measureme
         for group, one in (("median", median), ("95th percentile", last)):
             if one is None or one.value is None:
                 continue
-            note = f"{error[0]}, flips {error[2]}" if group == "95th percentile" else ""
+            note = f"{error[0]}, {error[2]} decisions changed" if group == "95th percentile" else ""
             points.append(Interval(_row_name(last), group, one.value, one.low, one.high, note))
             table.append((_row_name(last), group, value_text(one), interval_text(one), count_of(one), *error))
     limits = [f for f in bench.findings if f.rule.startswith("RGB-BUD-") and f.data.get("unit") == "ms"]
     allowed = first([f.data.get("limit") for f in limits if "latency_p95" in f.message])
-    line = Line(float(allowed), f"budget {allowed:g} ms") if isinstance(allowed, int | float) else None
+    line = Line(float(allowed), _budget_text(limits, allowed)) if isinstance(allowed, int | float) else None
     return intervals(
         points,
         title="Latency of a pass, and what it costs in error",
@@ -142,25 +146,37 @@ def _latency_figure(record: RunRecord, bench: Evidence, rows: Sequence[Measureme
     )
 
 
+def _budget_text(limits: Sequence[Finding], allowed: float) -> str:
+    """What the line of the budget is called; it may hold for one size of batch alone."""
+    batch = first([found[1] for f in limits if (found := _BATCH.search(f.message))])
+    return f"budget {allowed:g} ms" + (f", batch {batch}" if batch else "")
+
+
 def _latency_table(record: RunRecord, bench: Evidence, rows: Sequence[Measurement]) -> Section:
     shown = []
     for last in rows:
         package = {key: value for key, value in last.of.items() if key != "batch"}
-        error = price(record, _target_of(record, last))
+        same, floors, flips = price(record, _target_of(record, last))
         shown.append(
             (
                 cell(last.of.get("runtime")), cell(last.of.get("batch")), cell(last.of.get("precision")),
-                with_interval(first(measured(bench, "latency_p50", **last.of))), with_interval(last),
-                with_interval(first(measured(bench, "throughput", **last.of))),
+                _bare(first(measured(bench, "latency_p50", **last.of))), _bare(last),
+                _bare(first(measured(bench, "throughput", **last.of))),
                 value_text(first(measured(bench, "peak_memory", **package))),
-                value_text(first(measured(bench, "size_on_disk", **package))), count_of(last), *error,
+                value_text(first(measured(bench, "size_on_disk", **package))), count_of(last),
+                same, floors, flips,
             )
         )  # fmt: skip
     threads = cell(bench.parameters.get("threads"))
     note = f"{bench.environment.cpu}, {threads} threads; {cell(bench.parameters.get('intervals'))}."
-    columns = ("runtime", "batch", "precision", "p50", "p95", "throughput", "peak memory", "size", "n", "same model?",
-               "noise floors", "decisions changed")  # fmt: skip
+    columns = ("runtime", "batch", "precision", "p50, ms", "p95, ms", "rows/s", "memory", "size", "n", "same?",
+               "floors", "flips")  # fmt: skip
     return Section("Measured side by side", columns, tuple(shown), numeric=(1, 8), notes=(note,))
+
+
+def _bare(one: Measurement | None) -> str:
+    """Value and interval without the unit, which the head of the column has."""
+    return with_interval(None if one is None else replace(one, unit=""))
 
 
 def _worst(several: Sequence[Measurement]) -> Measurement | None:

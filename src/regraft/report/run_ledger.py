@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regraft.record.evidence import Measurement, Severity
-from regraft.report.chapter import UNKNOWN, Chapter, tone, value_text, verdict_text
+from regraft.report.chapter import UNKNOWN, Chapter, rewritten, tone, value_text, verdict_text
 from regraft.report.quantity import bytes_text, seconds_text
 from regraft.report.run_record import COSTS, PEAK_MEMORY, RunRecord, RunStep, first, measured
 from regraft.report.sections import Section, place
@@ -13,7 +13,11 @@ _TOTALS = (
     ("total_wall", "all steps, on the clock", "also those kept from earlier runs; steps may overlap"),
     ("run_cpu", "this run, computing", "CPU seconds of all cores"),
     ("total_cpu", "all steps, computing", "CPU seconds of all cores, also those kept from earlier runs"),
-    ("peak_memory", "most memory of a step", "resident, of the step's own processes"),
+    (
+        "peak_memory",
+        "most memory of a step",
+        "resident; a process that did another step before may still hold some of it",
+    ),
     ("attended", "time of people", "as the plan declares it: attended_minutes"),
     ("from_scratch", "the same without reuse", "estimate"),
 )
@@ -41,11 +45,12 @@ def every_step(record: RunRecord) -> Chapter:
         return Chapter(anchor="steps", title="Steps", gaps=("unknown: the run names no steps",))
     rows, tones = [], []
     for step in record.steps:
-        weight = "" if step.weighs else "a candidate only"
+        weight = "yes" if step.weighs else "no"
         rows.append((verdict_text(step.verdict, step.outcome), step.name, step.status, weight, _said(step)))
         tones.append(tone(step.verdict))
+    note = "What weighs counts in the verdict of the run; the other steps drop a candidate, or describe."
     table = Section("All steps", ("verdict", "step", "status", "weighs", "what it says"), tuple(rows),
-                    tones=tuple(tones))  # fmt: skip
+                    tones=tuple(tones), notes=(note,))  # fmt: skip
     counts = {status: sum(step.status == status for step in record.steps) for status in
               dict.fromkeys(step.status for step in record.steps)}  # fmt: skip
     lead = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -56,8 +61,8 @@ def every_step(record: RunRecord) -> Chapter:
 
 
 def _said(step: RunStep) -> str:
-    said = step.said.removeprefix(f"{step.name}: ") or UNKNOWN
-    return f"{said} What to do: {step.fix}" if step.fix else said
+    told = rewritten(step.said.removeprefix(f"{step.name}: ")) or UNKNOWN
+    return f"{told}. What to do: {step.fix}" if step.fix else told
 
 
 def _findings(step: RunStep) -> Section | None:

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import msgspec
 
 from regraft.record.evidence import Evidence, Measurement, Verdict, combine
-from regraft.report.chapter import UNKNOWN, Chapter, count_of, interval_text, value_text, verdict_text, with_interval
+from regraft.report.chapter import (
+    UNKNOWN,
+    Chapter,
+    count_of,
+    interval_text,
+    percent,
+    rewritten,
+    value_text,
+    verdict_text,
+    with_interval,
+)
 from regraft.report.html import drawn, page_of
 from regraft.report.quantity import seconds_text
 from regraft.report.run_choice import choice, chosen, gain, labels_interval, labels_text, worth
@@ -43,6 +53,7 @@ def run_page(run: Evidence, steps: Sequence[Evidence], *, command: str) -> str:
         f"{run.parameters.get('plan') or 'run'}: {run.verdict.value}",
         run=run,
         name=str(run.parameters.get("plan") or (run.subject[0].name if run.subject else "run")),
+        about=_about(record),
         sentences=sentences(record),
         tiles=tiles(record),
         decisions=_decisions(record),
@@ -50,6 +61,7 @@ def run_page(run: Evidence, steps: Sequence[Evidence], *, command: str) -> str:
         unknown=sum(_unknowns(chapter) for chapter in several),
         command=command,
         seconds=seconds_text(run.seconds),
+        packages=_packages(record),
     )
 
 
@@ -73,13 +85,12 @@ def chapters(record: RunRecord) -> list[Chapter]:
 def sentences(record: RunRecord) -> list[str]:
     """The verdict in words: what may be used where, what may not, and what is not known."""
     name, _ = chosen(record)
-    said = [f"{name} was chosen among the candidates." if name else f"No candidate was chosen: {_why(record)}."]
-    lead = first(measured(record.evidence("adapt"), "accuracy_gain"))
-    if lead is not None and (lead.low is None or lead.low <= 0):
-        said.append(f"It is not shown to be better than {lead.of.get('against') or 'the baseline'}.")
+    said = [f"{name} was chosen among {_candidates(record)}." if name else f"No candidate was chosen: {_why(record)}."]
+    said += _how_good(record)
     allowed = "the policy allows it" if record.step("check") is not None else "no policy was given"
+    fits = ", it fits the device" if _is_budget_judged(record) else ""
     for verdict, words in (
-        (Verdict.PASS, f"may be used: {allowed}, and it answers as what it was converted from"),
+        (Verdict.PASS, f"may be used: {allowed}{fits}, and it answers as what it was converted from"),
         (Verdict.FAIL, "must not be used as it is"),
         (Verdict.INCONCLUSIVE, "is not decided"),
     ):
@@ -89,6 +100,53 @@ def sentences(record: RunRecord) -> list[str]:
     if lost := [step.name for step in record.steps if step.status in _FAILED]:
         said.append(f"Not done: {', '.join(lost)}.")
     return said
+
+
+def _candidates(record: RunRecord) -> str:
+    evidence = record.evidence("select")
+    several = evidence.parameters.get("candidates") if evidence is not None else None
+    return f"{len(several)} candidates" if isinstance(several, list) and len(several) > 1 else "the candidates"
+
+
+def _how_good(record: RunRecord) -> list[str]:
+    """How often the result is right, beside the baseline; that it is not better, if so."""
+    adapt = record.evidence("adapt")
+    accuracy, lead = first(measured(adapt, "accuracy")), first(measured(adapt, "accuracy_gain"))
+    if lead is None:
+        return []
+    baseline = lead.of.get("against") or "the baseline"
+    if lead.low is None or lead.low <= 0:
+        return [f"It is not shown to be better than {baseline}."]
+    if accuracy is None or accuracy.value is None:
+        return []
+    more = f"{value_text(lead)} {interval_text(lead)} more than {baseline}"
+    return [
+        f"Adapted, it is right on {percent(accuracy.value)} of {count_of(accuracy)} rows that it has not seen, {more}."
+    ]
+
+
+def _is_budget_judged(record: RunRecord) -> bool:
+    bench = record.evidence("bench")
+    return bench is not None and any(found.rule.startswith("RGB-BUD-") for found in bench.findings)
+
+
+def _about(record: RunRecord) -> str:
+    """What the run is about, in one line: task, data, rows."""
+    select = record.evidence("select")
+    data = select.parameters.get("data") if select is not None else None
+    spec = data if isinstance(data, dict) else {}
+    parts = [record.run.parameters.get("task"), spec.get("ref")]
+    for key, words in (("learn", "rows to learn from"), ("held_out", "held out")):
+        count = spec.get(key)
+        parts.append(f"{count:,} {words}" if isinstance(count, int) else None)
+    return " · ".join(str(part) for part in parts if part)
+
+
+def _packages(record: RunRecord) -> list[str]:
+    """The libraries that took part, by the evidence of the steps."""
+    found = [record.run, *(step.evidence for step in record.steps if step.evidence is not None)]
+    several = {(name, version) for one in found for name, version in one.environment.packages.items()}
+    return [f"{name} {version.partition('-')[0]}" for name, version in sorted(several)]
 
 
 def tiles(record: RunRecord) -> list[Tile]:
@@ -172,7 +230,7 @@ def _why(record: RunRecord) -> str:
 def _claims(record: RunRecord) -> Chapter:
     """Published numbers, reproduced or not."""
     rows = tuple(
-        (verdict_text(step.verdict, step.outcome), step.name, step.said.removeprefix(f"{step.name}: "))
+        (verdict_text(step.verdict, step.outcome), step.name, rewritten(step.said.removeprefix(f"{step.name}: ")))
         for step in record.of("reproduce")
     )
     table = Section("Claims", ("verdict", "claim", "what was found"), rows)

@@ -12,6 +12,8 @@ from regraft.report.chapter import (
     cell,
     count_of,
     limit_text,
+    percent,
+    rewritten,
     tone,
     verdict_text,
 )
@@ -32,7 +34,7 @@ _NEVER_ASKED = {
 def passport(record: RunRecord) -> Chapter:
     """What is known about the converted packages, and what is not."""
     asked = list(_standing(record))
-    tables = [Section("What was asked about it", ("asked", "about", "verdict", "what it says"),
+    tables = [Section("What was asked about it", ("verdict", "asked", "about", "what it says"),
                       tuple(row[:4] for row in asked), tones=tuple(row[4] for row in asked))]  # fmt: skip
     facts, gaps = [], []
     for target in record.targets:
@@ -82,11 +84,11 @@ def lineage(record: RunRecord) -> Chapter:
 
 def divergence(record: RunRecord) -> Chapter:
     """How far each conversion is from its source, at the outputs and layer by layer."""
-    found = [(target, record.step("verify", target)) for target in record.targets]
-    gaps = [f"{target}: {record.missing('verify', target)}" for target, step in found
+    asked = [(target, record.step("verify", target)) for target in record.targets]
+    gaps = [f"{target}: {record.missing('verify', target)}" for target, step in asked
             if step is None or step.evidence is None]  # fmt: skip
-    known = [(target, step.evidence) for target, step in found if step is not None and step.evidence is not None]
-    lead = tuple(f"{target}: {verdict_text(evidence.verdict)}: {evidence.summary}." for target, evidence in known)
+    known = [(target, step.evidence) for target, step in asked if step is not None and step.evidence is not None]
+    lead = tuple(rewritten(f"{target}: {verdict_text(found.verdict)}: {found.summary}.") for target, found in known)
     figures = []
     if any(measured(evidence, "layer_rms_ratio") for _, evidence in known):
         figures.append(_layer_figure(known))
@@ -101,7 +103,7 @@ def divergence(record: RunRecord) -> Chapter:
         lead=lead,
         figures=tuple(figures),
         tables=(table,) if table is not None else (),
-        gaps=tuple(gaps) or (() if found else ("unknown: nothing was converted, so nothing was compared",)),
+        gaps=tuple(gaps) or (() if asked else ("unknown: nothing was converted, so nothing was compared",)),
         command=command_on(record, "verify", [e for _, e in known[:1]]),
     )
 
@@ -114,11 +116,13 @@ def policy(record: RunRecord) -> Chapter:
         if evidence is None:
             gaps.append(f"{target}: {record.missing('check', target)}")
             continue
-        lead.append(f"{target}: {verdict_text(evidence.verdict, evidence.outcome)}: {evidence.summary}.")
+        lead.append(rewritten(f"{target}: {verdict_text(evidence.verdict, evidence.outcome)}: {evidence.summary}."))
         ordered = sorted(evidence.findings, key=lambda f: SEVERITY_ORDER.index(f.severity))
-        rows = tuple((_decision(f.severity), f.rule, f.message, f.fix or "") for f in ordered)
+        rows = tuple(
+            (_decision(f.severity), f.where.field or "", rewritten(f.message), f.fix or "", f.rule) for f in ordered
+        )
         if rows:
-            tables.append(Section(f"For {target}", ("decision", "rule", "why", "what to do"), rows,
+            tables.append(Section(f"For {target}", ("decision", "about", "why", "what to do", "rule"), rows,
                                   tones=tuple(f.severity.verdict.value for f in ordered)))  # fmt: skip
     if not record.targets:
         gaps.append("unknown: there is no package that a policy could judge")
@@ -131,13 +135,13 @@ def _standing(record: RunRecord) -> Iterator[tuple[str, str, str, str, str]]:
         for about in (None,) if verb in ("adapt", "bench") else record.targets or (None,):
             step = record.step(verb, about)
             if step is None or step.evidence is None:
-                yield verb, about or "", UNKNOWN, record.missing(verb, about), "absent"
+                yield UNKNOWN, verb, about or "", record.missing(verb, about), "absent"
                 continue
-            said = step.evidence
-            yield verb, about or "", verdict_text(step.verdict, said.outcome), said.summary, tone(step.verdict)
+            verdict = verdict_text(step.verdict, step.evidence.outcome)
+            yield verdict, verb, about or "", rewritten(step.evidence.summary), tone(step.verdict)
     for verb, what in _NEVER_ASKED.items():
         if record.step(verb) is None:
-            yield verb, "", UNKNOWN, f"not looked at: {what}", "absent"
+            yield UNKNOWN, verb, "", f"not looked at: {what}", "absent"
 
 
 def _facts(inspection: Evidence, target: str) -> Section:
@@ -199,7 +203,7 @@ def _layer_figure(known: Sequence[tuple[str, Evidence]]) -> Figure:
         limit = first(measured(evidence, "rms_ratio"))
         at = limit.of.get("benign_up_to") if limit is not None else None
         if isinstance(at, int | float):
-            limits[float(at)] = f"rounding explains up to {at:.3g} at an output"
+            limits[float(at)] = f"{at:.3g}: limit at an output"
     drawn = [Line(at, label) for at, label in limits.items()]
     on = first([text(e.parameters.get("layers_on")) for _, e in known])
     caption = (
@@ -209,7 +213,7 @@ def _layer_figure(known: Sequence[tuple[str, Evidence]]) -> Figure:
     )
     caption += f" {equal} layers are bitwise equal and not drawn." if equal else ""
     columns = ("target", "order", "layer", "operator", "RMS, floors", "peak, floors")
-    lines = [*drawn, Line(1.0, "1: what float32 rounding does to the source itself")]
+    lines = [*drawn, Line(1.0, "1: the source's own rounding")]
     return layers(points, title="Divergence by layer", caption=caption, limits=lines, table=(columns, tuple(rows)))
 
 
@@ -228,10 +232,12 @@ def _output_table(known: Sequence[tuple[str, Evidence]]) -> Section | None:
         return None
     alarms = first([one for _, e in known for one in measured(e, "false_alarm_share")])
     notes: tuple[str, ...] = ()
-    if alarms is not None and alarms.value is not None:
-        bound = UNKNOWN if alarms.high is None else f"{alarms.high:.2%}"
-        said = f"{alarms.value:.2%} of {count_of(alarms)} (95 % bound {bound})"
-        notes = (f"False alarms of these limits on benign conversions: {said}.",)
+    if alarms is not None and alarms.value is not None and alarms.n is not None:
+        several = alarms.of.get("architectures")
+        of = f" of {several} architectures" if isinstance(several, int) else ""
+        told = f"{alarms.value * alarms.n:.0f} of {alarms.n} benign conversions{of}"
+        bound = f"; the true share is below {percent(alarms.high)} with 95 % confidence" if alarms.high else ""
+        notes = (f"These limits would have failed {told}{bound}.",)
     columns = ("target", "output", "what", "value", "unit", "rounding explains", "n")
     return Section("At the outputs, worst of all feeds", columns, tuple(rows), numeric=(3, 5, 6), notes=notes)
 
