@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from regraft.deployment.bench.evidence import evidence_of_run
 from regraft.deployment.bench.inputs import data_subject, feeds_file, split_feeds
+from regraft.deployment.bench.messages import Start
 from regraft.deployment.bench.run import Run, Settings, measure
 from regraft.deployment.bench.subject import Refused, Variant, prepare, told_apart
-from regraft.deployment.bench.worker import Start
 from regraft.deployment.budget import DeviceBudget, read_budget
 from regraft.errors import UsageError
 from regraft.package.reference import ModelRef
@@ -62,14 +62,16 @@ def bench(
     """Measure latency, throughput, CPU time, load, memory and size of one or several models.
 
     Each model runs in processes of its own, and the models take turns, so that a change of the machine meets
-    all of them. A text package is measured from strings to vectors, with its own tokenizer. A model that
-    crashes or hangs is an inconclusive row; the others go on.
+    all of them. A package is measured as it is used: from strings with its own tokenizer, or from pictures with its
+    own preparation, to the logits of its head, or to vectors. A model that crashes or hangs is an inconclusive row;
+    the others go on.
 
     Args:
         refs: packages, or `py:module:factory` of the user's own.
         runtimes: measure each package in each of these; None for the first that can load it.
         feeds: input name → array for one pass (its first axis is then the only batch size), a file of them
-            (.safetensors, .npz, .csv), or texts; None for built-in texts, or values made up from the signature.
+            (.safetensors, .npz, .csv), or texts; None for built-in texts, made-up pictures, or values made up
+            from the signature.
         batch_sizes: rows of a pass; each is a row of the result.
         runs: passes to time for each row.
         starts: processes for each model, one after the other; the runs are shared among them.

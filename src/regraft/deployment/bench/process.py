@@ -15,7 +15,7 @@ from typing import IO
 
 import msgspec
 
-from regraft.deployment.bench.worker import Answer, Failed, Request
+from regraft.deployment.bench.messages import Answer, Failed, Request
 from regraft.errors import Unsupported
 
 _BOOT = (

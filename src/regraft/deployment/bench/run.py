@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from regraft.deployment.bench.messages import WARM_UP_S, Request, Start, Started, Timed, Turn, Warm, Warmed
 from regraft.deployment.bench.process import BenchProcess
 from regraft.deployment.bench.subject import Refused, Variant
-from regraft.deployment.bench.worker import WARM_UP_S, Request, Start, Started, Timed, Turn, Warm, Warmed
 from regraft.errors import Unsupported
 from regraft.progress import progress
 from regraft.record.evidence import JSON

@@ -1,0 +1,249 @@
+"""What one timed pass is: what a package does with strings, pictures or arrays when it is used, to its last output."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regraft.errors import Damaged, Unsupported
+from regraft.package.package import Package, open_package
+from regraft.package.sources.interface import SourceOptions
+from regraft.record.store import open_store
+from regraft.runtime.measure import batch_of
+
+if TYPE_CHECKING:
+    from regraft.deployment.bench.messages import Start
+    from regraft.runtime.image import ImagePreprocessing
+    from regraft.runtime.interface import Feeds, Model, Signature
+    from regraft.runtime.pipeline import Description
+    from regraft.runtime.text import TextEncoder
+
+DEFAULT_TEXTS = (
+    "It works.",
+    "The parcel arrived two days late, but the shop apologised and refunded the postage.",
+    "Would you recommend the smaller model to somebody who only travels at the weekend?",
+    "I had expected a comedy; what I got was a slow, careful film about two brothers and a farm that neither wants.",
+    "Not worth the money.",
+    "Please close the window when it rains, and leave the key with the neighbour on the second floor.",
+    "The committee postponed its decision because three of its seven members had not received the report in time.",
+    "After an hour of reading we found that the switch had been in the wrong position all along.",
+    (
+        "Long lists, as of spare parts (bolts M4 and M6, two washers, a seal, the left bracket, four clips, one hinge, "
+        "the spring with its pin, and a tube of grease), were read aloud twice, by the buyer and by the seller."
+    ),
+)
+"""Texts of several lengths, for when the user gives none."""
+PHOTOGRAPH = (480, 640, 3)
+"""(H, W, 3) of a picture that is made up where the package does not say which ones it was made for."""
+_LOGITS = "logits"
+_MADE_UP = 64
+"""Size of a symbolic dimension that is not the batch, when the user gives no data; pictures to make up."""
+_MAX_TEXTS = 2000
+
+
+class Passes(msgspec.Struct, frozen=True):
+    """A loaded model and how it is fed.
+
+    Attributes:
+        model: of any runtime.
+        of: rows of a batch → one pass over the next so many inputs.
+        inputs: what it is fed with and what comes out, for a human.
+        is_made_up: the inputs are not the user's.
+        own_batch: rows of a pass when the user's arrays fix it.
+    """
+
+    model: Any
+    of: Callable[[int], Callable[[], object]]
+    inputs: str
+    is_made_up: bool
+    own_batch: int | None = None
+
+
+def load_passes(start: Start) -> Passes:
+    """Load what is to be measured, with its head, its tokenizer or its preparation of pictures.
+
+    A text package is measured from strings, an image package that says how pictures are prepared from pictures;
+    both to what they answer with: logits where they have a head, else vectors. Arrays of the user's go straight
+    into the network.
+
+    Raises:
+        RegraftError: it cannot be loaded.
+    """
+    if start.ref.scheme == "py":
+        from regraft.runtime.torch_factory import model_from_factory
+
+        model = model_from_factory(start.ref.location, threads=start.threads, precision=start.precision)
+        return _array_passes(model, start)
+    store = open_store(Path(start.store)) if start.store else None
+    with open_package(start.ref, options=SourceOptions(offline=start.offline, store=store)) as package:
+        if start.feeds_file is None and start.path is not None:
+            found = _whole_package(package, start, start.path)
+            if found is not None:
+                return found
+        return _array_passes(_loaded(package, start), start)
+
+
+def _whole_package(package: Package, start: Start, path: str) -> Passes | None:
+    """Passes from strings or pictures; None for a package that says nothing about either."""
+    if _has_tokenizer(package, path):
+        return _text_passes(_text_encoder(package, start, path), start)
+    preprocessing = _preprocessing(package, start, path)
+    if preprocessing is None:
+        return None
+    model = _loaded(package, start)
+    if [len(port.shape or ()) for port in model.signature.inputs] != [4]:
+        return _array_passes(model, start)
+    description = _description(package)
+    return _picture_passes(model, preprocessing, description.picture_shape if description else (), start.seed)
+
+
+def _preprocessing(package: Package, start: Start, path: str) -> ImagePreprocessing | None:
+    """None also where it cannot be followed: the network can still be measured, on arrays."""
+    from regraft.runtime.image import preprocessing_of
+    from regraft.runtime.verified import VerifiedFiles
+
+    with contextlib.suppress(Damaged, Unsupported):
+        return preprocessing_of(VerifiedFiles(package, start.permit), path)
+    return None
+
+
+def _description(package: Package) -> Description | None:
+    from regraft.runtime.pipeline import description_of
+
+    with contextlib.suppress(Damaged):
+        return description_of(package)
+    return None
+
+
+def _loaded(package: Package, start: Start) -> Model:
+    from regraft.runtime import load
+
+    return load(
+        package,
+        start.permit,
+        runtime=start.runtime,
+        path=start.path,
+        threads=start.threads,
+        precision=start.precision,
+    )
+
+
+def _has_tokenizer(package: Package, path: str) -> bool:
+    from regraft.runtime.tokenizing import tokenizer_path
+
+    folder = path.rpartition("/")[0]
+    vocabulary = f"{folder}/vocab.txt" if folder else "vocab.txt"
+    return tokenizer_path(package, path) is not None or any(entry.path == vocabulary for entry in package.entries)
+
+
+def _text_encoder(package: Package, start: Start, path: str) -> TextEncoder:
+    """With the head that the package declares; where the weights of that are missing, the encoder alone."""
+    from regraft.runtime.text import load_text_encoder
+
+    def load(*, head: bool) -> TextEncoder:
+        return load_text_encoder(
+            package,
+            start.permit,
+            runtime=start.runtime,
+            path=path,
+            threads=start.threads,
+            precision=start.precision,
+            head=head,
+        )
+
+    try:
+        return load(head=True)
+    except Unsupported:
+        return load(head=False)
+
+
+def _text_passes(encoder: TextEncoder, start: Start) -> Passes:
+    texts = list(start.texts or DEFAULT_TEXTS)
+    random.Random(start.seed).shuffle(texts)  # noqa: S311
+    texts = texts[:_MAX_TEXTS]
+    answers = _answers(encoder, texts[0])
+
+    def of(batch: int) -> Callable[[], object]:
+        rounds = itertools.cycle(texts)
+        if answers == "vectors":
+            return lambda: encoder.encode_batch(encoder.tokenize(_next(rounds, batch)))
+        return lambda: encoder.model(encoder.feeds(encoder.tokenize(_next(rounds, batch))))
+
+    counts = sorted(len(encoding.ids) for encoding in encoder.tokenize(texts))
+    spread = f"{counts[0]}–{counts[-1]} tokens, median {counts[len(counts) // 2]}"
+    return Passes(encoder.model, of, f"{len(texts)} texts of {spread}, to {answers}", not start.texts)
+
+
+def _answers(encoder: TextEncoder, text: str) -> str:
+    """What comes out: `logits` of a head, `vectors` of an encoder, or other `outputs`."""
+    encodings = encoder.tokenize([text])
+    if _LOGITS in encoder.model(encoder.feeds(encodings)):
+        return _LOGITS
+    try:
+        encoder.encode_batch(encodings)
+    except Unsupported:
+        return "outputs"
+    return "vectors"
+
+
+def _picture_passes(model: Model, preprocessing: ImagePreprocessing, shape: tuple[int, ...], seed: int) -> Passes:
+    import numpy as np
+
+    shape = shape or PHOTOGRAPH
+    pictures = list(np.random.default_rng(seed).integers(0, 256, (_MADE_UP, *shape), dtype=np.uint8))
+    name = model.signature.inputs[0].name
+    answers = _LOGITS if _LOGITS in model({name: preprocessing(pictures[:1])}) else "outputs"
+
+    def of(batch: int) -> Callable[[], object]:
+        rounds = itertools.cycle(pictures)
+        return lambda: model({name: preprocessing(_next(rounds, batch))})
+
+    colours = "coloured" if len(shape) == 3 else "grey"
+    made = f"made-up {colours} pictures of {shape[0]} × {shape[1]} pixels"
+    prepared = f"{preprocessing.height} × {preprocessing.width} {preprocessing.channels}"
+    return Passes(model, of, f"{made}, prepared as {prepared}, to {answers}", True)
+
+
+def _array_passes(model: Model, start: Start) -> Passes:
+    """The network alone, on arrays of the user's or on values made up from its signature."""
+    if start.feeds_file is not None:
+        feeds = _own_feeds(Path(start.feeds_file), model.signature)
+        return Passes(model, lambda _: lambda: model(feeds), _shapes(feeds), False, batch_of(feeds))
+    sizes = sorted({str(s) for p in model.signature.inputs for s in (p.shape or ())[1:] if not isinstance(s, int)})
+    inputs = "made up from the signature" + (f"; {', '.join(sizes)} = {_MADE_UP}" if sizes else "")
+    return Passes(model, lambda batch: _made_up_passes(model, batch, start.seed), inputs, True)
+
+
+def _next(rounds: Iterator[Any], count: int) -> list[Any]:
+    return list(itertools.islice(rounds, count))
+
+
+def _own_feeds(file: Path, signature: Signature) -> Feeds:
+    from regraft.runtime.feed_files import feeds_from_file
+
+    return feeds_from_file(file, signature).feeds
+
+
+def _shapes(feeds: Feeds) -> str:
+    return ", ".join(f"{name} {'×'.join(map(str, value.shape)) or 'scalar'}" for name, value in feeds.items())
+
+
+def _made_up_passes(model: Model, batch: int, seed: int) -> Callable[[], object]:
+    from regraft.runtime.feeds import generated_feeds
+
+    sizes: dict[str, Sequence[int]] = {}
+    for port in model.signature.inputs:
+        for axis, extent in enumerate(port.shape or ()):
+            name = f"{port.name}.{axis}" if extent is None else extent
+            if isinstance(name, str) and (axis == 0 or name not in sizes):
+                sizes[name] = (batch if axis == 0 else _MADE_UP,)
+    feeds = next(generated_feeds(model.signature, seed=seed, sizes=sizes)).feeds
+    if batch_of(feeds) != batch:
+        raise Unsupported(f"the model fixes its batch at {batch_of(feeds)}", where=model.where)
+    return lambda: model(feeds)
