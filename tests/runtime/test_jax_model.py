@@ -117,6 +117,13 @@ def test_operators_run_alone_in_both_precisions():
         assert all(np.array_equal(again[name], taps[name]) for name in node.outputs if name)
         wide = graph.run(node, values, precision="float64")
         assert all(value.dtype in ("float64", "int32", "bool") for value in wide.values())
+    rounded = graph.with_rounded_weights("bfloat16")
+    weights = [(graph.constant(name), rounded.constant(name)) for name in graph.constant_names]
+    moved = [(ours, theirs) for ours, theirs in weights if not np.array_equal(ours, theirs)]
+    assert len(moved) == 6  # the six matrices; lone numbers stay
+    for ours, theirs in moved:
+        assert not np.any(theirs.view(np.uint32) & 0xFFFF)
+        np.testing.assert_allclose(theirs, ours, rtol=2.0**-8)  # bfloat16 rounds by half of that
     (embed,) = [n for n in graph.nodes if n.operator == "gather"]
     assert graph.constant(embed.inputs[0]).shape == (50, 16)
 

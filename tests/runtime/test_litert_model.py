@@ -10,7 +10,7 @@ import pytest
 from regraft.errors import BadFeeds, Unsupported
 from regraft.runtime.feeds import generated_feeds
 from regraft.runtime.isolated import IsolatedModel
-from regraft.runtime.litert_model import LiteRtModel, _real_numbers
+from regraft.runtime.litert_model import LiteRtModel, _quantised, _real_numbers
 from regraft.workflow.load import load
 
 Asset = Callable[[str, str, str], Path]
@@ -127,11 +127,71 @@ def test_damaged_files_end_in_one_sentence(wake_words, tmp_path, cut):
 
 def test_what_it_cannot_do_it_says(wake_words):
     model = load(wake_words / "alexa.tflite")
-    for ask in (lambda: model.cast("float64"), lambda: model.segment(["a"], ["b"])):
-        with pytest.raises(Unsupported, match="LiteRT"):
-            ask()
+    with pytest.raises(Unsupported, match="LiteRT"):
+        model.cast("float64")
     with pytest.raises(BadFeeds, match="axis 1 is fixed"):
         model({model.signature.inputs[0].name: np.zeros((1, 15, 96), "float32")})
     pid = model._process._process.pid
     assert pid != os.getpid()
+    model.close()
+
+
+@pytest.mark.parametrize("source", ["basic_pitch", "fer", "wake_words"])
+def test_parts_reproduce_their_taps_exactly(source, request):
+    """Each operator of real graphs alone, then a longer part: the same kernels on the same numbers."""
+    path = request.getfixturevalue(source)
+    path = {"basic_pitch": path / "nmp.tflite", "fer": path, "wake_words": path / "embedding_model.tflite"}[source]
+    model = LiteRtModel(path.read_bytes(), threads=1)
+    feeds = _sound(1) if source == "basic_pitch" else next(iter(generated_feeds(model.signature))).feeds
+    taps = list(model.trace(feeds))
+    made = {tap.name: tap.value for tap in taps} | dict(feeds)
+    step = max(1, len(taps) // 25)
+    for tap in taps[::step]:
+        given = {name: made[name] for name in dict.fromkeys(tap.inputs) if name in made}
+        (value,) = model.segment(list(given), [tap.name])(given).values()
+        assert np.array_equal(value, tap.value), tap.name
+    last = taps[-1]
+    if source == "wake_words":  # a pooling that everything passes through
+        middle = next(tap for tap in taps if tap.operator == "MAX_POOL_2D")
+        (value,) = model.segment([middle.name], [last.name])({middle.name: middle.value}).values()
+        assert np.array_equal(value, last.value)
+    whole = model.segment(list(feeds), [last.name])
+    assert np.array_equal(next(iter(whole(feeds).values())), last.value)
+
+
+def test_parts_live_in_the_other_process_too(wake_words):
+    model = load(wake_words / "alexa.tflite")
+    case = next(iter(generated_feeds(model.signature)))
+    taps = {tap.name: tap for tap in model.trace(case.feeds)}
+    *_, dense, last = taps.values()
+    part = model.segment([dense.name], [last.name])
+    assert np.array_equal(part({dense.name: dense.value})[last.name], last.value)
+    with pytest.raises(Unsupported, match="no such tensor"):
+        model.segment(["nope"], [last.name])
+    with pytest.raises(Unsupported, match="also need"):
+        model.segment([last.name], [dense.name])
+    model.close()
+
+
+def test_quantised_ends_of_a_part_are_real_numbers():
+    detail = {"quantization_parameters": {"scales": np.float32([0.5]), "zero_points": np.int32([3])}, "dtype": np.int8}
+    numbers = np.int8([-128, -3, 0, 100, 127])
+    assert np.array_equal(_quantised(_real_numbers(numbers, detail), detail), numbers)
+    assert _quantised(np.float32([1e9]), detail) == 127
+
+
+def test_operators_run_alone(wake_words):
+    from regraft.runtime.graphs import operator_graph
+
+    model = load(wake_words / "okay_nabu.tflite")
+    feeds = next(iter(generated_feeds(model.signature))).feeds
+    graph = operator_graph(model, feeds)
+    known = dict(feeds)
+    for node in graph.nodes:
+        known.update(graph.run(node, {name: known[name] for name in node.inputs if name in known}))
+    taps = {tap.name: tap.value for tap in model.trace(feeds)}
+    assert all(np.array_equal(known[name], value) for name, value in taps.items())
+    assert list(graph.outputs) == [port.name for port in model.signature.outputs]
+    with pytest.raises(Unsupported, match="float64"):
+        graph.run(graph.nodes[0], feeds, precision="float64")
     model.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -53,12 +54,24 @@ class JaxGraph:
         value = self._constants.get(name)
         return None if value is None else np.asarray(value)
 
-    def constants(self) -> Iterator[tuple[str, Array]]:
-        """Every weight and literal."""
-        import numpy as np
+    @property
+    def constant_names(self) -> Sequence[str]:
+        """Weights and literals."""
+        return tuple(self._constants)
 
-        for name, value in self._constants.items():
-            yield name, np.asarray(value)
+    def with_rounded_weights(self, precision: str) -> JaxGraph:
+        """See `OperatorGraph.with_rounded_weights`."""
+        import jax.numpy as jnp
+
+        with running():
+            rounded = {
+                name: jnp.asarray(value).astype(precision).astype(value.dtype)
+                for name, value in self._constants.items()
+                if getattr(value, "ndim", 0) and str(value.dtype) == "float32"
+            }
+        graph = copy.copy(self)
+        graph._constants = {**self._constants, **rounded}
+        return graph
 
     def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
         """Run one operator; see `OperatorGraph.run`."""

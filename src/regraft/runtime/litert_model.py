@@ -12,6 +12,7 @@ from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.isolated_worker import Recipe
+from regraft.runtime.litert_cut import cut_flatbuffer, operators_between
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +56,8 @@ class LiteRtModel:
     Args:
         content: the flatbuffer.
         threads: of the interpreter; None for its default.
+        is_part: it was cut out of a graph: its ends are taps, so they have any size, and quantised ones are real
+            numbers; it runs on the builtin kernels, as traces do.
         where: how errors name it.
     Raises:
         MissingExtra: LiteRT is not installed.
@@ -63,19 +66,21 @@ class LiteRtModel:
 
     runtime = "litert"
 
-    def __init__(self, content: bytes, *, threads: int | None = None, where: str = "") -> None:
+    def __init__(self, content: bytes, *, threads: int | None = None, is_part: bool = False, where: str = "") -> None:
         self.where = where
         self.allows_nan = False
         self._content = content
         self._threads = threads
-        self._caller = self._interpreter()
+        self._is_part = is_part
+        self._caller = self._interpreter(is_traced=is_part)
 
     @functools.cached_property
     def signature(self) -> Signature:
         """Inputs and outputs by the names of their tensors, as `regraft inspect` lists them."""
+        port = _end if self._is_part else _port
         return Signature(
-            tuple(_port(detail) for detail in self._caller.get_input_details()),
-            tuple(_port(detail) for detail in self._caller.get_output_details()),
+            tuple(port(detail) for detail in self._caller.get_input_details()),
+            tuple(port(detail) for detail in self._caller.get_output_details()),
         )
 
     @functools.cached_property
@@ -101,10 +106,12 @@ class LiteRtModel:
         Quantised inputs and outputs are the integers that the model takes and returns.
         """
         self._run(self._caller, feeds)
-        return {
-            port.name: self._caller.get_tensor(detail["index"])
-            for port, detail in zip(self.signature.outputs, self._caller.get_output_details(), strict=True)
-        }
+        outputs = {}
+        for port, detail in zip(self.signature.outputs, self._caller.get_output_details(), strict=True):
+            value = self._caller.get_tensor(detail["index"])
+            is_real = self._is_part and _is_quantised(detail)
+            outputs[port.name] = _real_numbers(value, detail) if is_real else value
+        return outputs
 
     def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
         """Every operator's outputs in order of execution; quantised ones as the real numbers that they stand for.
@@ -131,12 +138,21 @@ class LiteRtModel:
                 order += 1
 
     def segment(self, inputs: Sequence[str], outputs: Sequence[str]) -> LiteRtModel:
-        """Not offered: the interpreter runs whole graphs.
+        """The operators between taps, as a flatbuffer of its own; on the kernels of a trace.
 
         Raises:
-            Unsupported: always.
+            Unsupported: there is no such tap, or the outputs also need inputs of the whole graph.
         """
-        raise Unsupported("LiteRT runs whole graphs only", where=self.where)
+        names = _unique_names({detail["index"]: detail for detail in self._tracer.get_tensor_details()})
+        indices = {name: index for index, name in names.items()}
+        missing = [name for name in (*inputs, *outputs) if name not in indices]
+        if missing:
+            raise Unsupported(f"there is no such tensor: {missing[0]!r}", where=self.where)
+        begin, end = [indices[name] for name in inputs], [indices[name] for name in outputs]
+        fed = {detail["index"] for detail in self._tracer.get_input_details()} - set(begin)
+        kept = operators_between(self._operators, begin, end, fed=sorted(fed))
+        content = cut_flatbuffer(self._content, kept, begin, end)
+        return LiteRtModel(content, threads=self._threads, is_part=True, where=f"{self.where} segment")
 
     def cast(self, dtype: str) -> LiteRtModel:
         """Not offered: LiteRT has no float64 kernels for most operators.
@@ -178,7 +194,7 @@ class LiteRtModel:
                 experimental_preserve_all_tensors=is_traced,
                 experimental_op_resolver_type=resolver,
             )
-            if all(-1 not in detail["shape_signature"] for detail in made.get_input_details()):
+            if not self._is_part and all(-1 not in one["shape_signature"] for one in made.get_input_details()):
                 made.allocate_tensors()  # what has free sizes may not allocate before they are known
         except (ValueError, RuntimeError) as error:
             raise Unsupported(f"LiteRT refuses the model: {str(error).strip()[:500]}", where=self.where) from error
@@ -190,12 +206,15 @@ class LiteRtModel:
         checked = checked_feeds(self.signature, feeds, where=self.where, allows_nan=self.allows_nan)
         try:
             for port, detail in zip(self.signature.inputs, interpreter.get_input_details(), strict=True):
-                if -1 in detail["shape_signature"]:
-                    interpreter.resize_tensor_input(detail["index"], checked[port.name].shape, strict=True)
+                shape = checked[port.name].shape
+                if -1 in detail["shape_signature"] or (self._is_part and tuple(detail["shape"]) != shape):
+                    interpreter.resize_tensor_input(detail["index"], shape, strict=not self._is_part)
             interpreter.allocate_tensors()
             interpreter.reset_all_variables()  # a pass starts from the same state every time
             for port, detail in zip(self.signature.inputs, interpreter.get_input_details(), strict=True):
-                interpreter.set_tensor(detail["index"], checked[port.name])
+                value = checked[port.name]
+                is_real = self._is_part and _is_quantised(detail)
+                interpreter.set_tensor(detail["index"], _quantised(value, detail) if is_real else value)
             interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise Unsupported(
@@ -226,6 +245,18 @@ def _real_numbers(value: Array, detail: dict[str, Any]) -> NDArray[np.float32]:
     return np.asarray(real, dtype=np.float32).reshape(value.shape)
 
 
+def _quantised(value: Array, detail: dict[str, Any]) -> Array:
+    """What `_real_numbers` would make the value of, rounded to the nearest and kept within the dtype."""
+    import numpy as np
+
+    parameters = detail["quantization_parameters"]
+    dtype = np.dtype(detail["dtype"])
+    limits = np.iinfo(dtype)
+    exact = value.astype(np.float64) / parameters["scales"][0] + parameters["zero_points"][0]
+    numbers: Array = np.clip(np.rint(exact), limits.min, limits.max).astype(dtype)
+    return numbers
+
+
 def _is_quantised(detail: dict[str, Any]) -> bool:
     return len(detail["quantization_parameters"]["scales"]) > 0 and "int" in _dtype(detail)
 
@@ -238,6 +269,12 @@ def _dtype(detail: dict[str, Any]) -> str:
 def _port(detail: dict[str, Any]) -> Port:
     shape = tuple(None if extent < 0 else int(extent) for extent in detail["shape_signature"])
     return Port(detail["name"] or f"tensor_{detail['index']}", _dtype(detail), shape)
+
+
+def _end(detail: dict[str, Any]) -> Port:
+    """An end of a part: a tensor of any size, as its tap has it."""
+    dtype = "float32" if _is_quantised(detail) else _dtype(detail)
+    return Port(detail["name"] or f"tensor_{detail['index']}", dtype, None)
 
 
 def _unique_names(details: dict[int, dict[str, Any]]) -> dict[int, str]:

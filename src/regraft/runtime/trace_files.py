@@ -18,11 +18,11 @@ from regraft.package.formats import Tensor
 from regraft.package.formats.safetensors import tensor_places
 from regraft.package.limits import MAX_TENSORS
 from regraft.package.sources.trace import INDEX
-from regraft.runtime.dump_trace import DTYPES, Dump
 
 if TYPE_CHECKING:
     from regraft.package.package import Package
     from regraft.package.reader import Reader
+    from regraft.runtime.dump_trace import Dump
     from regraft.runtime.feeds import FeedCase
     from regraft.runtime.interface import Array, Feeds, Model, Tap
 
@@ -134,6 +134,8 @@ def record_pass(
     Raises:
         UsageError: a tap carries statistics in place of its value.
     """
+    from regraft.runtime.dump_trace import DTYPES
+
     dump.next_pass(name, precision)
     for given, value in (feeds or {}).items():
         dump.feed(given, value, keep_inputs)
@@ -174,6 +176,8 @@ class TraceFiles:
             Damaged: the index and the file contradict each other.
         """
         import numpy as np
+
+        from regraft.runtime.dump_trace import DTYPES
 
         if kept.file is None or kept.key is None:
             raise Unsupported(f"the values of {kept.name!r} were not kept, only their digest", where=self.where)
@@ -243,6 +247,7 @@ class TraceFiles:
 
 def _opened_dump(folder: Path, model: Model) -> Dump:
     from regraft.record.environment import capture_environment
+    from regraft.runtime.dump_trace import Dump
 
     try:
         return Dump(str(folder), model.where, model.runtime, capture_environment().packages, model.effective_precision)
