@@ -15,10 +15,9 @@ import msgspec
 from regraft.compare.deviation import HUGE, Deviation, deviation
 from regraft.compare.noise import Ratio, ratios, unit_roundoff
 from regraft.errors import Unsupported
+from regraft.runtime.rounding import round_to
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from regraft.runtime.interface import Array, Feeds
     from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
 
@@ -210,9 +209,9 @@ class CanonicalTrace:
         for name in node.inputs:
             value = values.get(name, self.graph.constant(name) if name else None)
             if value is not None and _is_float(value):
-                values[name] = rounded(value, self.precision)
+                values[name] = round_to(value, self.precision)
         found = self.graph.run(node, values)
-        return {name: rounded(v, self.precision) if _is_float(v) else v for name, v in found.items()}
+        return {name: round_to(v, self.precision) if _is_float(v) else v for name, v in found.items()}
 
     def _jittered(self, node: OperatorNode) -> Iterator[dict[str, Any]]:
         """Runs whose floating-point inputs and weights are moved by one unit in the last place."""
@@ -236,29 +235,9 @@ class CanonicalTrace:
     ) -> None:
         if not name:
             return
-        kept = rounded(value, "float32") if _is_float(value) else value
+        kept = round_to(value, "float32") if _is_float(value) else value
         self.values[name] = kept
         self.tensors[name] = CanonicalTensor(name, position, kept, own, unstable, family_of(kept), is_exact, small)
-
-
-def rounded(value: Array, precision: str) -> np.ndarray:
-    """A floating-point array with the values that a precision has, in float32.
-
-    Args:
-        value: any floating dtype.
-        precision: `float32`, `float16` or `bfloat16`; overflow becomes infinite.
-    """
-    import numpy as np
-
-    with np.errstate(over="ignore"):
-        narrow = value.astype(np.float32)
-        if precision == "float16":
-            return narrow.astype(np.float16).astype(np.float32)
-        if precision == "bfloat16":
-            import ml_dtypes
-
-            return narrow.astype(ml_dtypes.bfloat16).astype(np.float32)
-    return narrow
 
 
 def family_of(value: Array) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Array
     from regraft.runtime.operator_graph import OperatorNode
 
+MANY = 3
+"""Operands beyond which one that differs does not make another operator of it: states and lengths of sequences."""
 _MAX_SUSPECTS = 10
 _MAX_ENDS = 12
 _MAX_COUNTERPARTS = 24
@@ -94,9 +96,14 @@ class Explainer:
             if twin.operator != node.operator or any(name in self._taken for name in twin.outputs if name):
                 continue
             families = sorted(self._trace.tensors[name].family for name in twin.inputs if name in self._trace.tensors)
-            if families == taken:
+            if families == taken or self._shares_first(node, twin):
                 found.append(twin)
         return sorted(found, key=self._distance(node))
+
+    def _shares_first(self, node: OperatorNode, twin: OperatorNode) -> bool:
+        """Do both work on the same tensor, whatever else they take? Only of operators with many operands."""
+        tensor = self._trace.tensors.get(twin.inputs[0])
+        return len(twin.inputs) > MANY and tensor is not None and self._walk.family(node.inputs[0]) == tensor.family
 
     def _distance(self, node: OperatorNode) -> Any:
         walk = self._walk

@@ -7,24 +7,39 @@ behind it, so that several faults are found in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from regraft.compare.canonical import CanonicalTrace
-from regraft.compare.explain import Explainer
+from regraft.compare.explain import Explainer, Explanation
 from regraft.compare.matching import Match
 from regraft.compare.noise import Ratio
+from regraft.compare.precision import lowered_weights
 from regraft.compare.walk import Walk
 
 if TYPE_CHECKING:
-    from regraft.runtime.interface import Feeds
+    from regraft.runtime.interface import Array, Feeds
     from regraft.runtime.operator_graph import OperatorGraph
 
 MAX_ORIGINS = 16
 TAUGHT_AT_ONCE = 12
 """Suspects that are run on the reference's values in a runtime where single operators are expensive."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The numbers of a region, as the candidate has them.
+
+    Attributes:
+        inputs: candidate's tensor → the reference's value in the candidate's layout.
+        computed: what the candidate makes of them at the end of the region.
+        expected: what the reference has there, in the candidate's layout.
+    """
+
+    inputs: dict[str, Array]
+    computed: Array
+    expected: Array
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -44,6 +59,7 @@ class Origin(msgspec.Struct, frozen=True):
         by: how sure the place is: `proven` (mending it brings the divergence into the floor), `confirmed` (what
             follows agrees again behind it), `likely`.
         before: tensors of the reference that go into the region.
+        sample: what goes in and comes out there; None where nothing does.
     """
 
     reference: tuple[str, ...]
@@ -56,6 +72,7 @@ class Origin(msgspec.Struct, frozen=True):
     residual: Ratio | None
     by: str
     before: tuple[str, ...] = ()
+    sample: Sample | None = None
 
 
 class Localisation(msgspec.Struct, frozen=True):
@@ -68,6 +85,8 @@ class Localisation(msgspec.Struct, frozen=True):
         islands: operators of the reference whose floor had to be taken from jittered runs.
         stopped: why the reference itself could not be run to its end; empty otherwise.
         complete: False when an origin could not be passed, so that what follows was not looked at.
+        lowered: precision to which the candidate's weights were rounded, which is no fault of the place where it
+            shows: the reference was given weights of that precision, too. None where they were not.
     """
 
     origins: tuple[Origin, ...]
@@ -76,6 +95,7 @@ class Localisation(msgspec.Struct, frozen=True):
     islands: tuple[str, ...]
     stopped: str
     complete: bool
+    lowered: str | None = None
 
 
 def localise(
@@ -101,6 +121,9 @@ def localise(
     Raises:
         Unsupported: the reference does not run on these feeds at all.
     """
+    lowered = lowered_weights(reference, candidate)
+    if lowered is not None:
+        reference, trace = reference.with_rounded_weights(lowered), None
     known = trace or CanonicalTrace(reference, feeds, precision=precision)
     pairs = inputs or {name: name for name in feeds if name in candidate.inputs}
     returned = outputs or dict(zip(reference.outputs, candidate.outputs, strict=False))
@@ -117,12 +140,59 @@ def localise(
         ):
             continue
         explanation = Explainer(walk, suspects).explain()
-        origins.append(Origin(**{name: getattr(explanation, name) for name in Origin.__struct_fields__}))
+        fields = {name: getattr(explanation, name) for name in Explanation.__struct_fields__ if name != "pins"}
+        origins.append(Origin(**fields, sample=_sample(walk, explanation)))
         if not explanation.pins:
             complete = False
             break
         for theirs, match in explanation.pins.items():
             walk.pin(theirs, match)
         walk.run(walk.after(explanation.pins))
+    origins += misplaced_outputs(walk)
     unmatched = tuple(name for name in walk.computed if name not in walk.matches)
-    return Localisation(tuple(origins), dict(walk.matches), unmatched, tuple(known.islands), known.stopped, complete)
+    return Localisation(
+        _merged(origins), dict(walk.matches), unmatched, tuple(known.islands), known.stopped, complete, lowered
+    )
+
+
+def _sample(walk: Walk, explanation: Explanation) -> Sample | None:
+    theirs = explanation.candidate_tensor
+    computed = walk.computed.get(theirs)
+    match = explanation.pins.get(theirs)
+    if computed is None or match is None or computed.size != walk.trace.tensors[match.name].value.size:
+        return None
+    region = walk.origin_region([theirs])
+    names = [name for node in region for name in node.inputs if name in walk.matches and name in walk.values]
+    inputs = {name: walk.values[name] for name in dict.fromkeys(names)}
+    return Sample(inputs, computed, match.layout.to_candidate(walk.trace.tensors[match.name].value))
+
+
+def misplaced_outputs(walk: Walk) -> list[Origin]:
+    """Outputs that are some other tensor of the reference than the one that is returned there."""
+    trace = walk.trace
+    found = []
+    for theirs, ours in walk.output_pairs.items():
+        match, tensor = walk.matches.get(theirs), trace.tensors.get(ours)
+        if match is None or tensor is None or match.by == "pinned" or trace.tensors[match.name].family == tensor.family:
+            continue
+        if match.layout.axes is None and walk.index.agrees(walk.values[theirs], tensor) is not None:
+            continue
+        missing = trace.region([ours], [match.name])
+        is_behind = trace.tensors[match.name].family in trace.leaves(missing)
+        cause, detail = ("node_missing", "is missing at the end") if is_behind else ("output_order", "is returned")
+        maker = trace.graph.nodes[tensor.maker].name if tensor.maker >= 0 else ""
+        names = tuple(node.name for node in missing) if is_behind else (maker,)
+        said = " and ".join(node.operator for node in missing) if is_behind else f"{match.name} in place of {ours}"
+        found.append(Origin(names, (), ours, theirs, cause, f"{said} {detail}", None, None, "proven", (match.name,)))
+    return found
+
+
+def _merged(origins: Sequence[Origin]) -> tuple[Origin, ...]:
+    """Origins with one region and cause are one: a weight that two layers share."""
+    found: dict[tuple[object, ...], Origin] = {}
+    for origin in origins:
+        key = (origin.reference, origin.cause) if origin.reference else (origin.candidate, origin.tensor)
+        same = found.get(key)
+        together = same.candidate + origin.candidate if same is not None else origin.candidate
+        found[key] = msgspec.structs.replace(same or origin, candidate=tuple(dict.fromkeys(together)))
+    return tuple(found.values())

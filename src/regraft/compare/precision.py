@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regraft.runtime.interface import Model
+    from regraft.runtime.operator_graph import OperatorGraph
 
 _MIN_ELEMENTS = 256
 """Fewer weights than this can be representable by chance: zeros, ones, powers of two."""
@@ -37,6 +38,27 @@ def recognised_precision(model: Model) -> str:
         if not candidates:
             return stated
     return next(name for name in _LOW if name in candidates) if seen >= _MIN_ELEMENTS else stated
+
+
+def lowered_weights(reference: OperatorGraph, candidate: OperatorGraph) -> str | None:
+    """The precision to which a candidate's weights were rounded while the reference's were not; None for none."""
+    theirs = _representable_in(candidate)
+    return next((name for name in _LOW if name in theirs - _representable_in(reference)), None)
+
+
+def _representable_in(graph: OperatorGraph) -> set[str]:
+    """Low precisions in which all weights of a graph are representable; none for a graph without weights."""
+    found = set(_LOW)
+    seen = 0
+    for name in graph.constant_names:
+        value: Any = graph.constant(name)
+        if value is None or str(value.dtype) != "float32" or value.size < 2:
+            continue
+        seen += value.size
+        found = {precision for precision in found if _representable(value, precision)}
+        if not found:
+            break
+    return found if seen >= _MIN_ELEMENTS else set()
 
 
 def is_lower(precision: str, than: str) -> bool:

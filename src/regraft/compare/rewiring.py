@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regraft.compare.causes.attributes import kind_of
 from regraft.compare.matching import Layout, Match
 from regraft.compare.noise import Ratio
 from regraft.compare.roles import moves_only, role
@@ -54,7 +55,8 @@ def bypassed(walk: Walk, node: OperatorNode, theirs: str, follow: Follow) -> Rew
             continue
         layout = Layout(value.shape)
         if follow(theirs, Match(match.name, layout, None, by="pinned", is_sound=False)):
-            around = _around(walk, match.name)
+            is_layout = role(node.operator) == "transpose" or node.operator == "Flatten"
+            around = _around(walk, match.name, is_layout=is_layout)
             cause = _cause_of_inserted(walk, node, value)
             detail = f"{node.operator} is not in the reference, where {match.name} is used as it is"
             return Rewiring(around, True, match.name, cause, detail, None)
@@ -85,15 +87,31 @@ def _described(
     missing = trace.region([source.name], [held.name, *walk.matched_names() - {source.name}])
     is_there = any(trace.tensors[one.name].family == source.family for one in walk.matches.values())
     if not is_there and held.family in trace.leaves(missing) and 0 < len(missing) <= _MAX_STEPS:
+        if walk.matches[node.inputs[position]].layout.axes is not None:  # what only moves is there already
+            missing = [one for one in missing if not moves_only(one.operator)] or missing
+        missing = [one for one in missing if not _reshapes_only(walk, one)] or missing
         names = tuple(one.name for one in missing)
         kinds = " and ".join(one.operator for one in missing)
         cause = _cause_of_missing(missing)
         detail = f"{kinds} is missing between {held.name} and {node.operator}"
         return Rewiring(names, False, result.name, cause, detail, result.ratio)
+    twice = sum(one.name == held.name for one in walk.matches.values()) > 1
+    if not is_there and twice and source.maker >= 0:  # something else stands in the place of what made the source
+        replaced = trace.graph.nodes[source.maker]
+        instead = walk.makers.get(node.inputs[position])
+        kind = instead.operator if instead is not None else "nothing"
+        detail = f"{kind} in place of {replaced.operator}"
+        return Rewiring((replaced.name,), True, result.name, kind_of(replaced.operator), detail, result.ratio)
     taker = trace.graph.nodes[trace.tensors[result.name].maker]
     detail = f"operand {position} of {node.operator} is {held.name}, where the reference takes {source.name}"
     cause = "residual_source" if role(node.operator) == "add" else "input_source"
     return Rewiring((taker.name,), True, result.name, cause, detail, result.ratio)
+
+
+def _reshapes_only(walk: Walk, node: OperatorNode) -> bool:
+    tensors = walk.trace.tensors
+    made = {tensors[name].family for name in node.outputs if name in tensors}
+    return bool(made & {tensors[name].family for name in node.inputs if name in tensors})
 
 
 def _cause_of_missing(missing: Sequence[OperatorNode]) -> str:
@@ -173,10 +191,15 @@ def _sources(walk: Walk, held: CanonicalTensor, shape: tuple[int, ...]) -> Itera
             yield tensor
 
 
-def _around(walk: Walk, name: str) -> tuple[str, ...]:
-    """The operator that makes a tensor; for what is fed, the first that takes it."""
+def _around(walk: Walk, name: str, *, is_layout: bool) -> tuple[str, ...]:
+    """The operator that makes a tensor; for what is fed, the first that takes it.
+
+    A rearrangement too many stands beside one of the reference's that was replaced, if there is one.
+    """
     trace = walk.trace
+    takers = [node for node in trace.graph.nodes if name in node.inputs]
+    moving = [node.name for node in takers if moves_only(node.operator)]
+    if is_layout and moving:
+        return (moving[0],)
     maker = trace.tensors[name].maker
-    if maker >= 0:
-        return (trace.graph.nodes[maker].name,)
-    return tuple(node.name for node in trace.graph.nodes if name in node.inputs)[:1]
+    return (trace.graph.nodes[maker].name,) if maker >= 0 else tuple(node.name for node in takers)[:1]

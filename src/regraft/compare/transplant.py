@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.causes.attributes import cause_of_attribute
-from regraft.compare.causes.weights import cause_of_weight
+from regraft.compare.causes.attributes import cause_of_attribute, weightiest
+from regraft.compare.causes.weights import cause_of_operand, cause_of_weight
 from regraft.compare.noise import Ratio
 from regraft.errors import Unsupported
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from regraft.runtime.operator_graph import OperatorNode
 
 _MAX_PERMUTED = 3
+_GIVEN = "operand of the reference "
 
 
 class Transplant(msgspec.Struct, frozen=True):
@@ -55,7 +56,7 @@ def transplanted(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transpla
         if residual is not None:
             cause, detail = cause_of_weight(walk, twin, node, position, mine, other)
             return Transplant(cause, detail, residual.ratio)
-    swapped = _swapped(trial, theirs)
+    swapped = _swapped(trial, theirs) or _reconnected(walk, trial, node, twin, theirs)
     if swapped is not None:
         return swapped
     if len(attributes) + len(weights) < 2:
@@ -69,7 +70,7 @@ def transplanted(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transpla
         position = next(iter(weights))
         cause, detail = cause_of_weight(walk, twin, node, position, *weights[position])
     else:
-        cause, detail = cause_of_attribute(ours, theirs, attributes[0])
+        cause, detail = cause_of_attribute(ours, theirs, weightiest(attributes))
     parts = [*attributes, *(f"operand {position}" for position in weights)]
     return Transplant(cause, f"{', '.join(parts)} differ together: {detail}", residual.ratio)
 
@@ -157,6 +158,38 @@ def _swapped(trial: _Trial, theirs: onnx.NodeProto) -> Transplant | None:
         if residual is not None:
             return Transplant("operands_swapped", f"the operands are in another order: {order}", residual.ratio)
     return None
+
+
+def _reconnected(
+    walk: Walk, trial: _Trial, node: OperatorNode, twin: OperatorNode, theirs: onnx.NodeProto
+) -> Transplant | None:
+    """The twin's own operands where the candidate's operator has others, or none."""
+    import onnx
+
+    given: dict[str, Any] = {}
+    copy = onnx.NodeProto()
+    copy.CopyFrom(theirs)
+    for position, ours in enumerate(twin.inputs):
+        other = node.inputs[position] if position < len(node.inputs) else ""
+        tensor = walk.trace.tensors.get(ours)
+        if tensor is None or walk.family(other) == tensor.family:
+            continue
+        copy.input.extend([""] * (position + 1 - len(copy.input)))
+        copy.input[position] = f"{_GIVEN}{position}"
+        given[copy.input[position]] = tensor.value
+    residual = trial.run(copy, given) if given else None
+    if residual is None:
+        return None
+    position = int(next(iter(given)).removeprefix(_GIVEN))
+    other = node.inputs[position] if position < len(node.inputs) else ""
+    held = f"is {walk.matches[other].name}" if other in walk.matches else "is left out"
+    detail = f"operand {position} of {node.operator} {held}; it is {twin.inputs[position]} in the reference"
+    families = [walk.trace.tensors[name].family for name in twin.inputs if name in walk.trace.tensors]
+    if sorted(families) == sorted(f for f in map(walk.family, node.inputs) if f is not None):
+        word = "concat_order" if node.operator == "Concat" else "operands_swapped"
+    else:
+        word = "input_source"
+    return Transplant(cause_of_operand(node.operator, position) or word, detail, residual.ratio)
 
 
 def _orders(count: int) -> Iterator[tuple[int, ...]]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
 from regraft.runtime.onnx_kernels import Kernels
-from regraft.runtime.onnx_proto import import_onnx
+from regraft.runtime.onnx_proto import FLOAT_NAMES, import_onnx
 from regraft.runtime.operator_graph import OperatorNode
+from regraft.runtime.rounding import round_to
 
 if TYPE_CHECKING:
     import onnx
@@ -35,6 +36,7 @@ class OnnxGraph:
     def __init__(self, model: onnx.ModelProto, *, threads: int | None = None, where: str = "") -> None:
         import_onnx(where)
         self.where = where
+        self._threads = threads
         self.model = _written_out(model)
         self.protos: dict[str, onnx.NodeProto] = {}
         self._made_by: dict[str, OperatorNode] = {}
@@ -74,6 +76,20 @@ class OnnxGraph:
             value = self._constants[name] = _array(value)
         result: Array | None = value
         return result
+
+    def with_rounded_weights(self, precision: str) -> OnnxGraph:
+        """See `OperatorGraph.with_rounded_weights`."""
+        import onnx
+
+        copy = onnx.ModelProto()
+        copy.CopyFrom(self.model)
+        for tensor in copy.graph.initializer:
+            _round(tensor, precision)
+        for node in copy.graph.node:
+            for attribute in node.attribute:
+                if node.op_type == "Constant" and attribute.HasField("t"):
+                    _round(attribute.t, precision)
+        return OnnxGraph(copy, threads=self._threads, where=self.where)
 
     def maker(self, name: str) -> OperatorNode | None:
         """The operator that makes a tensor, also where it depends on constants alone; None for inputs and weights."""
@@ -143,6 +159,16 @@ def _written_out(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx.inliner
 
     return onnx.inliner.inline_local_functions(model)
+
+
+def _round(tensor: onnx.TensorProto, precision: str) -> None:
+    from onnx import numpy_helper
+
+    if tensor.data_type in FLOAT_NAMES and len(tensor.dims):
+        value = numpy_helper.to_array(tensor)
+        if value.size > 1:
+            rounded = round_to(value, precision).astype(value.dtype)
+            tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
 
 
 def _scope(proto: onnx.NodeProto) -> str:

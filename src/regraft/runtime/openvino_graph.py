@@ -67,6 +67,19 @@ class OpenVinoGraph:
             if node.get_type_name() == "Constant"
         }
 
+    @property
+    def constant_names(self) -> Sequence[str]:
+        """Constants by their friendly names."""
+        return tuple(self._constants)
+
+    def with_rounded_weights(self, precision: str) -> OpenVinoGraph:
+        """Not offered.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported("the constants of an OpenVINO graph cannot be replaced", where=self.where)
+
     def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
         """Run one operator; see `OperatorGraph.run`. There is no float64 on OpenVINO's CPU plugin."""
         if precision == "float64":

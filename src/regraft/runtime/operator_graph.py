@@ -54,6 +54,19 @@ class OperatorGraph(Protocol):
     def constant(self, name: str) -> Array | None:
         """The value of a weight or of what is computed from weights alone; None for other tensors."""
 
+    @property
+    def constant_names(self) -> Sequence[str]:
+        """Tensors of which `constant` knows the value."""
+
+    def with_rounded_weights(self, precision: str) -> OperatorGraph:
+        """The same operators with weights of the values that a precision has; lone numbers are settings and stay.
+
+        Args:
+            precision: `bfloat16` or `float16`.
+        Raises:
+            Unsupported: the weights of this runtime's graphs cannot be replaced.
+        """
+
     def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
         """Run one operator.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.errors import Unsupported
 from regraft.runtime.operator_graph import OperatorNode
 from regraft.runtime.torch_export import TorchExportModel, module_scope
-from regraft.runtime.torch_tensors import array_from_tensor, running_with, tensor_from_array
+from regraft.runtime.torch_tensors import array_from_tensor, running_with, tensor_from_array, torch_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,26 @@ class TorchGraph:
             self._constants[name] = array_from_tensor(value) if hasattr(value, "dtype") else None
         result: Array | None = self._constants[name]
         return result
+
+    @functools.cached_property
+    def constant_names(self) -> tuple[str, ...]:
+        """Nodes that read a weight."""
+        return tuple(node.name for node in self._places.values() if node.op == "get_attr")
+
+    def with_rounded_weights(self, precision: str) -> TorchGraph:
+        """See `OperatorGraph.with_rounded_weights`."""
+        import copy
+
+        import torch
+
+        graph = copy.deepcopy(self._model.graph)
+        with torch.no_grad():
+            for weight in (*graph.parameters(), *graph.buffers()):
+                if weight.is_floating_point() and weight.numel() > 1:
+                    weight.copy_(weight.to(torch_dtype(precision)).to(weight.dtype))
+        inputs = self._model.signature.inputs
+        model = TorchExportModel(graph, inputs=inputs, threads=self._threads, where=self.where)
+        return TorchGraph(model, threads=self._threads)
 
     def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
         """Run one operator; see `OperatorGraph.run`. Sizes and tuples travel as they are."""

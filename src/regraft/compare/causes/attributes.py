@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,7 +55,29 @@ _AXES = {
     "Concat": "concat_order", "ArgMax": "argmax_axis", "ArgMin": "argmax_axis", "LayerNormalization": "norm_axis",
     "RMSNormalization": "norm_axis", "QuantizeLinear": "quantisation_axis", "DequantizeLinear": "quantisation_axis",
 }  # fmt: skip
+_ORDER = ("dilations", "strides", "group", "direction", "activations", "kernel_shape", "mode")
 _MODES = {"Resize": "resize_mode", "Pad": "pad_mode", "DepthToSpace": "depth_to_space_mode"}
+
+
+_KINDS = {
+    "ReduceMean": "reduce_kind", "ReduceSum": "reduce_kind", "ReduceMax": "reduce_kind", "MaxPool": "pool_kind",
+    "AveragePool": "pool_kind", "GlobalAveragePool": "pool_kind", "GlobalMaxPool": "pool_kind", "Less": "comparison",
+    "LessOrEqual": "comparison", "Greater": "comparison", "GreaterOrEqual": "comparison", "Floor": "rounding_mode",
+    "Ceil": "rounding_mode", "Round": "rounding_mode",
+}  # fmt: skip
+ACTIVATIONS = frozenset(
+    "Relu LeakyRelu Elu Sigmoid Tanh Softplus Softsign HardSwish HardSigmoid Selu Gelu Clip PRelu Mish".split()
+)
+
+
+def kind_of(operator: str) -> str:
+    """The word for an operator that was replaced by one of another kind."""
+    return _KINDS.get(operator, "activation_kind" if operator in ACTIVATIONS else "operator_kind")
+
+
+def weightiest(names: Sequence[str]) -> str:
+    """Of attributes that differ together the one that the others follow from."""
+    return min(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
 def cause_of_attribute(ours: onnx.NodeProto, theirs: onnx.NodeProto, name: str) -> tuple[str, str]:

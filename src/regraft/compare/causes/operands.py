@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from regraft.compare.canonical import rounded
 from regraft.compare.causes.interface import Hypothesis
+from regraft.runtime.rounding import round_to
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array
@@ -64,7 +64,7 @@ def _variants(value: Any, gates: int) -> Iterator[tuple[str, str, Array]]:
     yield "weight_changed", "one more", value + 1
     yield "bias_missing", "zero", np.zeros_like(value)
     for precision in ("bfloat16", "float16"):
-        yield "lowered_precision", f"rounded to {precision}", rounded(value, precision).astype(value.dtype)
+        yield "lowered_precision", f"rounded to {precision}", round_to(value, precision).astype(value.dtype)
     yield "weight_changed", "negated", -value
 
 

@@ -14,7 +14,7 @@ from regraft.compare.causes.interface import Family, Hypothesis, NamedCause, Run
 from regraft.compare.causes.operands import operands
 from regraft.compare.causes.scalars import fitted, scalars
 from regraft.compare.causes.settings import settings
-from regraft.compare.causes.structure import structure
+from regraft.compare.causes.structure import replaced_by, sources, structure
 from regraft.compare.deviation import deviation
 from regraft.compare.matching import Match, is_within
 from regraft.errors import Unsupported
@@ -25,8 +25,16 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Array
     from regraft.runtime.operator_graph import OperatorNode
 
-_FAMILIES: tuple[Family, ...] = (settings, operands, structure)
+_FAMILIES: tuple[Family, ...] = (settings, operands, structure, sources)
 _MAX_REGION = 40
+_SEEN_FROM_CANDIDATE = {
+    "node_missing": "node_inserted",
+    "activation_missing": "node_inserted",
+    "bias_missing": "node_inserted",
+    "node_inserted": "node_missing",
+}
+"""What mends the candidate when it is left out is what it has too many."""
+_RANDOM = ("Random", "Bernoulli", "Dropout", "Multinomial", "bernoulli", "rand")
 TIME_S = 20.0
 """Hypotheses are tried for at most so long a region."""
 
@@ -49,16 +57,21 @@ def named_cause(
     value = walk.computed.get(theirs)
     if value is None or not hasattr(value, "shape"):
         return None
+    chance = [node for node in region if node.operator.startswith(_RANDOM)]
+    if chance:
+        return NamedCause("dropout", f"{chance[0].operator} makes the result random", None)
     deadline = time.monotonic() + TIME_S
     tensor = walk.trace.with_segment_floor(pin.name, list(counterpart)) or walk.trace.tensors[pin.name]
     if hasattr(walk.trace.graph, "protos") and len(counterpart) <= _MAX_REGION and value.size == tensor.value.size:
         target = _scaled(tensor, pin.layout.to_reference(value, tensor.value.shape))
-        ours = _Side(walk, counterpart, pin.name, target, None, is_reference=True)
+        instead = region[0].operator if len(region) == 1 else None
+        ours = _Side(walk, counterpart, pin.name, target, None, is_reference=True, instead=instead)
         found = ours.search(deadline)
         if found is not None:
             return found
     if hasattr(walk.candidate, "protos") and len(region) <= _MAX_REGION:
-        return _Side(walk, region, theirs, tensor, pin, is_reference=False).search(deadline)
+        other = _Side(walk, region, theirs, tensor, pin, is_reference=False, counterpart=counterpart)
+        return other.search(deadline)
     return None
 
 
@@ -74,7 +87,11 @@ class _Side:
         pin: Match | None,
         *,
         is_reference: bool,
+        instead: str | None = None,
+        counterpart: Sequence[OperatorNode] = (),
     ) -> None:
+        self._counterpart = counterpart
+        self._instead = instead
         self._walk = walk
         self._region = region
         self._end = end
@@ -86,6 +103,11 @@ class _Side:
 
     def search(self, deadline: float) -> NamedCause | None:
         """The first hypothesis that holds, those that are quick to try first."""
+        if self._instead is not None and len(self._region) == 1:
+            for hypothesis in replaced_by(self._graph, self._region[0], self._instead):
+                residual = self._residual(self._region[0], hypothesis.run)
+                if residual is not None and is_within(residual):
+                    return self._named(self._region[0], hypothesis, residual)
         for family in _FAMILIES:
             for node in reversed(self._region):
                 for hypothesis in family(self._graph, node, self._values):
@@ -120,9 +142,12 @@ class _Side:
 
     def _named(self, node: OperatorNode, hypothesis: Hypothesis, residual: Ratio) -> NamedCause:
         ours, theirs = ((node.name,), ()) if self._is_reference else ((), (node.name,))
-        side = "as if in the reference" if self._is_reference else "as if in the candidate"
-        detail = hypothesis.detail if self._is_reference else f"it would agree if {hypothesis.detail} ({side})"
-        return NamedCause(hypothesis.cause, detail, residual, ours, theirs)
+        if self._is_reference:
+            return NamedCause(hypothesis.cause, hypothesis.detail, residual, ours, theirs)
+        known = [one.name for one in self._counterpart if one.operator == node.operator]
+        ours = (known[0],) if len(known) == 1 else ()
+        cause = _SEEN_FROM_CANDIDATE.get(hypothesis.cause, hypothesis.cause)
+        return NamedCause(cause, f"the candidate would agree if {hypothesis.detail}", residual, ours, theirs)
 
     def _residual(self, node: OperatorNode, run: Run) -> Ratio | None:
         """Divergence at the end when one operator is run under a hypothesis; None where that is not possible."""

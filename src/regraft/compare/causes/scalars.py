@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.compare.causes.settings import EPSILONS
-from regraft.compare.causes.weights import scalar_word
+from regraft.compare.causes.weights import cause_of_operand, scalar_word
 
 if TYPE_CHECKING:
     import onnx
@@ -47,7 +47,8 @@ def scalars(graph: OnnxGraph, node: OperatorNode, walk: Walk, *, is_reference: b
         value = graph.constant(name) if name else None
         if value is None or value.size != 1 or value.dtype.kind != "f":
             continue
-        word = scalar_word(walk, node, value) if is_reference else "constant_value"
+        known = cause_of_operand(node.operator, list(node.inputs).index(name))
+        word = known or (scalar_word(walk, node, value) if is_reference else "constant_value")
 
         def vary(
             number: float,

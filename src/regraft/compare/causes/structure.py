@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from regraft.compare.causes.attributes import ACTIVATIONS, kind_of
 from regraft.compare.causes.interface import Hypothesis
 from regraft.compare.roles import moves_only, role
 
@@ -28,13 +29,6 @@ _RELATIVES = (
     frozenset({"GlobalAveragePool", "GlobalMaxPool"}),
     frozenset({"ArgMax", "ArgMin"}),
 )
-_ACTIVATIONS = frozenset().union(_RELATIVES[0], {"Gelu", "Clip"})
-_KINDS = {
-    "ReduceMean": "reduce_kind", "ReduceSum": "reduce_kind", "ReduceMax": "reduce_kind", "MaxPool": "pool_kind",
-    "AveragePool": "pool_kind", "GlobalAveragePool": "pool_kind", "GlobalMaxPool": "pool_kind", "Less": "comparison",
-    "LessOrEqual": "comparison", "Greater": "comparison", "GreaterOrEqual": "comparison", "Floor": "rounding_mode",
-    "Ceil": "rounding_mode", "Round": "rounding_mode",
-}  # fmt: skip
 _AFTER = ("Relu", "Sigmoid", "Tanh", "Neg", "Softplus")
 _MAX_SOURCES = 24
 
@@ -54,11 +48,7 @@ def structure(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -
     for relatives in _RELATIVES:
         if node.operator in relatives:
             for other in sorted(relatives - {node.operator}):
-                run = functools.partial(_replaced, graph, node, other)
-                word = _KINDS.get(
-                    node.operator, "activation_kind" if node.operator in _ACTIVATIONS else "operator_kind"
-                )
-                yield Hypothesis(word, f"{other} in place of {node.operator}", run)
+                yield from replaced_by(graph, node, other)
     if node.operator == "Erf":
         for name, form in (("tanh", _tanh_form), ("sigmoid", _sigmoid_form)):
             run = functools.partial(_as_function, node, form)
@@ -69,19 +59,25 @@ def structure(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -
     for other in _AFTER:
         run = functools.partial(_followed, graph, node, other, made[0])
         yield Hypothesis("node_inserted", f"{other} behind {node.operator}", run)
-    yield from _sources(graph, node, values)
+
+
+def replaced_by(graph: OnnxGraph, node: OperatorNode, other: str) -> Iterator[Hypothesis]:
+    """The hypothesis that an operator was replaced by one of another kind, on the same operands."""
+    if other != node.operator:
+        run = functools.partial(_replaced, graph, node, other)
+        yield Hypothesis(kind_of(node.operator), f"{other} in place of {node.operator}", run)
 
 
 def _missing(node: OperatorNode) -> str:
-    if node.operator in _ACTIVATIONS:
+    if node.operator in ACTIVATIONS:
         return "activation_missing"
     if moves_only(node.operator):
         return "layout"
     return "bias_missing" if role(node.operator) == "add" else "node_missing"
 
 
-def _sources(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
-    """Another tensor of the same shape in place of an operand, those made nearby first."""
+def sources(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
+    """Another tensor of the same shape in place of an operand, those made nearby first; see `Family`."""
     order = {name: i for i, one in enumerate(graph.nodes) for name in one.outputs}
     for name in node.inputs:
         held = values.get(name)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from regraft.compare.canonical import family_of, rounded
+from regraft.compare.canonical import family_of
+from regraft.compare.causes.attributes import cause_of_attribute
 from regraft.compare.roles import role
+from regraft.runtime.rounding import round_to
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,7 @@ _POSITIONS = {
     ("LSTM", 5): "initial_state", ("GRU", 5): "initial_state", ("RNN", 5): "initial_state",
     ("LSTM", 6): "initial_state", ("LSTM", 4): "sequence_lens", ("GRU", 4): "sequence_lens",
     ("BatchNormalization", 4): "batchnorm_parameters", ("Range", 0): "position_offset",
+    ("PRelu", 1): "activation_alpha",
     ("Clip", 1): "clip_bounds", ("Clip", 2): "clip_bounds", ("Pad", 1): "padding", ("Pad", 2): "pad_value",
     ("Slice", 1): "slice_bounds", ("Slice", 2): "slice_bounds", ("Slice", 3): "slice_axes", ("Slice", 4): "slice_step",
     ("Reshape", 1): "baked_size", ("Expand", 1): "baked_size", ("Gather", 1): "gather_index", ("CumSum", 1): "axis",
@@ -49,6 +52,9 @@ def cause_of_weight(
     Returns:
         (cause, detail).
     """
+    deeper = _makers(walk, twin.inputs[position], node.inputs[position])
+    if deeper is not None:
+        return _cause_of_maker(walk, *deeper)
     where = f"operand {position} of {node.operator}"
     known = _POSITIONS.get((node.operator, position))
     if ours.size == 1 and theirs.size == 1:
@@ -57,7 +63,8 @@ def cause_of_weight(
     if known is not None and ours.dtype.kind in "iub":
         return known, f"{where} is {theirs.tolist()}, {ours.tolist()} in the reference"[:200]
     if known in ("quantisation_scale", "zero_point") and ours.shape != theirs.shape:
-        return known, f"{where} has shape {theirs.shape}, {ours.shape} in the reference"
+        word = "quantisation_granularity" if known == "quantisation_scale" else known
+        return word, f"{where} has shape {theirs.shape}, {ours.shape} in the reference"
     changed = change_of(ours, theirs, gates=_RECURRENT.get(node.operator, 0))
     if changed is not None:
         return _special(changed[0], known), f"{where} is {changed[1]}"
@@ -66,6 +73,33 @@ def cause_of_weight(
         swapped = role(node.operator) in _NORMS and elsewhere in twin.inputs
         return ("batchnorm_parameters" if swapped else "weight_duplicated"), f"{where} is {elsewhere} of the reference"
     return known or _changed_word(node, ours, theirs), f"{where} has other numbers: {_differing(ours, theirs)}"
+
+
+def _makers(walk: Walk, ours: str, theirs: str) -> tuple[OperatorNode, OperatorNode] | None:
+    """The operators of one kind that compute two constants, where they are computed."""
+    if not (hasattr(walk.trace.graph, "maker") and hasattr(walk.candidate, "maker")):
+        return None
+    mine, other = walk.trace.graph.maker(ours), walk.candidate.maker(theirs)
+    return (mine, other) if mine is not None and other is not None and mine.operator == other.operator else None
+
+
+def _cause_of_maker(walk: Walk, twin: OperatorNode, node: OperatorNode) -> tuple[str, str]:
+    """What differs in the computation of a constant: an attribute, or a constant before it."""
+    ours, theirs = walk.trace.graph.protos[twin.name], walk.candidate.protos[node.name]  # type: ignore[attr-defined]
+    for position, (mine, other) in enumerate(zip(twin.inputs, node.inputs, strict=False)):
+        first, second = walk.trace.graph.constant(mine), walk.candidate.constant(other)
+        if first is not None and second is not None and family_of(first) != family_of(second):
+            return cause_of_weight(walk, twin, node, position, first, second)
+    for attribute in theirs.attribute:
+        same = [one for one in ours.attribute if one.name == attribute.name]
+        if not same or same[0].SerializeToString() != attribute.SerializeToString():
+            return cause_of_attribute(ours, theirs, attribute.name)
+    return "constant_folding", f"{node.operator} computes another constant from the same"
+
+
+def cause_of_operand(operator: str, position: int) -> str | None:
+    """The word for an operand of an operator that is another tensor, where there is a special one."""
+    return _POSITIONS.get((operator, position))
 
 
 def change_of(ours: Array, theirs: Array, *, gates: int = 0) -> tuple[str, str] | None:
@@ -82,7 +116,7 @@ def change_of(ours: Array, theirs: Array, *, gates: int = 0) -> tuple[str, str] 
         return None
     if ours.shape == theirs.shape and ours.dtype.kind == "f":
         for precision in ("bfloat16", "float16"):
-            if np.array_equal(rounded(ours, precision), theirs.astype(np.float32)):
+            if np.array_equal(round_to(ours, precision), theirs.astype(np.float32)):
                 return "lowered_precision", f"rounded to {precision}"
         if not theirs.any() and ours.any():
             return "bias_missing", "zero"
@@ -193,7 +227,7 @@ def scalar_word(walk: Walk, twin: OperatorNode, ours: Array) -> str:
     }.get(kind, "constant_value")
 
 
-def _leads_to_softmax(walk: Walk, twin: OperatorNode, steps: int = 5) -> bool:
+def _leads_to_softmax(walk: Walk, twin: OperatorNode, steps: int = 3) -> bool:
     names = set(twin.outputs)
     for _ in range(steps):
         users = [node for node in walk.trace.graph.nodes if names & set(node.inputs)]
