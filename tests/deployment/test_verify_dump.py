@@ -46,6 +46,6 @@ def test_jax_takes_part_by_files(tmp_path, monkeypatch, gelu, verdict):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     monkeypatch.syspath_prepend(str(RUNTIME))
-    evidence = verify("py:jax_factories:torch_twin", f"trace:{tmp_path / 'run'}", layers=False)
+    evidence = verify("py:jax_factories:torch_twin", f"trace:{tmp_path / 'run'}", localise=False)
     assert evidence.verdict is verdict, evidence.summary
     assert evidence.parameters["feeds"] == ["rows=1", "rows=3", "rows=17"]

@@ -19,13 +19,13 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_port_to_jax_is_equivalent_in_both_directions():
     for reference, candidate in ((TORCH, JAX), (JAX, TORCH)):
-        evidence = verify(reference, candidate, layers=False)
+        evidence = verify(reference, candidate, localise=False)
         assert evidence.verdict is Verdict.PASS, evidence.summary
         assert evidence.parameters["floor"] == "float64"
 
 
 def test_the_other_gelu_is_found():
-    evidence = verify(TORCH, FAULTY, layers=False)
+    evidence = verify(TORCH, FAULTY, localise=False)
     assert evidence.verdict is Verdict.FAIL
     assert {finding.where.field for finding in evidence.findings if finding.rule == "divergence.beyond"} == {
         "logits",

@@ -124,6 +124,26 @@ class _Sums:
         )
 
 
+def smallest_cosine(measured: Array, exact: Array) -> float | None:
+    """The smallest cosine between rows: along the last axis, of tensors with at least two numbers there.
+
+    Args:
+        measured, exact: same shape (..., D); floating.
+    Returns:
+        in [-1, 1]; None for integers, for D < 2, and where a row of either is zero or not finite throughout.
+    """
+    import numpy as np
+
+    if exact.dtype.kind != "f" or not exact.ndim or exact.shape[-1] < 2 or not exact.size:
+        return None
+    ours, truth = (value.astype(np.float64).reshape(-1, exact.shape[-1]) for value in (measured, exact))
+    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(truth, axis=1)
+    usable = np.isfinite(lengths) & (lengths > 0)
+    if not usable.any():
+        return None
+    return float(((ours * truth).sum(axis=1)[usable] / lengths[usable]).min().clip(-1.0, 1.0))
+
+
 def _incomparable(ours: NDArray[np.float64], truth: NDArray[np.float64]) -> int:
     """Elements that are finite in one only, infinite with another sign, or NaN in one only."""
     import numpy as np

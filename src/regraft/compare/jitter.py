@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 RUNS = 8
 """Jittered runs of which the floor is made."""
+_RESIZING = ("Resize", "Upsample")
+"""Operators whose operands after the first say how large the result is: moved by one unit they mean other shapes."""
 
 
 def jittered_runs(model: Model, *, seed: int, unit: float, runs: int = RUNS) -> Iterator[tuple[Model, int]]:
@@ -104,17 +106,23 @@ def _onnx(model: Any, rng: np.random.Generator, unit: float) -> Model:
 def _float_weights(proto: Any) -> Iterator[Any]:
     """Tensors of weights; scalars are settings of operators (an epsilon, a scale) as often as weights."""
     kinds = _float_kinds()
-    waiting = [proto.graph]
-    while waiting:
-        graph = waiting.pop()
-        yield from (tensor for tensor in graph.initializer if tensor.data_type in kinds and list(tensor.dims))
+    graphs = list(_graphs(proto.graph))
+    sizes = {name for graph in graphs for node in graph.node if node.op_type in _RESIZING for name in node.input[1:]}
+    for graph in graphs:
+        wanted = [tensor for tensor in graph.initializer if tensor.name not in sizes]
         for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t") and attribute.t.data_type in kinds and list(attribute.t.dims):
-                    yield attribute.t
-                if attribute.HasField("g"):
-                    waiting.append(attribute.g)
-                waiting.extend(attribute.graphs)
+            if sizes.isdisjoint(node.output):
+                wanted += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
+        yield from (tensor for tensor in wanted if tensor.data_type in kinds and list(tensor.dims))
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and those inside of its operators."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                yield from _graphs(inner)
 
 
 def _float_kinds() -> Mapping[int, str]:

@@ -1,46 +1,47 @@
-"""Divergence by layer: the taps of a torch reference and of a converted graph that carry the same name."""
+"""Divergence by layer: how far each tensor of a candidate is from the reference's when nothing is forced.
+
+The pairs come from an alignment by value (`localise`), or, for a candidate whose operators cannot be run alone, from
+the taps of one pass of it. Errors propagate here, as they do when the network is used.
+"""
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from regraft.compare.canonical import CanonicalTensor, family_of
 from regraft.compare.deviation import deviation
-from regraft.compare.exact import feeds_for
+from regraft.compare.exact import array_dtype
+from regraft.compare.matching import Layout, TensorIndex
 from regraft.compare.noise import ratios, unit_roundoff
-from regraft.runtime.grouping import TRACE_BYTES, groups_within
-from regraft.runtime.interface import TapStatistics
+from regraft.compare.roles import moves_only
+from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
-    from regraft.runtime.interface import Array, Feeds, Model
+    from regraft.compare.matching import Match
+    from regraft.runtime.interface import Array, Feeds, Tap
+    from regraft.runtime.operator_graph import OperatorGraph
 
 _MAX_LAYERS = 4096
-_LAYOUT = (
-    "view", "reshape", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "clone", "to.",
-    "contiguous", "_to_copy", "t.", "detach", "alias", "split", "getitem", "dropout", "flatten",
-)  # fmt: skip
-"""Operators that move numbers without changing them; exporters renumber these, so that their names mislead."""
-_STRANGE = 0.5
-_HEALED = 1000
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """One tap of both models.
+    """One tensor of both models.
 
     Attributes:
-        name: of the tap, as the exporter carried it over.
+        name: of the reference's tensor.
+        candidate: of the candidate's.
         operator: of the reference.
         scope: module of the reference that the operator was written in.
         order: position in the reference's order of execution.
         rms_ratio, peak_ratio: divergence in noise floors.
-        relative: RMS difference per RMS of the exact tap.
+        relative: RMS difference per RMS of the exact tensor.
     """
 
     name: str
+    candidate: str
     operator: str
     scope: str
     order: int
@@ -49,95 +50,115 @@ class Layer(msgspec.Struct, frozen=True):
     relative: float
 
 
-def divergence_by_layer(
-    reference: Model, candidate: Model, feeds: Feeds, *, inputs: Mapping[str, str], precision: str
-) -> list[Layer]:
-    """Compare the taps that two models have under one name, in the reference's order.
+class PlainTrace:
+    """Every floating-point tensor of one pass of a reference, exactly, with the error of its own run.
 
-    The reference is exported, because only its graph has the names that an exporter carries over. Both run
-    unoptimised, in groups of taps whose tensors fit into bounded memory.
+    Has what a `TensorIndex` wants of a trace.
 
     Args:
-        reference: eager torch model, or exported program.
-        candidate: model whose taps kept those names.
-        feeds: one set of inputs, by the reference's names.
-        inputs: reference's input → candidate's.
-        precision: whose floor is the unit.
+        graph: of the reference.
+        feeds: its inputs.
+        precision: of the own run, whose error is the floor; lower ones than float32 are not emulated here.
+    """
+
+    def __init__(self, graph: OperatorGraph, feeds: Feeds, *, precision: str = "float32") -> None:
+        self.graph = graph
+        self.unit = unit_roundoff(precision)
+        self.tensors: dict[str, CanonicalTensor] = {}
+        exact: dict[str, Any] = {name: array_dtype(value, "float64") for name, value in feeds.items()}
+        plain: dict[str, Any] = dict(feeds)
+        for position, node in enumerate(graph.nodes):
+            try:
+                own = graph.run(node, plain)
+                try:
+                    made = graph.run(node, exact, precision="float64")
+                except Unsupported:
+                    made = graph.run(node, {name: array_dtype(value, "float32") for name, value in exact.items()})
+            except Unsupported:
+                return
+            exact |= made
+            plain |= own
+            for name, value in made.items():
+                if name and hasattr(value, "dtype") and value.dtype.kind == "f" and value.shape == own[name].shape:
+                    error = deviation(own[name], value)
+                    kept = value.astype("float32")
+                    self.tensors[name] = CanonicalTensor(name, position, kept, error, None, family_of(kept))
+
+
+def divergence_by_layer(
+    trace: PlainTrace, candidate: OperatorGraph, feeds: Feeds, *, pairs: Mapping[str, Match]
+) -> list[Layer]:
+    """Compare the tensors that an alignment paired, in the reference's order.
+
+    Args:
+        trace: of the reference.
+        candidate: graph of the candidate.
+        feeds: by the candidate's names, the same numbers as the reference's.
+        pairs: candidate's tensor → the reference's, with layout.
     Returns:
-        the layers that match; empty when none does.
-    Raises:
-        Unsupported: the reference cannot be exported or cast, or the candidate cannot be traced.
+        one layer a tensor of the reference; those that only rearrange numbers are left out.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of itself when it copies a graph
-        own = _graph(reference, feeds)
-        exact = own.cast("float64")
-        rounded = own if precision == own.effective_precision else own.cast(precision)
-    theirs = {inputs[name]: value for name, value in feeds.items() if name in inputs}
-    known = {tap.name: tap for tap in exact.trace(feeds_for(exact, feeds), reduce=_shape)}
-    shared = [
-        tap.name
-        for tap in candidate.trace(feeds_for(candidate, theirs), reduce=_shape)
-        if tap.name in known
-        and not _moves_only(known[tap.name].operator)
-        and _comparable(tap.kept, known[tap.name].kept)
-    ]
-    sizes = [math.prod(known[name].kept.shape) * 8 if known[name].kept else 0 for name in shared]
-    layers: list[Layer] = []
-    for group in groups_within(shared[:_MAX_LAYERS], sizes[:_MAX_LAYERS], budget=TRACE_BYTES):
-        truth = dict(_values(exact, feeds_for(exact, feeds), group))
-        noise = dict(_values(rounded, feeds_for(rounded, feeds), group))
-        for name, value in _values(candidate, feeds_for(candidate, theirs), group):
-            tap = known[name]
-            error, floor = deviation(value, truth[name]), deviation(noise[name], truth[name])
-            (ratio,) = ratios([error], [floor], unit=unit_roundoff(precision))
-            layers.append(Layer(name, tap.operator, tap.scope, tap.order, ratio.rms, ratio.peak, error.relative))
-    return _without_strangers(sorted(layers, key=lambda layer: layer.order))
+    layers: dict[str, Layer] = {}
+    for name, value in _plain(candidate, feeds):
+        match = pairs.get(name)
+        tensor = trace.tensors.get(match.name) if match is not None else None
+        if match is None or tensor is None or tensor.name in layers or value.size != tensor.value.size:
+            continue
+        layer = _layer(trace, tensor, name, value, match.layout)
+        if layer is not None:
+            layers[tensor.name] = layer
+    return sorted(layers.values(), key=lambda layer: layer.order)[:_MAX_LAYERS]
 
 
-def _without_strangers(layers: Sequence[Layer]) -> list[Layer]:
-    """Leave out pairs that are not the same tensor.
+def layers_of_taps(trace: PlainTrace, taps: Iterable[Tap]) -> tuple[list[Layer], list[str]]:
+    """Compare the taps of one pass with a reference, paired by value alone.
 
-    A divergence as large as the tensor itself does not heal: where a later layer agrees a thousand times better,
-    the name was given to something else.
+    Args:
+        trace: of the reference.
+        taps: of the candidate, in its order.
+    Returns:
+        layers in the reference's order, and names of taps that are no tensor of the reference.
     """
-    kept: list[Layer] = []
-    best_later = math.inf
-    for layer in reversed(layers):
-        if layer.relative < _STRANGE or best_later > layer.relative / _HEALED:
-            kept.append(layer)
-            best_later = min(best_later, layer.relative) if layer.relative > 0 else best_later
-    return kept[::-1]
+    index = TensorIndex(trace)
+    layers: dict[str, Layer] = {}
+    strangers = []
+    for tap in taps:
+        if tap.value is None or tap.value.dtype.kind != "f":
+            continue
+        match = index.find(tap.value, prefer=lambda tensor, name=tap.name: (tensor.name != name, tensor.maker))  # type: ignore[misc]
+        if match is None:
+            strangers.append(tap.name)
+            continue
+        tensor = trace.tensors[match.name]
+        layer = _layer(trace, tensor, tap.name, tap.value, match.layout)
+        if layer is not None and tensor.name not in layers:
+            layers[tensor.name] = layer
+    return sorted(layers.values(), key=lambda layer: layer.order)[:_MAX_LAYERS], strangers
 
 
-def _moves_only(operator: str) -> bool:
-    return operator.removeprefix("aten.").startswith(_LAYOUT)
+def _layer(trace: PlainTrace, tensor: CanonicalTensor, name: str, value: Array, layout: Layout) -> Layer | None:
+    node = trace.graph.nodes[tensor.maker]
+    if moves_only(node.operator) or tensor.own is None:
+        return None
+    error = deviation(layout.to_reference(value, tensor.value.shape), tensor.value)
+    (ratio,) = ratios([error], [tensor.own], unit=trace.unit)
+    return Layer(tensor.name, name, node.operator, node.scope, tensor.maker, ratio.rms, ratio.peak, error.relative)
 
 
-def _graph(reference: Any, feeds: Feeds) -> Any:
-    from regraft.runtime.torch_export import TorchExportModel, exported
-    from regraft.runtime.torch_module import TorchModel
-
-    if isinstance(reference, TorchModel):
-        return TorchExportModel.from_program(exported(reference, feeds), where=reference.where)
-    return reference
-
-
-def _shape(value: Array) -> TapStatistics:
-    return TapStatistics(value.shape, str(value.dtype), 0.0, 0.0, 0.0)
-
-
-def _comparable(ours: TapStatistics | None, theirs: TapStatistics | None) -> bool:
-    return (
-        ours is not None
-        and theirs is not None
-        and ours.shape == theirs.shape
-        and "float" in ours.dtype
-        and theirs.dtype == "float64"
-    )
-
-
-def _values(model: Model, feeds: Feeds, names: Sequence[str]) -> Iterator[tuple[str, Array]]:
-    for tap in model.trace(feeds, taps=names):
-        if tap.value is not None:
-            yield tap.name, tap.value
+def _plain(graph: OperatorGraph, feeds: Feeds) -> Iterator[tuple[str, Array]]:
+    """Floating-point tensors of one pass, operator by operator; it ends where an operator cannot be run."""
+    passing: Any = graph
+    if hasattr(passing, "plain"):
+        found = passing.plain(dict(feeds))
+        yield from ((name, value) for name, value in found.items() if value.dtype.kind == "f")
+        return
+    values: dict[str, Any] = dict(feeds)
+    for node in graph.nodes:
+        try:
+            made = graph.run(node, values)
+        except Unsupported:
+            return
+        values |= made
+        yield from (
+            (name, value) for name, value in made.items() if hasattr(value, "dtype") and value.dtype.kind == "f"
+        )

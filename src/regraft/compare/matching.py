@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from regraft.compare.noise import Ratio
 
 if TYPE_CHECKING:
-    from regraft.compare.canonical import CanonicalTensor, CanonicalTrace
+    from regraft.compare.canonical import CanonicalTensor
     from regraft.runtime.interface import Array
 
 MATCH_RMS, MATCH_PEAK = 8.0, 16.0
@@ -89,6 +89,14 @@ Preference = Callable[["CanonicalTensor"], tuple[int, ...]]
 Segment = Callable[[str], "CanonicalTensor | None"]
 
 
+class Traced(Protocol):
+    """What an index wants of a trace."""
+
+    unit: float
+    """Unit roundoff of the judged precision."""
+    tensors: dict[str, CanonicalTensor]
+
+
 class TensorIndex:
     """The reference's tensors by size and moments.
 
@@ -96,7 +104,7 @@ class TensorIndex:
         trace: of the reference.
     """
 
-    def __init__(self, trace: CanonicalTrace) -> None:
+    def __init__(self, trace: Traced) -> None:
         self._trace = trace
         self._by_size: dict[int, list[tuple[CanonicalTensor, _Moments]]] = {}
         for tensor in trace.tensors.values():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.compare.decisions import Decisions, decisions
-from regraft.compare.deviation import Deviation, deviation
+from regraft.compare.deviation import Deviation, deviation, smallest_cosine
 from regraft.compare.exact import exact_model, feeds_for
 from regraft.compare.jitter import RUNS, jittered_feeds, jittered_runs
 from regraft.compare.noise import unit_roundoff
@@ -143,6 +143,7 @@ class OutputSeries(msgspec.Struct):
         decisions: argmax along the last axis, one entry a feed; empty for outputs that are no scores.
         excused: integer flips at places where the reference's own runs disagree too, one entry a feed.
         exceeding: elements beyond a fixed tolerance, one entry a feed; empty without one.
+        cosines: smallest cosine between the rows of the two, one entry a feed; empty for integers and single numbers.
     """
 
     name: str
@@ -151,6 +152,7 @@ class OutputSeries(msgspec.Struct):
     decisions: list[Decisions] = []
     excused: list[int] = []
     exceeding: list[int] = []
+    cosines: list[float] = []
 
     @property
     def says_nothing(self) -> bool:
@@ -203,6 +205,9 @@ def _add(series: OutputSeries, answer: Answer, theirs: Array, where: str) -> Non
     if truth.dtype.kind in "iub":
         excused = int(((theirs != truth) & answer.unstable.get(name, False)).sum())
     series.excused.append(excused)
+    cosine = smallest_cosine(theirs, truth)
+    if cosine is not None:
+        series.cosines.append(cosine)
     found = decisions(theirs, truth, own=[own[name] for own in answer.own.values()])
     if found is not None:
         series.decisions.append(found)

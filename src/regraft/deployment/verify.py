@@ -10,22 +10,23 @@ import msgspec
 
 from regraft.compare.exact import feeds_for
 from regraft.compare.judge import Judgement, OutputJudgement, Threshold, judge, threshold
-from regraft.compare.layers import divergence_by_layer
 from regraft.compare.measure import OutputSeries, Tolerance, Yardstick, measured
 from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.compare.pairing import Pairing, pair_inputs, pair_outputs
 from regraft.compare.precision import is_lower, recognised_precision
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
+from regraft.deployment.origins import DIAGNOSIS_ERRORS, Diagnosis, Pair, diagnose
 from regraft.deployment.trial import runnable, trial_feeds
 from regraft.deployment.verify_evidence import (
     report_decisions,
     report_layers,
+    report_origins,
     report_outputs,
     report_refused,
     report_tolerance,
     summary_of,
 )
-from regraft.errors import RegraftError, Unsupported, UsageError
+from regraft.errors import Crashed, RegraftError, Unsupported, UsageError
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict
 from regraft.runtime.feeds import FeedCase
 
@@ -71,7 +72,7 @@ def verify(
     factory: str | None = None,
     candidate_factory: str | None = None,
     threads: int | None = None,
-    layers: bool = True,
+    localise: bool = True,
     offline: bool = False,
     permit: PermitSource | None = None,
 ) -> Evidence:
@@ -96,7 +97,7 @@ def verify(
         factory: `module:factory` that builds the reference's network for weights without an architecture.
         candidate_factory: the same for the candidate.
         threads: intra-op threads of both.
-        layers: also measure where in the network the divergence arises, if the taps have common names.
+        localise: also say where in the network a divergence arises, why, and how far each layer is off.
         offline: no network.
         permit: leave for packages whose loading can execute code; None takes their newest scan in the store.
     Returns:
@@ -125,7 +126,7 @@ def verify(
         draft.materials += ours.subjects
         comparison = _Comparison(draft, tolerance, precision, seed)
         try:
-            comparison.run(ours, theirs, feeds, layers=layers)
+            comparison.run(ours, theirs, feeds, localise=localise, threads=threads)
         except (Unsupported, MemoryError) as error:
             draft.find(_cannot(error, ""))
         return comparison.finish()
@@ -141,6 +142,8 @@ class _Comparison:
         self._seed = seed
         self._judged: list[OutputJudgement] = []
         self._verdict = Verdict.INCONCLUSIVE
+        self._outputs: Pairing | None = None
+        self.diagnosis: Diagnosis | None = None
 
     def run(
         self,
@@ -148,7 +151,8 @@ class _Comparison:
         theirs: Opened,
         given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
         *,
-        layers: bool,
+        localise: bool,
+        threads: int | None,
     ) -> None:
         """Load, feed, measure, judge; a step that is not possible ends it with a finding."""
         for role, one in (("reference", ours), ("candidate", theirs)):
@@ -174,8 +178,9 @@ class _Comparison:
             self._verdict = report_tolerance(self._draft, series, cases, self._tolerance)
         elif self._judged:
             self._verdict = self._conclude(precisions)
-        if layers and self._judged:
-            self._compare_layers(reference, candidate, cases[0], inputs, precisions)
+        if localise and self._outputs is not None:
+            pair = Pair(reference, candidate, inputs.names, self._outputs.names, precisions.judged, threads)
+            self._diagnose(pair, cases)
 
     def finish(self) -> Evidence:
         """Freeze what was found."""
@@ -215,6 +220,7 @@ class _Comparison:
         outputs = pair_outputs(
             reference(feeds_for(reference, first)), candidate(feeds_for(candidate, theirs)), candidate.where
         )
+        self._outputs = outputs
         limits = self._limits(reference, cases, precisions)
         yardstick = limits[0]
         series = measured(
@@ -259,17 +265,22 @@ class _Comparison:
             return Verdict.INCONCLUSIVE
         return Verdict.PASS
 
-    def _compare_layers(
-        self, reference: Model, candidate: Model, case: FeedCase, inputs: Pairing, precisions: Precisions
-    ) -> None:
+    def _diagnose(self, pair: Pair, cases: Sequence[FeedCase]) -> None:
+        """Where the two part; a diagnosis that is not possible costs nothing but itself."""
+        diverges = self._verdict is Verdict.FAIL
         try:
-            found = divergence_by_layer(
-                reference, candidate, case.feeds, inputs=inputs.names, precision=precisions.judged
-            )
-        except RegraftError as error:
-            self._draft.find(Finding("divergence.layers", Severity.INFO, f"no divergence by layer: {error.what}"))
+            self.diagnosis = diagnose(pair, cases, self._worst(), diverges=diverges)
+        except DIAGNOSIS_ERRORS as error:
+            what = error.what if isinstance(error, RegraftError) else f"{type(error).__name__}: {error}"
+            self._draft.find(Finding("divergence.layers", Severity.INFO, f"no divergence by layer: {what}"))
             return
-        report_layers(self._draft, found, case)
+        report_origins(self._draft, self.diagnosis, diverges=diverges)
+        report_layers(self._draft, self.diagnosis.layers, self.diagnosis.case)
+
+    def _worst(self) -> int:
+        """The feeds that decided; the first ones where nothing diverges."""
+        beyond = [one.worst for one in self._judged if one.judgement is not Judgement.WITHIN]
+        return beyond[0] if beyond else 0
 
 
 def _tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
@@ -284,6 +295,7 @@ def _tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
 def _cannot(error: RegraftError | MemoryError, role: str, *, rule: str = "verify.cannot_run") -> Finding:
     what = error.what if isinstance(error, RegraftError) else "there is not enough memory"
     hint = error.hint if isinstance(error, RegraftError) else ""
+    rule = "verify.crashed" if isinstance(error, Crashed) else rule
     return Finding(rule, Severity.UNKNOWN, f"{role}: {what}" if role else what, fix=hint or None)
 
 

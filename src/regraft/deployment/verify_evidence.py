@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from regraft.compare.judge import Judgement, OutputJudgement, Threshold
 from regraft.compare.layers import Layer
 from regraft.compare.measure import OutputSeries, Tolerance
-from regraft.errors import RegraftError
+from regraft.deployment.origins import Diagnosis
+from regraft.errors import Crashed, RegraftError
 from regraft.record.evidence import Draft, Finding, Severity, Verdict, Where
 from regraft.runtime.feeds import FeedCase
 
 _UNIT = "noise floors"
+_MAX_SHOWN, _MAX_NAMED = 3, 64
 _SEVERITIES = {Judgement.BEYOND: Severity.HIGH, Judgement.UNDECIDED: Severity.UNKNOWN}
 
 
@@ -23,7 +25,7 @@ def report_refused(draft: Draft, refused: Iterable[tuple[FeedCase, str, RegraftE
         if counts[who] == 1:
             draft.find(
                 Finding(
-                    f"feeds.refused_by_{who}",
+                    "verify.crashed" if isinstance(error, Crashed) else f"feeds.refused_by_{who}",
                     Severity.UNKNOWN if who == "candidate" else Severity.INFO,
                     f"the {who} does not run on {case.name}: {error.what}",
                     data={"feeds": case.name},
@@ -57,6 +59,10 @@ def report_outputs(
             draft.measure("peak_ratio", worst.peak, _UNIT, n=n, of={**of, "benign_up_to": limits.benign_peak})
             draft.measure("noise_floor", worst.floor, "output units", n=deviation.n, of=of)
             draft.measure("relative_error", deviation.relative, "1", n=deviation.n, of=of)
+            largest = max(part.peak for part in one.candidate)
+            draft.measure("max_abs_error", largest, "output units", n=n, of={"output": one.name})
+        if one.cosines:
+            draft.measure("cosine_min", min(one.cosines), "1", n=len(one.cosines), of={"output": one.name})
         if judgement.judgement is not Judgement.WITHIN:
             draft.find(
                 Finding(
@@ -123,12 +129,92 @@ def report_tolerance(
     return Verdict.FAIL if total else Verdict.PASS
 
 
+def report_origins(draft: Draft, diagnosis: Diagnosis, *, diverges: bool) -> None:
+    """One finding an origin, in the candidate's order; the outputs alone decide how grave it is."""
+    found = diagnosis.localisation
+    if found is None:
+        _report_strangers(draft, diagnosis, diverges=diverges)
+        return
+    severity = Severity.HIGH if diverges else Severity.LOW
+    for origin in found.origins:
+        ours, theirs = _region(origin.reference), _region(origin.candidate)
+        cause = origin.cause or "unknown cause"
+        ratio = f", {origin.ratio.rms:.3g} noise floors there" if origin.ratio is not None else ""
+        optimised = " (in the graph that the runtime's optimiser makes)" if diagnosis.of_optimised else ""
+        draft.find(
+            Finding(
+                "divergence.origin",
+                severity,
+                f"{theirs or 'something missing'} in place of {ours or 'nothing'}: {cause}: {origin.detail}"
+                f"{ratio}{optimised}",
+                Where(reference=ours or None, candidate=theirs or origin.candidate_tensor or None),
+                data={
+                    "cause": origin.cause,
+                    "ratio": origin.ratio.rms if origin.ratio is not None else None,
+                    "peak_ratio": origin.ratio.peak if origin.ratio is not None else None,
+                    "residual": origin.residual.rms if origin.residual is not None else None,
+                    "certainty": origin.by,
+                    "reference_operators": list(origin.reference[:_MAX_NAMED]),
+                    "candidate_operators": list(origin.candidate[:_MAX_NAMED]),
+                    "reference_tensor": origin.tensor,
+                    "candidate_tensor": origin.candidate_tensor,
+                    "feeds": diagnosis.case.name,
+                },
+            )
+        )
+    if not found.origins and diverges:
+        message = (
+            "each operator by itself agrees with the reference; the divergence arises in how the runtime runs them"
+        )
+        draft.find(Finding("divergence.unlocated", Severity.INFO, message))
+    if not found.complete:
+        message = "behind the last origin nothing corresponds, so that other origins may follow"
+        draft.find(Finding("divergence.unlocated", Severity.INFO, message))
+    if found.stopped:
+        draft.find(
+            Finding("divergence.unlocated", Severity.INFO, f"the reference could be followed up to {found.stopped}")
+        )
+    draft.parameters["localised_on"] = diagnosis.case.name
+    draft.measure("tensors_paired", len(found.pairs), "tensors", n=len(found.pairs) + len(found.unmatched))
+
+
+def _report_strangers(draft: Draft, diagnosis: Diagnosis, *, diverges: bool) -> None:
+    """A recording cannot be run again: what agrees in it is told, and from where on nothing does."""
+    if diverges and diagnosis.strangers:
+        last = max(diagnosis.layers, key=lambda layer: layer.order, default=None)
+        since = (
+            f"{last.candidate} is the last that agrees with the reference ({last.name})" if last else "nothing agrees"
+        )
+        draft.find(
+            Finding(
+                "divergence.origin",
+                Severity.HIGH,
+                f"{since}; {diagnosis.strangers[0]} is the first that is no tensor of the reference. "
+                f"Operators were not run one by one: {diagnosis.reason}",
+                Where(reference=last.name if last else None, candidate=diagnosis.strangers[0]),
+                data={"cause": None, "certainty": "likely", "feeds": diagnosis.case.name},
+            )
+        )
+    else:
+        draft.find(
+            Finding("divergence.unlocated", Severity.INFO, f"operators were not run one by one: {diagnosis.reason}")
+        )
+
+
+def _region(names: Sequence[str]) -> str:
+    """Names of operators, shortened in the middle."""
+    if len(names) <= _MAX_SHOWN:
+        return " + ".join(names)
+    return f"{names[0]} … {names[-1]} ({len(names)} operators)"
+
+
 def report_layers(draft: Draft, layers: Sequence[Layer], case: FeedCase) -> None:
     """One measurement a layer, in the reference's order of execution."""
     if not layers:
-        draft.find(Finding("divergence.layers", Severity.INFO, "no layer has the same name in both models"))
+        draft.find(Finding("divergence.layers", Severity.INFO, "no tensor inside of one is one of the other"))
     for layer in layers:
-        of = {"layer": layer.name, "operator": layer.operator, "scope": layer.scope, "order": layer.order}
+        of = {"layer": layer.name, "operator": layer.operator, "scope": layer.scope, "order": layer.order,
+              "candidate": layer.candidate}  # fmt: skip
         peak = float(f"{layer.peak_ratio:.4g}")
         draft.measure("layer_rms_ratio", layer.rms_ratio, _UNIT, of={**of, "peak_ratio": peak})
     if layers:

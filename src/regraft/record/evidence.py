@@ -88,13 +88,18 @@ class Subject(msgspec.Struct, frozen=True):
 
 
 class Where(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The place of a finding: file in the package, member in a container (`a.zip!b.pkl`), byte offset or line."""
+    """The place of a finding: file in the package, member in a container (`a.zip!b.pkl`), byte offset or line.
+
+    `reference` and `candidate` are operators or tensors of two networks that are compared.
+    """
 
     file: str | None = None
     member: str | None = None
     offset: int | None = None
     line: int | None = None
     field: str | None = None
+    reference: str | None = None
+    candidate: str | None = None
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -115,7 +115,7 @@ def _location(finding: Finding) -> dict[str, Any]:
         location["physicalLocation"] = {"artifactLocation": {"uri": _uri(where.file)}}
         if region:
             location["physicalLocation"]["region"] = region
-    if where.member or where.field:
+    if where.member or where.field or where.reference or where.candidate:
         location["logicalLocations"] = [{"fullyQualifiedName": visible(place(where))}]
     return location
 

@@ -93,6 +93,8 @@ def place(where: Where) -> str:
         text += f" @{where.offset}"
     if where.field:
         text += f" ({where.field})" if text else where.field
+    if where.reference or where.candidate:
+        text += f"{where.candidate or '(nothing)'} for {where.reference or '(nothing)'}"
     return text
 
 

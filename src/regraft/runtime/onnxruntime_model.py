@@ -161,6 +161,22 @@ class OnnxRuntimeModel:
             hint="verify against the model it was converted from: regraft verify REFERENCE CANDIDATE",
         )
 
+    def optimised_proto(self) -> onnx.ModelProto:
+        """The graph as onnxruntime's optimiser rewrites it before a pass.
+
+        Raises:
+            Unsupported: onnxruntime cannot write it down.
+        """
+        import tempfile
+        from pathlib import Path
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "optimised.onnx")
+            _session(self.content, self._threads, self._optimise, self.where, save_to=str(path))
+            if not path.exists():
+                raise Unsupported("onnxruntime does not write down its optimised graph", where=self.where)
+            return proto_from_bytes(path.read_bytes(), self.where)
+
     def close(self) -> None:
         """Drop the sessions."""
         self._traced.clear()
@@ -191,7 +207,7 @@ class OnnxRuntimeModel:
         return values
 
 
-def _session(content: bytes, threads: int | None, optimise: bool, where: str) -> Any:
+def _session(content: bytes, threads: int | None, optimise: bool, where: str, *, save_to: str = "") -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -199,6 +215,8 @@ def _session(content: bytes, threads: int | None, optimise: bool, where: str) ->
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0
+    if save_to:
+        options.optimized_model_filepath = save_to
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     try:

@@ -331,7 +331,7 @@ def _verified(
 ) -> Evidence:
     """Verify the product in the runtime that it was made for, against the source as it is loaded already."""
     verification = verify(
-        source, out, feeds=feeds, seed=seed, runtime=runtime, threads=threads, store=store, layers=True
+        source, out, feeds=feeds, seed=seed, runtime=runtime, threads=threads, store=store, localise=True
     )
     if store is not None:
         store.put_evidence(verification)
