@@ -7,15 +7,17 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from regraft.compare.coverage import FaultCoverage, fault_coverage, traced
 from regraft.compare.judge import threshold
 from regraft.compare.measure import Answer, Yardstick
 from regraft.compare.planting import Planted, plantable
+from regraft.package.formats import Port
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.onnx_graph import OnnxGraph
 from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
-from tests.compare.conftest import Network, wrapped
+from regraft.runtime.torch_module import TorchModel
 
 RANDOM = np.random.default_rng(0)
 WEIGHT = RANDOM.normal(size=(8, 6)).astype(np.float32)
@@ -125,7 +127,8 @@ def test_both_branches_of_a_conditional_are_told_apart() -> None:
     (one,) = covered(proto, [positive()]).exercise.branches
     assert (one.name, one.then_taken, one.else_taken) == ("choice", True, False)
     (both,) = covered(proto, [positive(), {"x": -positive()["x"]}]).exercise.branches
-    assert both.then_taken and both.else_taken
+    assert both.then_taken
+    assert both.else_taken
 
 
 def test_a_saturated_activation_is_idle() -> None:
@@ -170,8 +173,8 @@ def test_without_time_what_was_not_tried_is_not_counted() -> None:
     assert found.reason
 
 
-def test_a_torch_reference_is_planted_through_its_exported_graph(network: Network) -> None:
-    reference = wrapped(network.eval())
+def test_a_torch_reference_is_planted_through_its_exported_graph(network: nn.Module) -> None:
+    reference = TorchModel(network.eval(), inputs=[Port("x", "float32", ("batch", 12))])
     cases = [{"x": np.random.default_rng(2).normal(size=(5, 12)).astype(np.float32)}]
     yardstick = Yardstick(reference, cases[0])
     answers = list(yardstick.answers(cases))
