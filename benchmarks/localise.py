@@ -66,14 +66,11 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def localised(right: onnx.ModelProto, mine: onnx.ModelProto, feeds: Feeds, *, threads: int = 1) -> Any:
-    """Regraft's answer about two ModelProtos, at the precision that it recognises in the candidate."""
+    """Regraft's answer about two ModelProtos; that weights were rounded it has to see by itself."""
     from regraft.compare.localise import localise
-    from regraft.compare.precision import recognised_precision
     from regraft.runtime.onnx_graph import OnnxGraph
-    from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 
-    precision = recognised_precision(OnnxRuntimeModel(mine.SerializeToString(), where="candidate"))
-    return localise(OnnxGraph(right, threads=1), OnnxGraph(mine, threads=threads), feeds, precision=precision)
+    return localise(OnnxGraph(right, threads=1), OnnxGraph(mine, threads=threads), feeds)
 
 
 def judge_mutant(entry: Entry, variants: tuple[str, ...], ask_polygraphy: bool) -> list[Result]:

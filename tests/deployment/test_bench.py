@@ -100,7 +100,7 @@ def test_a_model_is_measured_with_intervals_and_judged_by_a_budget(asset: Callab
     assert size.value == (folder / "silero_vad_half.onnx").stat().st_size
     assert evidence.verdict is Verdict.FAIL
     (missed,) = [f.message for f in evidence.findings if f.rule == "RGB-BUD-002"]
-    assert f"missed by {size.value - 1e6:.4g} bytes" in missed  # type: ignore[operator]
+    assert f"missed by {(size.value - 1e6) / 1e3:.3g} kB" in missed  # type: ignore[operator]
     assert evidence.environment.packages["onnxruntime"]
     assert all(one.of.get("batch", 1) == 1 for one in evidence.measurements), "the arrays fix the batch"
 

@@ -26,7 +26,7 @@ def test_a_budget_is_read_in_the_units_of_the_measurements(tmp_path: Path) -> No
     assert budget.name == "laptop"
     assert [str(limit) for limit in budget.limits] == [
         "latency_p95 ≤ 20 ms at batch 8",
-        "size ≤ 1e+08 bytes",
+        "size ≤ 100 MB",
         "throughput ≥ 50 samples/s at batch 8",
     ]
 

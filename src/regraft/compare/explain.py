@@ -65,12 +65,19 @@ class Explainer:
     def explain(self) -> Explanation:
         """The simplest explanation that holds: a changed setting, a changed connection, a region, or none."""
         frontier = [node for node in self._suspects[:_MAX_SUSPECTS] if self._is_grounded(node)]
+        frontier += self._vouched_by_chance()
         for attempt in (self._changed, self._inserted, self._rewired):
             for node in frontier:
                 found = attempt(node)
                 if found is not None:
                     return found
         return self._region() or self._nothing()
+
+    def _vouched_by_chance(self) -> list[OperatorNode]:
+        """Open operators before the suspects: a small fault can sink into the rounding of a branch and not of another."""
+        ends = [name for name in self._suspects[0].outputs if name]
+        open_ones = [node for node in self._walk.origin_region(ends) if node not in self._suspects]
+        return [node for node in open_ones if self._is_grounded(node)][:_MAX_SUSPECTS]
 
     def _is_grounded(self, node: OperatorNode) -> bool:
         """Does the operator take nothing but what corresponds?"""

@@ -22,6 +22,10 @@ Source: Higham, Accuracy and Stability of Numerical Algorithms, section 2.1.
 """
 
 
+FLUSHED = 2.0**-126
+"""The smallest normal float32: processors and kernels may take what is smaller for zero, so no floor is lower."""
+
+
 class Ratio(msgspec.Struct, frozen=True):
     """A deviation in noise floors.
 
@@ -48,9 +52,10 @@ def unit_roundoff(precision: str) -> float:
 def ratios(candidate: Sequence[Deviation], own: Sequence[Deviation], *, unit: float) -> list[Ratio]:
     """Deviations of a candidate in units of the deviation that the reference itself has, feed by feed.
 
-    The floor of a feed is the largest of three: the reference's own error on it; the median over the feeds of
+    The floor of a feed is the largest of four: the reference's own error on it; the median over the feeds of
     its own relative error times the scale on this feed (an output of a few numbers can be exact by chance); one
-    unit roundoff of the scale (so that a floor is never zero).
+    unit roundoff of the scale (so that a floor is never zero); the smallest normal number, as what is smaller may
+    be flushed to zero.
 
     Args:
         candidate: error of the candidate at one tensor, one entry a feed.
@@ -66,7 +71,7 @@ def ratios(candidate: Sequence[Deviation], own: Sequence[Deviation], *, unit: fl
     pooled_peak = statistics.median([_relative_peak(one) for one in own]) if own else 0.0
     return [
         Ratio(
-            rms=_over(theirs.rms, floor := max(ours.rms, pooled * ours.scale_rms, unit * ours.scale_rms)),
+            rms=_over(theirs.rms, floor := max(ours.rms, pooled * ours.scale_rms, unit * ours.scale_rms, FLUSHED)),
             peak=_peak_ratio(theirs, ours, max(pooled_peak, unit)),
             floor=floor,
         )
@@ -83,7 +88,7 @@ def _peak_ratio(theirs: Deviation, ours: Deviation, relative: float) -> float:
     """Channel by channel; the lower bound of a channel's floor is taken from that channel's own scale."""
     return max(
         (
-            _over(error, max(own, relative * scale))
+            _over(error, max(own, relative * scale, FLUSHED))
             for error, own, scale in zip(theirs.peaks, ours.peaks, ours.scale_peaks, strict=True)
         ),
         default=0.0,

@@ -1,4 +1,4 @@
-"""ONNX operators rewritten to compute in float64, and a convolution, which onnxruntime has not in float64."""
+"""ONNX operators rewritten to compute in float64, and kernels for those that nobody else has in float64."""
 
 from __future__ import annotations
 
@@ -38,10 +38,34 @@ def widened_value(proto: onnx.NodeProto, name: str, value: Array) -> Array:
     return value
 
 
-def float64_convolution(proto: onnx.NodeProto, values: Mapping[str, Array]) -> dict[str, Array] | None:
-    """`Conv` in float64 through torch; None for other operators, paddings that torch has not, or without torch."""
-    if proto.op_type != "Conv" or proto.domain:
+def float64_kernel(proto: onnx.NodeProto, values: Mapping[str, Array]) -> dict[str, Array] | None:
+    """An operator that onnxruntime has in float32 alone and ONNX's reference evaluator slowly, or in float32 too.
+
+    Args:
+        proto: widened.
+        values: its inputs in float64.
+    Returns:
+        its outputs; None for all other operators.
+    """
+    if proto.domain:
         return None
+    if proto.op_type == "Erf":
+        return {proto.output[0]: _erf(values[proto.input[0]])}
+    return float64_convolution(proto, values) if proto.op_type == "Conv" else None
+
+
+def _erf(x: Array) -> Array:
+    """The reference evaluator of ONNX 1.23 rounds its erf to float32."""
+    import math
+
+    import numpy as np
+
+    flat = np.fromiter(map(math.erf, x.ravel().tolist()), np.float64, x.size)
+    return flat.reshape(x.shape)
+
+
+def float64_convolution(proto: onnx.NodeProto, values: Mapping[str, Array]) -> dict[str, Array] | None:
+    """`Conv` in float64 through torch; None for paddings that torch has not, or without torch."""
     try:
         import torch
     except ImportError:

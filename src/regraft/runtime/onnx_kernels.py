@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import MissingExtra, Unsupported
-from regraft.runtime.onnx_float64 import float64_convolution, widened, widened_value
+from regraft.runtime.onnx_float64 import float64_kernel, widened, widened_value
 
 if TYPE_CHECKING:
     import onnx
@@ -55,7 +55,7 @@ class Kernels:
                 return self._in_onnxruntime(wide, widened_values, "float64")
             except Unsupported:
                 self._without_float64.add(proto.op_type)
-        found = float64_convolution(wide, widened_values)
+        found = float64_kernel(wide, widened_values)
         return found if found is not None else self._in_reference(wide, widened_values)
 
     def _in_onnxruntime(self, proto: onnx.NodeProto, values: Mapping[str, Array], kind: str) -> dict[str, Array]:

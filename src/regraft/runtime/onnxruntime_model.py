@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
     from regraft.package.package import Package
-    from regraft.runtime.interface import Array, Feeds, LoadOptions, Reduce
+    from regraft.runtime.interface import Array, Feeds, LoadOptions, Model, Reduce
     from regraft.runtime.verified import VerifiedFiles
 
 _DTYPES = {
@@ -149,12 +149,16 @@ class OnnxRuntimeModel:
         content = cut(self.proto, inputs, outputs, self.where)
         return OnnxRuntimeModel(content, threads=self._threads, optimise=False, where=f"{self.where} segment")
 
-    def cast(self, dtype: str) -> OnnxRuntimeModel:
-        """Not offered: onnxruntime has float64 kernels for part of the operators only.
+    def cast(self, dtype: str) -> Model:
+        """The same graph in float64, operator by operator; see `OnnxExactModel`.
 
         Raises:
-            Unsupported: always.
+            Unsupported: another precision, which onnxruntime has kernels of for part of the operators only.
         """
+        if dtype == "float64":
+            from regraft.runtime.onnx_exact import OnnxExactModel
+
+            return OnnxExactModel(self)
         raise Unsupported(
             f"onnxruntime does not run whole graphs in {dtype}",
             where=self.where,

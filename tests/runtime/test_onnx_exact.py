@@ -1,0 +1,55 @@
+"""ONNX in float64: what the network means, without the rounding of float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from regraft.errors import Unsupported
+from regraft.runtime.onnx_exact import OnnxExactModel
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+
+RNG = np.random.default_rng(0)
+WEIGHT = RNG.normal(size=(12, 5)).astype(np.float32)
+FEEDS = {"x": RNG.normal(size=(3, 12)).astype(np.float32)}
+
+
+def model(*nodes, weights=None) -> OnnxRuntimeModel:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 12])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    stored = [numpy_helper.from_array(value, name) for name, value in (weights or {"w": WEIGHT}).items()]
+    graph = helper.make_graph(list(nodes), "g", [x], [y], stored)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    return OnnxRuntimeModel(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+def test_a_product_and_an_erf_are_exact() -> None:
+    from math import erf
+
+    narrow = model(helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Erf", ["m"], ["y"]))
+    exact = narrow.cast("float64")
+    assert exact.effective_precision == "float64"
+    assert [port.dtype for port in exact.signature.inputs] == ["float64"]
+    wide = {"x": FEEDS["x"].astype(np.float64)}
+    wanted = np.vectorize(erf)(wide["x"] @ WEIGHT.astype(np.float64))
+    np.testing.assert_allclose(exact(wide)["y"], wanted, rtol=1e-13, atol=1e-16, err_msg="a few roundoffs of float64")
+    assert [tap.name for tap in exact.trace(wide)] == ["m", "y"]
+    assert 0 < np.abs(narrow(FEEDS)["y"] - wanted).max() < 1e-6, "float32 does round"
+
+
+def test_an_operator_of_the_runtime_alone_has_no_float64() -> None:
+    narrow = model(
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("BiasGelu", ["m", "b"], ["y"], domain="com.microsoft"),
+        weights={"w": WEIGHT, "b": WEIGHT[0]},
+    )
+    exact = narrow.cast("float64")
+    with pytest.raises(Unsupported, match="BiasGelu"):
+        exact({"x": FEEDS["x"].astype(np.float64)})
+
+
+def test_no_other_precision() -> None:
+    with pytest.raises(Unsupported):
+        model(helper.make_node("MatMul", ["x", "w"], ["y"])).cast("float16")
+    assert isinstance(model(helper.make_node("MatMul", ["x", "w"], ["y"])).cast("float64"), OnnxExactModel)
