@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.record.units import UNITS, convert
+from regraft.record.units import UNITS, amount_text, convert
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,18 @@ def test_there_and_back(value: float, unit: str, to: str) -> None:
     if there is not None:
         # two roundings of a product: a few units in the last place
         assert convert(there, to, to=unit) == pytest.approx(value, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (1.2e8, "bytes", "120 MB"),
+        (91_369_875, "bytes", "91.4 MB"),
+        (2e9, "B", "2 GB"),
+        (999, "bytes", "999 bytes"),
+        (16.9634, "ms", "16.96 ms"),
+        (3, "", "3"),
+    ],
+)
+def test_amounts_read_as_people_write_them(value: float, unit: str, text: str) -> None:
+    assert amount_text(value, unit) == text

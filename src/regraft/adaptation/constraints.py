@@ -10,7 +10,7 @@ import msgspec
 from regraft.adaptation.features import Examined
 from regraft.record.evidence import JSON, Verdict
 from regraft.record.policy import Policy, evaluate
-from regraft.record.units import convert
+from regraft.record.units import amount_text, convert
 
 _SIZE = "size_on_disk"
 KINDS = ("scan", "inspect")
@@ -129,11 +129,12 @@ def _limited(examined: Examined, limit: Limit) -> Judged:
         message = f"{limit.key} of the package as it is was not measured; bench judges what it is converted to"
         return Judged(limit.key, Verdict.INCONCLUSIVE, message, is_for_later=True)
     low, high = found
-    said = f"{limit.key} {low:.4g} {limit.unit}" if low == high else f"{limit.key} [{low:.4g}, {high:.4g}] {limit.unit}"
+    shown = amount_text(low, limit.unit) if low == high else f"[{low:.4g}, {high:.4g}] {limit.unit}"
+    said = f"{limit.key} {shown}"
     sign = 1 if limit.is_upper else -1
     nearest, farthest = (low, high) if limit.is_upper else (high, low)
     excess = sign * (nearest / limit.amount - 1) if limit.amount else None
-    allowed = f"{'at most' if limit.is_upper else 'at least'} {limit.amount:.4g} {limit.unit}"
+    allowed = f"{'at most' if limit.is_upper else 'at least'} {amount_text(limit.amount, limit.unit)}"
     if sign * (nearest - limit.amount) > 0:
         by = f", missed by {excess:.0%}" if excess is not None else ""
         return Judged(limit.key, Verdict.FAIL, f"{said}, allowed is {allowed}{by}", excess)

@@ -113,7 +113,7 @@ def _conclusion(gathered: Comparison) -> tuple[str, str, Verdict | None]:
             )
         return "undecided", f"none of {len(gathered.candidates)} candidates could be compared", Verdict.INCONCLUSIVE
     first = ranking.competitors[0]
-    said = f"{_said(first)}; {_others(ranking)}"
+    said = f"{_said(first)}; {_others(ranking)}{_not_judged(gathered)}"
     if first.is_baseline:
         return "baseline", f"no candidate is better than the baseline {said}", None
     if any(ranking.named(name).is_baseline for name in ranking.groups[0]):
@@ -121,6 +121,12 @@ def _conclusion(gathered: Comparison) -> tuple[str, str, Verdict | None]:
     if len(ranking.groups[0]) > 1:
         return "tied", f"{said}; not told apart from {', '.join(ranking.groups[0][1:])}", None
     return "chosen", said, None
+
+
+def _not_judged(gathered: Comparison) -> str:
+    """Names of the candidates about which nothing is known: they are why a choice may be inconclusive."""
+    names = [one.candidate.title for one in gathered.rejected if not one.is_determined]
+    return f"; not judged: {', '.join(names)}" if names else ""
 
 
 def _said(one: Competitor) -> str:

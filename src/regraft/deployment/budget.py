@@ -11,7 +11,7 @@ from regraft.errors import UsageError
 from regraft.record.digest import Digest, digest_bytes
 from regraft.record.document import Document, parse_document, read_document
 from regraft.record.evidence import Measurement, Verdict
-from regraft.record.units import convert
+from regraft.record.units import amount_text, convert
 
 SCHEMA = "regraft.device/1"
 _MOST: dict[str, tuple[str, str, str]] = {
@@ -48,7 +48,7 @@ class Limit(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         at = f" at batch {self.batch}" if self.batch is not None else ""
-        return f"{self.key} {'≤' if self.is_upper else '≥'} {self.amount:g} {self.unit}{at}"
+        return f"{self.key} {'≤' if self.is_upper else '≥'} {amount_text(self.amount, self.unit)}{at}"
 
 
 class DeviceBudget(msgspec.Struct, frozen=True):
@@ -159,14 +159,14 @@ def _interval(one: Measurement, unit: str) -> tuple[float | None, float | None]:
 def _said(one: Measurement, low: float | None, high: float | None, unit: str) -> str:
     assert one.value is not None
     value = convert(one.value, one.unit, to=unit)
-    if low == high:
-        return f"{value:g} {unit}"
+    if low == high and value is not None:
+        return amount_text(value, unit)
     return f"{value:.4g} {unit} [{'?' if low is None else f'{low:.4g}'}, {'?' if high is None else f'{high:.4g}'}]"
 
 
 def _part(margin: float, limit: Limit) -> str:
     share = f" ({abs(margin) / limit.amount:.0%})" if limit.amount else ""
-    return f"{abs(margin):.4g} {limit.unit}{share}"
+    return f"{amount_text(abs(margin), limit.unit)}{share}"
 
 
 _KEYS = (*_MOST, *_LEAST, "batch")

@@ -67,3 +67,12 @@ def convert(value: float, unit: str, *, to: str) -> float | None:
     if "" in (unit, to) and "count" in (dimension, wanted):
         return value
     return value * (factor / divisor) if dimension == wanted else None
+
+
+def amount_text(value: float, unit: str) -> str:
+    """A quantity as people write it: `120 MB` rather than 1.2e+08 bytes, other units as they are."""
+    if unit in ("bytes", "B"):
+        for name in ("GB", "MB", "kB"):
+            if abs(value) >= _DIMENSIONS["size"][name]:
+                return f"{value / _DIMENSIONS['size'][name]:.3g} {name}"
+    return f"{value:.4g} {unit}".rstrip()

@@ -19,6 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
+from regraft.adaptation.features import TIME_LIMIT_S
 from regraft.package.reference import ModelRef
 from regraft.package.sources import source_of
 from regraft.package.sources.interface import RemoteSource
@@ -142,11 +145,13 @@ class _Derivation:
 
     def _select(self, data: PlannedData) -> Step:
         plan = self._plan
+        candidate_time_s = plan.limits.time_s or TIME_LIMIT_S
         arguments: dict[str, Argument] = {
             "candidates": Several(tuple(self._candidate(one) for one in plan.candidates), what="candidates"),
             "data": data_argument(data),
             "seed": Given(plan.seed),
             "threads": Given(plan.threads),
+            "time_limit_s": Given(candidate_time_s),
             "search_path": self._search_path(),
         }
         if plan.policy is not None:
@@ -160,7 +165,8 @@ class _Derivation:
             runtimes=_LEARNING,
             watches=self._own_code(),
             is_volatile=self._has_unwatched_code(),
-            resources=self._heavy,
+            # A candidate that hangs uses up its own time, and leaves the others and what follows theirs.
+            resources=msgspec.structs.replace(self._heavy, time_s=candidate_time_s * (len(plan.candidates) + 1)),
         )
 
     def _candidate(self, candidate: Candidate) -> Guarded:

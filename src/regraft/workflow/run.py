@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.errors import AccessDenied
 from regraft.record.digest import Digest
 from regraft.record.evidence import JSON, Artifact, Draft, Evidence, Finding, Severity, Subject, Verdict, Where
 from regraft.record.store import Store, open_store
@@ -21,6 +19,7 @@ from regraft.workflow.engine import open_engine
 from regraft.workflow.execute import CPU, PEAK_MEMORY, WALL, Watch, execute, preview
 from regraft.workflow.plan import Plan
 from regraft.workflow.plan_file import read_plan
+from regraft.workflow.results import write_results
 from regraft.workflow.state import Status, StepState
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ STEP_OVER, STEP_FAILED, STEP_SKIPPED = "RGR-RUN-001", "RGR-RUN-002", "RGR-RUN-00
 _OUTCOMES = {Verdict.PASS: "ready", Verdict.FAIL: "refused", Verdict.INCONCLUSIVE: "undecided"}
 _WEIGHT = {Verdict.PASS: Severity.INFO, Verdict.FAIL: Severity.HIGH, Verdict.INCONCLUSIVE: Severity.UNKNOWN}
 _NOTED = {Verdict.PASS: Severity.INFO, Verdict.FAIL: Severity.MEDIUM, Verdict.INCONCLUSIVE: Severity.LOW}
-_REPORT, _PACKAGES = "report.html", "packages"
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -79,7 +77,7 @@ def run(
     Raises:
         PlanError, PolicyError: the plan cannot be understood.
         StoreError: the store cannot be written to; what is finished is kept.
-        NotFound, AccessDenied: a file of the plan cannot be read.
+        NotFound, AccessDenied: a file of the plan cannot be read, or the results cannot be written.
     """
     plan = plan if isinstance(plan, Plan) else read_plan(Path(plan))
     store = store or open_store()
@@ -229,23 +227,9 @@ def _write(folder: Path, plan: Plan, evidence: Evidence, states: Mapping[str, St
     """Write the report, and copies of what was made in place of those of an earlier run."""
     from regraft.report.run_page import run_page
 
-    report, packages = folder / _REPORT, folder / _PACKAGES
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if packages.is_dir() and not packages.is_symlink():
-            shutil.rmtree(packages)
-        for product in (state.product for state in states.values() if state.product is not None):
-            packages.mkdir(exist_ok=True)
-            if product.is_dir():
-                shutil.copytree(product, packages / product.name)
-            else:
-                shutil.copyfile(product, packages / product.name)
-        found = [state.record.evidence for state in states.values() if state.record is not None]
-        report.write_text(run_page(evidence, found, command=_command(plan, folder)), encoding="utf-8")
-    except OSError as error:
-        what = f"the results cannot be written: {error.strerror or error}"
-        raise AccessDenied(what, where=str(folder), hint="they are in the store; name another folder") from error
-    return report
+    found = [state.record.evidence for state in states.values() if state.record is not None]
+    page = run_page(evidence, found, command=_command(plan, folder))
+    return write_results(folder, page, [state.product for state in states.values() if state.product is not None])
 
 
 def _command(plan: Plan, folder: Path) -> str:
