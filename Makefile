@@ -9,11 +9,11 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regraft
 export REGRAFT_TEST_ASSETS ?= $(CACHE)/assets
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run run-sentiment test lint assets reference bench clean
+.PHONY: help setup run survey test lint assets reference bench clean
 
 help:
-	@echo "make run     fetch, inspect and scan ten real packages; writes build/report.html"
-	@echo "make run-sentiment   choose, adapt, convert, verify, measure and judge a model; writes build/sentiment/report.html"
+	@echo "make run     choose, adapt, convert, verify, measure and judge a model; writes build/report.html, report.png, packages/"
+	@echo "make survey  fetch, inspect and scan ten real packages; writes build/survey.html"
 	@echo "make test    lint, types, floors and all tests (downloads about 1.7 GB of real packages once)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   the benchmarks, side by side with their peers; see benchmarks/RESULTS.md"
@@ -31,13 +31,15 @@ $(READY): pyproject.toml constraints.txt tools/system_packages.sh
 	$(BIN)/pip install --quiet -c constraints.txt --group test --editable '.[all]'
 	@touch $@
 
+# The picture is taken whatever the verdict: of a run that failed it is wanted most.
 run: $(READY)
 	@mkdir -p build
-	$(BIN)/python examples/00_survey_packages/survey.py --store $(CACHE)/store -o build/report.html
+	status=0; $(BIN)/regraft run examples/01_run_sentiment/reuse.yaml --store $(CACHE)/store --into build || status=$$?; \
+	  [ ! -e build/report.html ] || $(BIN)/python tools/screenshot.py build/report.html build/report.png; exit $$status
 
-run-sentiment: $(READY)
+survey: $(READY)
 	@mkdir -p build
-	$(BIN)/regraft run examples/01_run_sentiment/reuse.yaml --store $(CACHE)/store --into build/sentiment
+	$(BIN)/python examples/00_survey_packages/survey.py --store $(CACHE)/store -o build/survey.html
 
 assets: $(READY)
 	$(BIN)/python tools/fetch_assets.py --store $(CACHE)/store $(REGRAFT_TEST_ASSETS)

@@ -44,7 +44,7 @@ def main() -> int:
     with progress_bars(visible=True):
         entries = survey(options.packages, store=open_store(options.store), offline=options.offline)
     title = TITLE if tuple(options.packages) == PACKAGES else f"{len(entries)} packages, looked at without loading them"
-    write_atomically(options.output, gallery_page(entries, title=title, command="make run").encode())
+    write_atomically(options.output, gallery_page(entries, title=title, command="make survey").encode())
     for entry in entries:
         sys.stdout.write(f"{entry.reference}\n" + "".join(f"  {line}\n" for line in _told(entry)))
     verdict = combine(entry.scan.verdict for entry in entries if entry.scan is not None)
