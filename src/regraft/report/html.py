@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.record.evidence import Evidence
+from regraft.report.divergence import divergence_figure
 from regraft.report.figures import INSTALL, Figure, svg
 from regraft.report.gallery import Entry, Gallery, gallery
 from regraft.report.quantity import seconds_text
@@ -65,8 +66,10 @@ def gallery_page(entries: Sequence[Entry], *, title: str, command: str = "") -> 
 
 
 def _evidence_values(evidence: Evidence, *, verbose: bool) -> dict[str, Any]:
+    figure = divergence_figure(evidence)
     return {
         "evidence": evidence,
+        "figures": [drawn(figure)] if figure is not None else [],
         "name": evidence.subject[0].name if evidence.subject else evidence.kind,
         "sections": sections(evidence, verbose=verbose),
         "command": next_command(evidence),
