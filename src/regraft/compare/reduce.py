@@ -105,6 +105,7 @@ class _Reducer:
         self.outcome = outcome
         self._deadline = deadline
         self._wanted = min(_SURE, outcome.margin)
+        self._is_finite = outcome.is_finite
 
     def drop_behind(self) -> None:
         """End earlier: at a tensor with which, set right, everything behind it comes out right."""
@@ -125,7 +126,7 @@ class _Reducer:
     def cut_sizes(self) -> None:
         """Cut axes of the inputs, all of one extent together, to the smallest extent that does."""
         counterpart = self.trial.counterpart
-        if counterpart is None or not counterpart.is_plain or not counterpart.is_free:
+        if counterpart is None or not counterpart.is_free:
             return
         for places in list(_axes_by_extent(self.outcome.inputs)):
             first = [place for place in places if place[1] == 0]
@@ -179,7 +180,7 @@ class _Reducer:
         if self._is_late():
             return False
         found = trial.on(inputs)
-        if found is None or not found.margin >= self._wanted:
+        if found is None or not found.margin >= self._wanted or (self._is_finite and not found.is_finite):
             return False
         self.trial, self.outcome = trial, found
         return True
