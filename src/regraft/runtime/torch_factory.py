@@ -84,6 +84,21 @@ def model_from_factory(
         return jax_model(network, examples, precision=precision, where=where)
     if precision is not None:
         network = network.to(torch_dtype(precision))
+    return torch_model(network, examples, threads=threads, where=where)
+
+
+def torch_model(
+    network: nn.Module, examples: Mapping[str, Any], *, threads: int | None = None, where: str = ""
+) -> TorchModel:
+    """A network as a model, which puts it into evaluation mode.
+
+    Args:
+        network: called with keyword arguments.
+        examples: parameter of `forward` → tensor or array, whose first axis is the batch; empty where every
+            parameter without a default takes what the weights are made of.
+        threads: intra-op threads during a pass.
+        where: how errors name it.
+    """
     dtype = precision_of(iter(network.parameters()))
     ports = [cast_port(port, dtype) for port in _ports(network, examples, dtype)]
     return TorchModel(network, inputs=ports, threads=threads, where=where)
