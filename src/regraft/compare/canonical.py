@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.deviation import HUGE, Deviation, deviation
-from regraft.compare.noise import Ratio, ratios, unit_roundoff
+from regraft.compare.deviation import HUGE, Deviation, by_channel, deviation
+from regraft.compare.noise import FLUSHED, Ratio, ratios, unit_roundoff
 from regraft.errors import Unsupported
 from regraft.runtime.rounding import round_to
 
@@ -52,6 +52,7 @@ class CanonicalTensor(msgspec.Struct):
     family: str
     is_exact: bool = True
     small: SmallPart | None = None
+    floors: Floors | None = None
 
     def ratio(self, other: Array, *, unit: float) -> Ratio | None:
         """The deviation of an array of the same shape in noise floors; None where they are not comparable.
@@ -62,6 +63,9 @@ class CanonicalTensor(msgspec.Struct):
         """
         if self.own is None or other.dtype.kind not in "fV" or other.shape != self.value.shape:
             return None
+        quick = self._quick_ratio(other, unit)
+        if quick is not None:
+            return quick
         found = deviation(other, self.value)
         if found.incomparable:
             return None
@@ -72,17 +76,77 @@ class CanonicalTensor(msgspec.Struct):
         (fine,) = ratios([part], [self.small.own], unit=unit)
         return Ratio(max(ratio.rms, fine.rms), max(ratio.peak, fine.peak), ratio.floor)
 
+    def _quick_ratio(self, other: Array, unit: float) -> Ratio | None:
+        """The same from floors that are kept; None where something must be left out of the comparison."""
+        assert self.own is not None
+        if self.floors is None:
+            self.floors = Floors.of(self.value, self.own, unit)
+        ratio = self.floors.ratio(other, self.value)
+        if ratio is None or self.small is None:
+            return ratio
+        places = self.small.places
+        if self.small.floors is None:
+            self.small.floors = Floors.of(self.value[places], self.small.own, unit)
+        fine = self.small.floors.ratio(other[places], self.value[places])
+        return None if fine is None else Ratio(max(ratio.rms, fine.rms), max(ratio.peak, fine.peak), ratio.floor)
 
-class SmallPart(msgspec.Struct, frozen=True):
+
+class Floors(msgspec.Struct, frozen=True):
+    """The floors of one tensor, ready for many comparisons: what `ratios` works out, kept as arrays.
+
+    Attributes:
+        rms: floor of the RMS, in the tensor's unit.
+        peaks: floor of the largest error, by channel.
+        is_plain: all values are finite and none is a mask, so that nothing is left out.
+    """
+
+    rms: float
+    peaks: Array
+    is_plain: bool
+
+    @classmethod
+    def of(cls, value: Array, own: Deviation, unit: float) -> Floors:
+        """From the error of the reference's own run."""
+        import numpy as np
+
+        peaks, scales = np.array(own.peaks), np.array(own.scale_peaks)
+        largest = scales.max(initial=0.0)
+        relative = max(own.peak / largest if largest > 0 else 0.0, unit)
+        is_plain = bool(np.isfinite(value).all()) and float(np.abs(value).max(initial=0.0)) < HUGE
+        return cls(
+            max(own.rms, unit * own.scale_rms, FLUSHED),
+            np.maximum(np.maximum(peaks, relative * scales), FLUSHED),
+            is_plain,
+        )
+
+    def ratio(self, other: Array, value: Array) -> Ratio | None:
+        """The ratio of an array to the tensor's value; None where something must be left out of the comparison."""
+        import numpy as np
+
+        if not self.is_plain or not value.size:
+            return None
+        error = by_channel(other).astype(np.float64)
+        error -= by_channel(value).astype(np.float64)  # (N, C)
+        np.abs(error, out=error)
+        peaks = error.max(axis=0)
+        if not np.isfinite(peaks).all():
+            return None
+        rms = float(np.sqrt(np.square(error, out=error).mean()))
+        return Ratio(rms / self.rms, float((peaks / self.peaks).max()), self.rms)
+
+
+class SmallPart(msgspec.Struct):
     """The elements of a tensor that others dwarf: scores beside those that a mask pushed to −10,000.
 
     Attributes:
         places: where they are, a boolean array of the tensor's shape.
         own: error of the operator's own run there.
+        floors: made when they are first wanted.
     """
 
     places: Array
     own: Deviation
+    floors: Floors | None = None
 
 
 class CanonicalTrace:
@@ -176,7 +240,7 @@ class CanonicalTrace:
         if small is not None:
             part = deviation(found[small.places], tensor.value[small.places])
             small = SmallPart(small.places, _larger(part, small.own))
-        return msgspec.structs.replace(tensor, own=own, small=small)
+        return msgspec.structs.replace(tensor, own=own, small=small, floors=None)
 
     def _run(self, position: int, node: OperatorNode) -> None:
         plain = self._emulated(node)

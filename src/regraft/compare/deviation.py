@@ -72,7 +72,7 @@ def deviation(measured: Array, exact: Array) -> Deviation:
         raise ValueError(f"shapes {measured.shape} and {exact.shape} cannot be compared")
     if exact.dtype.kind != "f":
         return _discrete(measured, exact)
-    rows, channels = _by_channel(measured), _by_channel(exact)  # (N, C)
+    rows, channels = by_channel(measured), by_channel(exact)  # (N, C)
     sums = _Sums(channels.shape[1])
     step = max(1, BLOCK_ELEMENTS // max(1, channels.shape[1]))
     for start in range(0, len(channels), step):
@@ -164,7 +164,7 @@ def _discrete(measured: Array, exact: Array) -> Deviation:
     return Deviation(int(exact.size), 0.0, (), 0.0, (), low, high, flips=flips)
 
 
-def _by_channel(value: Array) -> Array:
+def by_channel(value: Array) -> Array:
     """(elements of a channel, channels): axis 1 of images and signals, the last axis of all others.
 
     Channels with few elements are taken together: one column.

@@ -74,7 +74,7 @@ class Explainer:
         return self._region() or self._nothing()
 
     def _vouched_by_chance(self) -> list[OperatorNode]:
-        """Open operators before the suspects: a small fault can sink into the rounding of a branch and not of another."""
+        """Open operators before the suspects: a small fault can sink into the rounding of one branch alone."""
         ends = [name for name in self._suspects[0].outputs if name]
         open_ones = [node for node in self._walk.origin_region(ends) if node not in self._suspects]
         return [node for node in open_ones if self._is_grounded(node)][:_MAX_SUSPECTS]

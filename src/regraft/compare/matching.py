@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -23,6 +22,7 @@ _MAX_PERMUTED_AXES = 5
 _BLOCKS = (8, 16, 4)
 """Channels that convolution kernels keep together (onnxruntime's NCHWc)."""
 _SAMPLE = 4096
+_HUGE = 1e30
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -106,14 +106,21 @@ class TensorIndex:
 
     def __init__(self, trace: Traced) -> None:
         self._trace = trace
-        self._by_size: dict[int, list[tuple[CanonicalTensor, _Moments]]] = {}
+        self._by_size: dict[int, list[CanonicalTensor]] = {}
         for tensor in trace.tensors.values():
             if tensor.value.dtype != object:
-                self._by_size.setdefault(tensor.value.size, []).append((tensor, _moments(tensor.value)))
+                self._by_size.setdefault(tensor.value.size, []).append(tensor)
+        self._moments = {size: self._moments_of(tensors) for size, tensors in self._by_size.items()}
 
     def of_size(self, size: int) -> list[CanonicalTensor]:
         """Tensors with so many elements, in the reference's order."""
-        return [tensor for tensor, _ in self._by_size.get(size, ())]
+        return self._by_size.get(size, [])
+
+    def _moments_of(self, tensors: list[CanonicalTensor]) -> Any:
+        """One row a tensor: mean, RMS, by how much they may differ, and whether it is of integers."""
+        import numpy as np
+
+        return np.array([(*_moments(one.value), self._slack(one), one.own is None) for one in tensors])  # (n, 4)
 
     def find(self, value: Array, *, prefer: Preference | None = None, segment: Segment | None = None) -> Match | None:
         """The tensor that an array agrees with, within rounding.
@@ -125,17 +132,26 @@ class TensorIndex:
         """
         if value.dtype == object:
             return None
-        found = _moments(value)
-        nearby = []
-        for tensor, moments in self._by_size.get(value.size, ()):
-            if (tensor.own is None) == (value.dtype.kind in "iub") and found.is_near(moments, self._slack(tensor)):
-                nearby.append(tensor)
+        nearby = self._nearby(value)
         nearby.sort(key=prefer or (lambda tensor: (tensor.maker,)))
         for tensor in nearby:
             match = self.agrees(value, tensor, segment=segment)
             if match is not None:
                 return match
         return None
+
+    def _nearby(self, value: Array) -> list[CanonicalTensor]:
+        """Tensors whose mean and RMS are those of an array, generously."""
+        import numpy as np
+
+        tensors = self._by_size.get(value.size)
+        if not tensors:
+            return []
+        rows = self._moments[value.size]
+        mean, rms = _moments(value)
+        far = (np.abs(rows[:, 0] - mean) > rows[:, 2]) | (np.abs(rows[:, 1] - rms) > rows[:, 2])  # NaN is not far
+        kind = rows[:, 3] == (value.dtype.kind in "iub")
+        return [tensors[place] for place in np.flatnonzero(kind & ~far)]
 
     def agrees(self, value: Array, tensor: CanonicalTensor, *, segment: Segment | None = None) -> Match | None:
         """Does an array agree with one tensor, in any layout?"""
@@ -195,28 +211,20 @@ def layouts(theirs: tuple[int, ...], ours: tuple[int, ...]) -> Iterator[Layout]:
         yield from (Layout(theirs, block=block) for block in _BLOCKS if theirs[1] % block == 0 and theirs[1] > block)
 
 
-class _Moments(msgspec.Struct, frozen=True):
-    """What does not change when numbers are rearranged."""
-
-    mean: float
-    rms: float
-
-    def is_near(self, other: _Moments, slack: float) -> bool:
-        if math.isnan(self.rms) or math.isnan(other.rms):
-            return True
-        return abs(self.rms - other.rms) <= slack and abs(self.mean - other.mean) <= slack
-
-
-def _moments(value: Array) -> _Moments:
+def _moments(value: Array) -> tuple[float, float]:
+    """Mean and RMS: what does not change when numbers are rearranged; masks are left out."""
     import numpy as np
 
     if not value.size:
-        return _Moments(0.0, 0.0)
-    wide = value.astype(np.float64).ravel()
-    usable = wide[np.abs(wide) < 1e30] if wide.dtype.kind == "f" else wide
-    if not usable.size:
-        return _Moments(0.0, 0.0)
-    return _Moments(float(usable.mean()), float(np.sqrt(np.square(usable).mean())))
+        return 0.0, 0.0
+    wide: Any = value.ravel()
+    if wide.dtype.kind != "f" or not np.abs(wide).max() < _HUGE:
+        wide = wide.astype(np.float64)
+        wide = wide[np.abs(wide) < _HUGE]
+        if not wide.size:
+            return 0.0, 0.0
+    mean = float(wide.mean(dtype=np.float64))
+    return mean, float(np.sqrt(np.square(wide, dtype=np.float64).mean()))
 
 
 def _may_agree(value: Array, tensor: CanonicalTensor, slack: float) -> bool:

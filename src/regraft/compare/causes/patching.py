@@ -179,14 +179,14 @@ class _Side:
 def _scaled(tensor: CanonicalTensor, value: Array) -> CanonicalTensor:
     """The candidate's result as a target, with the reference's relative floor on its own scale."""
     if tensor.own is None:
-        return msgspec.structs.replace(tensor, value=value)
+        return msgspec.structs.replace(tensor, value=value, small=None, floors=None)
     own = deviation(value, value)
     relative = tensor.own.relative
     peak = max((p / s for p, s in zip(tensor.own.peaks, tensor.own.scale_peaks, strict=True) if s > 0), default=0.0)
     floor = msgspec.structs.replace(
         own, rms=relative * own.scale_rms, peaks=tuple(peak * scale for scale in own.scale_peaks)
     )
-    return msgspec.structs.replace(tensor, value=value, own=floor)
+    return msgspec.structs.replace(tensor, value=value, own=floor, small=None, floors=None)
 
 
 __all__ = ["NamedCause", "named_cause"]
