@@ -100,6 +100,7 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
             "Operators at which the candidate parts from the reference, and why; low when no output shows it",
             "See the cause, or reduce it: `--reduce DIR`.",
         ),
+        ("divergence.reduced", "info", "Where the smallest case that still diverges was written, or why not", ""),
         ("divergence.unlocated", "info", "What the search for origins could not look at, or did not find", ""),
         ("divergence.layers", "info", "Why there is no divergence layer by layer", ""),
         ("precision.lowered", "unknown", "The candidate computes in less than was expected", "`--precision`"),

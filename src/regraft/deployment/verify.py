@@ -14,6 +14,7 @@ from regraft.compare.measure import OutputSeries, Tolerance, Yardstick, measured
 from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.compare.pairing import Pairing, pair_inputs, pair_outputs
 from regraft.compare.precision import is_lower, recognised_precision
+from regraft.compare.reduce import reduce_origin
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
 from regraft.deployment.origins import DIAGNOSIS_ERRORS, Diagnosis, Pair, diagnose
 from regraft.deployment.trial import runnable, trial_feeds
@@ -22,6 +23,7 @@ from regraft.deployment.verify_evidence import (
     report_layers,
     report_origins,
     report_outputs,
+    report_reduction,
     report_refused,
     report_tolerance,
     summary_of,
@@ -73,6 +75,7 @@ def verify(
     candidate_factory: str | None = None,
     threads: int | None = None,
     localise: bool = True,
+    reduce: Path | None = None,
     offline: bool = False,
     permit: PermitSource | None = None,
 ) -> Evidence:
@@ -98,6 +101,8 @@ def verify(
         candidate_factory: the same for the candidate.
         threads: intra-op threads of both.
         localise: also say where in the network a divergence arises, why, and how far each layer is off.
+        reduce: folder to write the smallest part and input that still diverge to, where the outputs do; it must not
+            exist, or be empty.
         offline: no network.
         permit: leave for packages whose loading can execute code; None takes their newest scan in the store.
     Returns:
@@ -129,6 +134,8 @@ def verify(
             comparison.run(ours, theirs, feeds, localise=localise, threads=threads)
         except (Unsupported, MemoryError) as error:
             draft.find(_cannot(error, ""))
+        if reduce is not None:
+            comparison.reduce(reduce)
         return comparison.finish()
 
 
@@ -276,6 +283,22 @@ class _Comparison:
             return
         report_origins(self._draft, self.diagnosis, diverges=diverges)
         report_layers(self._draft, self.diagnosis.layers, self.diagnosis.case)
+
+    def reduce(self, folder: Path) -> None:
+        """Write the first origin down as a folder that shows it; why not, where that is not possible."""
+        diagnosis = self.diagnosis
+        origins = diagnosis.localisation.origins if diagnosis is not None and diagnosis.localisation is not None else ()
+        if diagnosis is None or diagnosis.graphs is None or diagnosis.localisation is None or not origins:
+            self._draft.find(
+                Finding("divergence.reduced", Severity.INFO, "there is no origin to reduce: nothing written")
+            )
+            return
+        try:
+            found = reduce_origin(origins[0], *diagnosis.graphs, folder, pairs=diagnosis.localisation.pairs)
+        except Unsupported as error:
+            self._draft.find(Finding("divergence.reduced", Severity.INFO, f"it could not be reduced: {error.what}"))
+            return
+        report_reduction(self._draft, found)
 
     def _worst(self) -> int:
         """The feeds that decided; the first ones where nothing diverges."""

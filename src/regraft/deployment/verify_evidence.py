@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from regraft.compare.judge import Judgement, OutputJudgement, Threshold
 from regraft.compare.layers import Layer
 from regraft.compare.measure import OutputSeries, Tolerance
+from regraft.compare.reduce import Reduction
 from regraft.deployment.origins import Diagnosis
 from regraft.errors import Crashed, RegraftError
 from regraft.record.evidence import Draft, Finding, Severity, Verdict, Where
@@ -176,6 +177,18 @@ def report_origins(draft: Draft, diagnosis: Diagnosis, *, diverges: bool) -> Non
         )
     draft.parameters["localised_on"] = diagnosis.case.name
     draft.measure("tensors_paired", len(found.pairs), "tensors", n=len(found.pairs) + len(found.unmatched))
+
+
+def report_reduction(draft: Draft, reduction: Reduction) -> None:
+    """Where the small case lies, and how small it is."""
+    files = ", ".join(reduction.files)
+    message = (
+        f"the first origin, reduced to {reduction.operators} operators and {reduction.elements} numbers, "
+        f"is in {reduction.folder.name}: {files}"
+    )
+    draft.find(Finding("divergence.reduced", Severity.INFO, message, fix="run run.py there; ISSUE.md can be filed"))
+    draft.measure("reduced_operators", reduction.operators, "operators")
+    draft.measure("reduced_max_abs_error", reduction.max_abs_error, "output units", n=reduction.elements)
 
 
 def _report_strangers(draft: Draft, diagnosis: Diagnosis, *, diverges: bool) -> None:
