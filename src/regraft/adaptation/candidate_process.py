@@ -22,6 +22,8 @@ from regraft.progress import progress
 
 _TAIL_BYTES = 4000
 _POLL_S = 0.5
+_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait for each other sleep. On two busy cores those that spin made torch five times slower."""
 
 
 class CandidateFailed(RegraftError):
@@ -47,7 +49,7 @@ def run_candidate(task: ExtractionTask, *, time_limit_s: float, label: str, tota
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
-            env={**os.environ, "TOKENIZERS_PARALLELISM": "true", "PYTHONPATH": _python_path()},
+            env={**_PATIENT, **os.environ, "TOKENIZERS_PARALLELISM": "true", "PYTHONPATH": _python_path()},
         )
         assert process.stdin is not None
         assert process.stdout is not None

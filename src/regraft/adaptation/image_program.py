@@ -48,8 +48,10 @@ def image_program(model: Model, preprocessing: ImagePreprocessing, *, tap: str |
     featured = TorchModel(_featured()(model.module, tap), inputs=[port], where=model.where)
     program = exported(featured, {PIXELS: pixels})
     graph = TorchExportModel.from_program(program, where=model.where)
-    lean = TorchModel(_without_unused(plain_module(graph)), inputs=[port], where=model.where)
-    return program_bytes(exported(lean, {PIXELS: pixels}))
+    lean = _without_unused(plain_module(graph))
+    if len(lean.state_dict()) < len(program.state_dict):
+        program = exported(TorchModel(lean, inputs=[port], where=model.where), {PIXELS: pixels})
+    return program_bytes(program)
 
 
 def _pictures(preprocessing: ImagePreprocessing) -> list[Any]:

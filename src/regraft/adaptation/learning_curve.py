@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.adaptation.intervals import CONFIDENCE
-from regraft.adaptation.probe import Method, chosen_strength, fit, predict
+from regraft.adaptation.probe import Method, at_once, chosen_strength, fit, predict
 from regraft.adaptation.splits import draw_rows
 from regraft.progress import progress
 
@@ -90,14 +90,25 @@ def learning_curve(
 
     right = np.zeros((len(sizes), DRAWS, len(held_out)), dtype=bool)
     with progress(f"learning curve: {method.name}", total=len(sizes) * DRAWS, unit="fits") as advance:
-        for s, size in enumerate(sizes):
-            strength = None
-            for draw in range(DRAWS):
-                rows = draw_rows(labels, pool, size, seed=seed, draw=_FIRST_DRAW + draw)
-                strength = strength or chosen_strength(method, inputs[rows], labels[rows], seed=seed)
-                fitted = fit(method, inputs[rows], labels[rows], strength)
-                right[s, draw] = predict(fitted, inputs[held_out]) == labels[held_out]
-                advance(1)
+        chosen: dict[int, float] = {}
+
+        def draw_of(size: int, draw: int) -> NDArray[np.int64]:
+            return draw_rows(labels, pool, size, seed=seed, draw=_FIRST_DRAW + draw)
+
+        def choose(size: int) -> None:
+            rows = draw_of(size, 0)
+            chosen[size] = chosen_strength(method, inputs[rows], labels[rows], seed=seed)
+
+        def judge(place: tuple[int, int]) -> None:
+            s, draw = place
+            rows = draw_of(sizes[s], draw)
+            fitted = fit(method, inputs[rows], labels[rows], chosen[sizes[s]])
+            right[s, draw] = predict(fitted, inputs[held_out]) == labels[held_out]
+            advance(1)
+
+        largest_first = sorted(range(len(sizes)), key=lambda s: -sizes[s])
+        at_once(choose, [sizes[s] for s in largest_first])
+        at_once(judge, [(s, draw) for s in largest_first for draw in range(DRAWS)])
     return Curve(method.name, tuple(sizes), right)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import threading
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 
     Inputs: TypeAlias = NDArray[np.float32] | NDArray[np.object_]
     Make: TypeAlias = Callable[[float], Any]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0)
 """Inverse strengths of the ridge penalty (C) that inner folds choose from, for standardised features."""
@@ -135,15 +141,25 @@ def cross_validated(
     from sklearn.model_selection import RepeatedStratifiedKFold
 
     folds = RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=seed)
-    scores, strengths = [], []
     with progress(label or method.name, total=FOLDS * REPEATS, unit="folds") as advance:
-        for train, test in folds.split(np.zeros(len(labels)), labels):
+
+        def judged(rows: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[float, float]:
+            train, test = rows
             strength = chosen_strength(method, inputs[train], labels[train], seed=seed)
             fitted = fit(method, inputs[train], labels[train], strength)
-            scores.append(float((predict(fitted, inputs[test]) == labels[test]).mean()))
-            strengths.append(strength)
+            score = float((predict(fitted, inputs[test]) == labels[test]).mean())
             advance(1)
-    return CrossValidated(np.array(scores), tuple(strengths))
+            return score, strength
+
+        found = at_once(judged, folds.split(np.zeros(len(labels)), labels))
+    return CrossValidated(np.array([score for score, _ in found]), tuple(strength for _, strength in found))
+
+
+def at_once(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+    """The function of every item, in order, on as many threads as there are processors; each fit has one of them."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with _alone(), ThreadPoolExecutor(min(processors, FOLDS * REPEATS)) as pool:
+        return list(pool.map(function, items))
 
 
 def chosen_strength(method: Method, inputs: Inputs, labels: NDArray[np.int64], *, seed: int) -> float:
@@ -228,17 +244,38 @@ def _require_sklearn() -> None:
         raise MissingExtra("scikit-learn", extra="adapt") from error
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """One thread: on matrices this small, threads that wait for each other cost ten times what they gain.
+class _Alone:
+    """One thread for each fit: on matrices this small, threads that wait for each other cost ten times what they gain.
 
-    A strength at which the solver stops early is still a candidate: its accuracy decides.
+    A strength at which the solver stops early is still a candidate: its accuracy decides. The limit and the filter
+    are those of the process, so the first who enters sets them and the last who leaves takes them back.
     """
-    from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings(), _thread_pools().limit(limits=1):
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._set = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+
+        with self._lock:
+            if not self._inside:
+                self._set.enter_context(warnings.catch_warnings())
+                self._set.enter_context(_thread_pools().limit(limits=1))
+                warnings.simplefilter("ignore", ConvergenceWarning)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._set.close()
+
+
+@functools.cache
+def _alone() -> _Alone:
+    return _Alone()
 
 
 @functools.cache

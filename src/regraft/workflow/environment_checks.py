@@ -78,9 +78,7 @@ def check_runtime(name: str, module: str, install: str, *, timeout_s: float = 60
     return Check("RGD-RUN-003", "runtime", name, "broken", f"{version}, {failure}", Severity.MEDIUM, _mend(name))
 
 
-def try_import(
-    module: str, *, timeout_s: float, attribute: str | None = None, parts: Sequence[str] = ()
-) -> str | None:
+def try_import(module: str, *, timeout_s: float, attribute: str | None = None, parts: Sequence[str] = ()) -> str | None:
     """Import a module in a new interpreter; None when that works, else what went wrong, crash and hang included.
 
     Args:
