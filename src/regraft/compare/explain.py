@@ -278,7 +278,9 @@ class Explainer:
             return
         if _distance(best.layout.to_reference(value, tensor.value.shape), tensor) < _TELLING:
             return
-        for layout in itertools.islice(layouts(value.shape, tensor.value.shape), _MAX_LAYOUTS):
+        for layout in itertools.islice(
+            layouts(value.shape, tensor.value.shape, blocked=self._walk.index.blocked), _MAX_LAYOUTS
+        ):
             if layout != best.layout:
                 ratio = tensor.ratio(layout.to_reference(value, tensor.value.shape), unit=self._trace.unit)
                 yield msgspec.structs.replace(best, layout=layout, ratio=ratio)
@@ -289,7 +291,7 @@ class Explainer:
         if value is None or value.size != tensor.value.size:
             return Match(tensor.name, Layout(tensor.value.shape), None, by="pinned", is_sound=False)
         best, least = Layout(value.shape), float("inf")
-        for layout in layouts(value.shape, tensor.value.shape):
+        for layout in layouts(value.shape, tensor.value.shape, blocked=self._walk.index.blocked):
             distance = _distance(layout.to_reference(value, tensor.value.shape), tensor)
             if distance < least:
                 best, least = layout, distance

@@ -102,10 +102,12 @@ class TensorIndex:
 
     Args:
         trace: of the reference.
+        blocked: the candidate has operators that keep channels in blocks, so that such layouts are looked for.
     """
 
-    def __init__(self, trace: Traced) -> None:
+    def __init__(self, trace: Traced, *, blocked: bool = False) -> None:
         self._trace = trace
+        self.blocked = blocked
         self._by_size: dict[int, list[CanonicalTensor]] = {}
         for tensor in trace.tensors.values():
             if tensor.value.dtype != object:
@@ -156,7 +158,7 @@ class TensorIndex:
     def agrees(self, value: Array, tensor: CanonicalTensor, *, segment: Segment | None = None) -> Match | None:
         """Does an array agree with one tensor, in any layout?"""
         near: tuple[Layout, Ratio] | None = None
-        for layout in layouts(value.shape, tensor.value.shape):
+        for layout in layouts(value.shape, tensor.value.shape, blocked=self.blocked):
             turned = layout.to_reference(value, tensor.value.shape)
             if tensor.own is None:
                 if _equal(turned, tensor):
@@ -191,12 +193,13 @@ def is_within(ratio: Ratio) -> bool:
     return ratio.rms <= MATCH_RMS and ratio.peak <= MATCH_PEAK
 
 
-def layouts(theirs: tuple[int, ...], ours: tuple[int, ...]) -> Iterator[Layout]:
+def layouts(theirs: tuple[int, ...], ours: tuple[int, ...], *, blocked: bool = False) -> Iterator[Layout]:
     """Ways in which an array of one shape may hold the numbers of an array of another; the plain one first.
 
     Args:
         theirs: shape of the candidate's array.
         ours: shape of the reference's; as many elements.
+        blocked: the candidate has operators that keep channels in blocks.
     """
     yield Layout(theirs)
     wide = tuple(extent for extent in theirs if extent != 1)
@@ -207,7 +210,7 @@ def layouts(theirs: tuple[int, ...], ours: tuple[int, ...]) -> Iterator[Layout]:
         for chosen in itertools.permutations(order):
             if tuple(theirs[axis] for axis in chosen) == target and list(chosen) != order:
                 yield Layout(theirs, (*chosen, *rest))
-    if len(theirs) == 4 and theirs == ours:
+    if blocked and len(theirs) == 4 and theirs == ours:
         yield from (Layout(theirs, block=block) for block in _BLOCKS if theirs[1] % block == 0 and theirs[1] > block)
 
 

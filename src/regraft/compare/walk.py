@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Array
     from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
 
+_BLOCKED_DOMAIN = "com.microsoft.nchwc"
 _MAX_SEGMENT = 12
 """Operators that a fusion may span: in longer segments a small fault would sink into their common noise."""
 
@@ -44,7 +45,7 @@ class Walk:
     ) -> None:
         self.trace = trace
         self.candidate = candidate
-        self.index = TensorIndex(trace)
+        self.index = TensorIndex(trace, blocked=_has_blocks(candidate))
         self.values: dict[str, Any] = {}
         self.computed: dict[str, Any] = {}
         """Candidate tensor → what the candidate made of the values that it was given."""
@@ -231,6 +232,11 @@ class Walk:
 
 def _made(node: OperatorNode) -> list[str]:
     return [name for name in node.outputs if name]
+
+
+def _has_blocks(graph: Any) -> bool:
+    """Are there operators of onnxruntime that keep channels in blocks?"""
+    return any(proto.domain == _BLOCKED_DOMAIN for proto in getattr(graph, "protos", {}).values())
 
 
 def _is_float(value: Any) -> bool:

@@ -287,14 +287,13 @@ class _Comparison:
     def reduce(self, folder: Path) -> None:
         """Write the first origin down as a folder that shows it; why not, where that is not possible."""
         diagnosis = self.diagnosis
-        origins = diagnosis.localisation.origins if diagnosis is not None and diagnosis.localisation is not None else ()
-        if diagnosis is None or diagnosis.graphs is None or diagnosis.localisation is None or not origins:
-            self._draft.find(
-                Finding("divergence.reduced", Severity.INFO, "there is no origin to reduce: nothing written")
-            )
+        located = diagnosis.localisation if diagnosis is not None else None
+        if diagnosis is None or located is None or diagnosis.graphs is None or not located.origins:
+            message = "there is no origin to reduce: nothing was written"
+            self._draft.find(Finding("divergence.reduced", Severity.INFO, message))
             return
         try:
-            found = reduce_origin(origins[0], *diagnosis.graphs, folder, pairs=diagnosis.localisation.pairs)
+            found = reduce_origin(located.origins[0], *diagnosis.graphs, folder, pairs=located.pairs)
         except Unsupported as error:
             self._draft.find(Finding("divergence.reduced", Severity.INFO, f"it could not be reduced: {error.what}"))
             return
