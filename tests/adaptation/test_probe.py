@@ -36,6 +36,18 @@ def test_the_head_is_the_probe() -> None:
         np.testing.assert_allclose(odds / odds.sum(axis=1, keepdims=True), fitted.predict_proba(features), atol=1e-5)
 
 
+def test_a_feature_that_fired_once_does_not_decide_alone() -> None:
+    """Divided by its own deviation it would count a hundred times more when it fires anew."""
+    features, labels = blobs(2, rows=1000, spread=0.5)
+    rare = np.zeros((1000, 1), np.float32)
+    rare[7] = 1e-4
+    fitted = fit(logistic_probe(), np.hstack([features, rare]), labels, 1.0)
+    new = np.hstack([features[:100], np.full((100, 1), 0.1, np.float32)])
+    assert (fitted.predict(new) == labels[:100]).mean() > 0.98
+    plain = fit(logistic_probe(), features, labels, 1.0)
+    np.testing.assert_array_equal(plain[0].scale_, features.astype(np.float64).std(axis=0))
+
+
 def test_scores_of_easy_and_of_meaningless_features() -> None:
     features, labels = blobs(2, spread=0.3)
     assert cross_validated(logistic_probe(), features, labels, seed=0).scores.mean() > 0.98

@@ -37,6 +37,8 @@ REPEATS = 2
 INNER_FOLDS = 3
 NEIGHBOURS = 15
 _MAX_ITERATIONS = 500
+_LEAST_DEVIATION = 0.01
+"""A feature that fires in three rows of a thousand, divided by its own deviation, once gave a logit of −500."""
 _LOG_TEMPERATURES = (-5.0, 5.0)
 
 
@@ -67,15 +69,37 @@ class CrossValidated(msgspec.Struct, frozen=True):
 
 def logistic_probe() -> Method:
     """Standardised features and logistic regression with a ridge penalty."""
+    return _logistic("probe", least=_LEAST_DEVIATION)
+
+
+def _logistic(name: str, *, least: float) -> Method:
     _require_sklearn()
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     def make(strength: float) -> Any:
-        return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS))
+        return make_pipeline(_scaler(least), LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS))
 
-    return Method("probe", make, STRENGTHS)
+    return Method(name, make, STRENGTHS)
+
+
+def _scaler(least: float) -> Any:
+    """Standardises, and takes no deviation for smaller than a share of what features deviate by on average (RMS)."""
+    from sklearn.preprocessing import StandardScaler
+
+    class FlooredScaler(StandardScaler):  # type: ignore[misc]
+        """A StandardScaler with a least scale."""
+
+        scale_: Any
+
+        def fit(self, inputs: Inputs, labels: Any = None) -> Any:
+            import numpy as np
+
+            super().fit(inputs, labels)
+            self.scale_ = np.maximum(self.scale_, least * np.sqrt(self.var_.mean()))
+            return self
+
+    return FlooredScaler()
 
 
 def nearest_neighbours(rows: int) -> Method:
@@ -98,8 +122,9 @@ def majority() -> Method:
 def raw_baseline(data: LabelledData) -> Method:
     """Logistic regression on the raw input: TF-IDF of words, or pixels.
 
-    Pairs of words are left out: on 1,000 to 6,000 rows of Rotten Tomatoes they changed the accuracy by less than
-    half a point and cost three times as much.
+    Pixels that hardly vary are not blown up to the size of the others, which is worth one or two points: a baseline
+    is to be beaten at its best. Pairs of words are left out: on 1,000 to 6,000 rows of Rotten Tomatoes they changed
+    the accuracy by less than half a point and cost three times as much.
     """
     _require_sklearn()
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -107,7 +132,7 @@ def raw_baseline(data: LabelledData) -> Method:
     from sklearn.pipeline import make_pipeline
 
     if data.images is not None:
-        return msgspec.structs.replace(logistic_probe(), name="raw pixels")
+        return _logistic("raw pixels", least=1.0)
 
     def make(strength: float) -> Any:
         regression = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
