@@ -1,15 +1,19 @@
-"""Held-out texts: rows that nothing was learnt from, and none where there are none."""
+"""Held-out texts and pictures: rows that nothing was learnt from, and none where there are none."""
 
 from __future__ import annotations
 
 import itertools
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from regraft.adaptation.data import DataSpec, load_data
 from regraft.adaptation.splits import split
-from regraft.workflow.held_out import held_out_texts
+from regraft.runtime.image import ImagePreprocessing, preprocessor_config
+from regraft.workflow.held_out import held_out_pictures, held_out_texts
 
 
 @pytest.fixture
@@ -38,7 +42,36 @@ def test_too_few_rows_give_no_texts(tmp_path: Path) -> None:
     assert held_out_texts(DataSpec(ref=str(tmp_path / "two.csv")), count=64) is None
 
 
-def test_images_are_no_texts(tmp_path: Path) -> None:
-    rows = [",".join(["7"] * 15 + [str(n), str(n % 2)]) for n in range(40)]
+@pytest.fixture
+def pixels(tmp_path: Path) -> DataSpec:
+    rows = [",".join([*["7"] * 14, str(n), "255", str(n % 2)]) for n in range(40)]
     (tmp_path / "pixels.csv").write_text("\n".join(rows) + "\n")
-    assert held_out_texts(DataSpec(ref=str(tmp_path / "pixels.csv"), learn=20, held_out=10), count=64) is None
+    return DataSpec(ref=str(tmp_path / "pixels.csv"), learn=20, held_out=10)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """What of an image package is looked at: its weights are not loaded."""
+    folder = tmp_path / "adapted"
+    folder.mkdir()
+    value = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 1, 4, 4])
+    graph = helper.make_graph([helper.make_node("Identity", ["pixels"], ["y"])], "g", [value], [])
+    onnx.save(helper.make_model(graph), folder / "model.onnx")
+    prepared = ImagePreprocessing(4, 4, channels="L", resample="nearest", mean=(0.5,), std=(0.5,))
+    (folder / "preprocessor_config.json").write_bytes(preprocessor_config(prepared))
+    return folder
+
+
+def test_pictures_are_prepared_as_the_package_says(pixels: DataSpec, package: Path) -> None:
+    (feeds,) = held_out_pictures(pixels, str(package), count=5, seed=3)  # type: ignore[misc]
+    labelled = load_data(pixels)
+    held_out = split(labelled, seed=3).held_out
+    assert feeds["pixels"].shape == (5, 1, 4, 4)
+    assert labelled.images is not None
+    expected = labelled.images[held_out[::2]][:, None] * 2 - 1
+    np.testing.assert_allclose(feeds["pixels"], expected, atol=1e-6)  # a few float32 roundings of numbers below 1
+
+
+def test_images_are_no_texts_and_texts_no_pictures(pixels: DataSpec, reviews: DataSpec, package: Path) -> None:
+    assert held_out_texts(pixels, count=64) is None
+    assert held_out_pictures(reviews, str(package), count=64) is None

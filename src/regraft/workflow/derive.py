@@ -28,7 +28,7 @@ from regraft.package.sources.interface import RemoteSource
 from regraft.record.evidence import Evidence
 from regraft.workflow.engine.interface import Resources
 from regraft.workflow.memory import memory_bound
-from regraft.workflow.plan import Candidate, Plan, PlannedData, PlanTask, Target
+from regraft.workflow.plan import Candidate, Plan, PlannedData, Target
 from regraft.workflow.plan_arguments import (
     DATA_STEP,
     budget_arguments,
@@ -237,17 +237,15 @@ class _Derivation:
         )
 
     def _verify(self, target: Target, data: PlannedData) -> Step:
-        feeds: dict[str, Argument] = {}
-        if self._plan.task is PlanTask.TEXT_CLASSIFICATION:
-            feeds = {"feeds": held_out_argument(self._plan, data, offline=self._offline)}
+        adapted = Product("adapt")
         return Step(
             name=f"verify {target}",
             verb="verify",
             function=VERIFY,
             arguments={
-                "reference": Product("adapt"),
+                "reference": adapted,
                 "candidate": Product(f"convert {target}"),
-                **feeds,
+                "feeds": held_out_argument(self._plan, data, adapted, offline=self._offline),
                 "seed": Given(self._plan.seed),
                 "threads": Given(self._plan.threads),
                 **self._surroundings(),

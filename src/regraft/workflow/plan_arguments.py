@@ -9,12 +9,13 @@ from regraft.deployment.budget import DeviceBudget
 from regraft.record.digest import digest_bytes
 from regraft.record.evidence import JSON
 from regraft.record.policy import Policy
-from regraft.workflow.plan import Plan, PlannedData
+from regraft.workflow.plan import Plan, PlannedData, PlanTask
 from regraft.workflow.steps import Argument, File, Given, Made, Named, Setting, StoreHere
 
 DATA_STEP = "data"
 """Name of the step that fetches the data."""
 _COMPARED_TEXTS = 64
+_COMPARED_PICTURES = 32
 
 
 def data_argument(data: PlannedData) -> Argument:
@@ -31,8 +32,12 @@ def data_argument(data: PlannedData) -> Argument:
     return Made("regraft.adaptation.data:DataSpec", fields)
 
 
-def held_out_argument(plan: Plan, data: PlannedData, *, offline: bool) -> Argument:
-    """Texts that the model was not made from, as inputs to compare on: real tokens, of several lengths."""
+def held_out_argument(plan: Plan, data: PlannedData, adapted: Argument, *, offline: bool) -> Argument:
+    """Rows that the model was not made from, as inputs to compare on: what it will see.
+
+    Args:
+        adapted: the package that the model is; it says how pictures are prepared.
+    """
     fields: dict[str, Argument] = {
         "data": data_argument(data),
         "count": Given(_COMPARED_TEXTS),
@@ -40,6 +45,9 @@ def held_out_argument(plan: Plan, data: PlannedData, *, offline: bool) -> Argume
         "store": StoreHere(),
         "offline": Setting(offline),
     }
+    if plan.task is PlanTask.IMAGE_CLASSIFICATION:
+        pictures: dict[str, Argument] = {"package": adapted, "count": Given(_COMPARED_PICTURES)}
+        return Made("regraft.workflow.held_out:held_out_pictures", fields | pictures)
     return Made("regraft.workflow.held_out:held_out_texts", fields)
 
 
