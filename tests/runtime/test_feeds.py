@@ -86,7 +86,7 @@ def test_what_is_not_known_must_be_said():
 def test_text_feeds_have_padding_and_the_greatest_length(minilm):
     encoder = load_text(minilm)
     cases = list(text_feeds(encoder, ["short", "a somewhat longer text, with more words in it", "middling text"]))
-    alone, padded, longest = cases
+    padded, alone, longest = cases
     assert alone.feeds["attention_mask"].all()
     assert not padded.feeds["attention_mask"].all()
     assert longest.feeds["input_ids"].shape == (1, 256)

@@ -91,7 +91,9 @@ def generated_feeds(
 
 
 def text_feeds(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int = 4) -> Iterator[FeedCase]:
-    """Cases from real strings: alone, in a batch with padding, at the greatest length that the model takes, then all.
+    """Cases from real strings: in a batch with padding, alone, at the greatest length that the model takes, then all.
+
+    The first is of several rows: an exporter takes a size of 1 for one that never changes.
 
     Args:
         encoder: whose tokenizer and limit are used.
@@ -102,11 +104,10 @@ def text_feeds(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int = 
     """
     encodings = encoder.tokenize(texts)
     by_length = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
-    middle = by_length[len(by_length) // 2]
-    yield _text_case("text alone", encoder, [texts[middle]])
     step = max(1, len(by_length) // batch_size)
     mixed = [texts[i] for i in by_length[::step][: batch_size - 1]] + [texts[by_length[-1]]]
     yield _text_case("texts of several lengths, padded", encoder, mixed)
+    yield _text_case("text alone", encoder, [texts[by_length[len(by_length) // 2]]])
     limit = min(encoder.max_tokens, _MAX_TOKENS)
     repeats = limit // max(1, len(encodings[by_length[-1]].ids) - 2) + 1
     yield _text_case("text of the greatest length", encoder, [" ".join([texts[by_length[-1]]] * repeats)], tokens=limit)

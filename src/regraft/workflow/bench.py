@@ -13,6 +13,7 @@ from regraft.package.reference import ModelRef
 from regraft.record.evidence import Evidence
 from regraft.record.permit import Permit
 from regraft.runtime.permission import PermitSource
+from regraft.workflow.engine.patience import make_as_deployed
 from regraft.workflow.load import scanned_permit
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def bench_each(
     **options: Unpack[BenchOptions],
 ) -> list[Evidence]:
     """As `bench`: the joint evidence, then, when there are several packages, one about each of them alone."""
+    make_as_deployed(os.environ)
     return measure_each(refs, store=store, offline=offline, permit=permit_by_scan(store), **options)
 
 

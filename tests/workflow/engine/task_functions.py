@@ -15,6 +15,7 @@ from regraft.errors import Damaged
 from regraft.progress import progress
 from regraft.record.digest import digest_bytes
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Subject
+from regraft.workflow.engine.patience import make_as_deployed
 
 
 def good(name: str = "thing", **said: Any) -> Evidence:
@@ -23,6 +24,15 @@ def good(name: str = "thing", **said: Any) -> Evidence:
     draft.subject.append(Subject(name, digest_bytes(name.encode())))
     draft.measure("pid", os.getpid(), "1")
     return draft.finish(outcome="described", summary=name)
+
+
+def environment_of_children(is_measured: bool) -> Evidence:
+    """What a program that the step starts finds in its environment."""
+    if is_measured:
+        make_as_deployed(os.environ)
+    child = [sys.executable, "-c", "import os; print(os.environ.get('OMP_WAIT_POLICY'))"]
+    said = subprocess.run(child, capture_output=True, text=True, check=True).stdout.strip()
+    return good("environment", policy=said)
 
 
 def judged(name: str, severity: str) -> Evidence:

@@ -194,6 +194,18 @@ def test_a_sound_worker_is_used_again_and_a_fresh_one_on_request(task, ends):
     assert pid_of(third) not in {pid_of(first), pid_of(fourth)}
 
 
+@pytest.mark.parametrize(
+    ("users", "is_measured", "found"),
+    [(None, False, "PASSIVE"), (None, True, "None"), ("ACTIVE", False, "ACTIVE"), ("ACTIVE", True, "ACTIVE")],
+)
+def test_threads_sleep_in_steps_and_are_measured_as_they_would_be(users, is_measured, found, task, ends, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if users:
+        monkeypatch.setenv("OMP_WAIT_POLICY", users)
+    (ended,) = ends(task("environment_of_children", is_measured=is_measured))
+    assert evidence_from_json(ended.evidence[0]).parameters["policy"] == repr(found)
+
+
 def test_tasks_run_beside_each_other_as_far_as_there_are_cores(engine, task):
     for resources in (Resources(), Resources(), Resources(), Resources(cores=0), Resources(cores=9)):
         engine.submit(task("nap", seconds=0.3, resources=resources))

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from regraft.workflow.engine.interface import Ended, Ending, Problem, Task, Usage
+from regraft.workflow.engine.patience import patient
 from regraft.workflow.engine.process_tree import kill_descendants, kill_tree, proportional_memory, tree_usage
 from regraft.workflow.engine.worker import LOG, RESULT, Finished, Message
 
@@ -46,6 +47,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=patient(os.environ),
                 start_new_session=True,
             )
         self._connection = ours
