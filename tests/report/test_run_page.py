@@ -361,6 +361,15 @@ def test_a_package_beyond_the_budget_must_not_be_used_where_another_fits():
     assert any(sentence.startswith("On onnxruntime the result may be used") for sentence in said)
 
 
+def test_times_of_a_busy_machine_are_said_to_be_such():
+    quiet = _bench()
+    busy = Finding("RGB-RUN-005", Severity.MEDIUM, "the machine was busy with something else")
+    for evidence, is_said in ((quiet, False), (replace(quiet, findings=(*quiet.findings, busy)), True)):
+        run, kept = _run(_steps() | {"bench": evidence})
+        lead = _chapter(run_record(run, kept), "latency").lead
+        assert any("did other work" in sentence for sentence in lead) is is_said
+
+
 def test_a_gain_within_noise_is_said_at_the_top():
     draft = Draft("adapt")
     draft.subject.append(_subject("sentiment"))

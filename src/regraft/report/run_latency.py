@@ -26,6 +26,7 @@ from regraft.report.run_record import RunRecord, command_on, converted, first, m
 from regraft.report.sections import Section
 
 _BATCH = re.compile(r" at batch (\d+)")
+_WAS_BUSY = "The machine did other work while this was timed: on a quiet one it would be faster."
 _LIMITS = {"RGB-BUD-001": Verdict.PASS, "RGB-BUD-002": Verdict.FAIL}
 
 
@@ -43,13 +44,14 @@ def latency(record: RunRecord) -> Chapter:
         words = tuple((verdict_text(_limit_verdict(f)), rewritten(f.message)) for f in budget)
         tones = tuple(_limit_verdict(f).value for f in budget)
         tables.append(Section("Against the device's budget", ("", "limit"), words, tones=tones))
+    measured_on_busy = any(f.rule == "RGB-RUN-005" for f in bench.findings)
     caveats = [f for f in bench.findings if f.rule.startswith(("RGB-RUN-", "RGB-INP-"))]
     more = [Section("What to know before believing the intervals", ("severity", "what", "what to do"),
                     tuple((f.severity.value, rewritten(f.message), f.fix or "") for f in caveats),
                     tones=tuple(f.severity.value for f in caveats))] if caveats else []  # fmt: skip
     return replace(
         common,
-        lead=(rewritten(f"{bench.summary}."),),
+        lead=(rewritten(f"{bench.summary}."), *([_WAS_BUSY] if measured_on_busy else [])),
         figures=(_latency_figure(record, bench, rows),),
         tables=tuple(tables),
         more=tuple(more),
