@@ -137,9 +137,9 @@ class _Search:
         deadline = time.monotonic() + time_s
         random = np.random.default_rng(seed)
         changer = FeedChanger(self._yardstick.reference.signature, cases)
+        self._passes = -len(cases)
         for trial in self._tried([case.feeds for case in cases], cases, must=True):
             self._consider(trial, changer, random)
-        self._passes = 0
         stopped_by = "passes"
         while self._passes < passes:
             if time.monotonic() > deadline:

@@ -196,7 +196,7 @@ def _integers(value: Array, bounds: Bounds, random: np.random.Generator) -> Arra
         lambda: np.full(value.shape, fresh.reshape(-1)[0]),
         lambda: np.flip(value, axis=-1) if value.ndim else value,
     )
-    return np.ascontiguousarray(makers[int(random.integers(len(makers)))]()).astype(value.dtype)
+    return np.array(makers[int(random.integers(len(makers)))](), dtype=value.dtype)
 
 
 def _mask(value: Array, random: np.random.Generator) -> Array:
