@@ -62,3 +62,53 @@ def test_bad_input_has_its_exit_status(
     assert "no candidate fits" in capsys.readouterr().out
     assert run(["adapt", ref, "--data", str(reviews), "--where", "label=good", "-o", str(tmp_path / "x")]) == 3
     assert not (tmp_path / "x").exists()
+
+
+NETWORK = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.filters = torch.nn.Conv2d(1, 4, 3, padding=1)
+        self.pool = torch.nn.AvgPool2d(4)
+
+    def forward(self, pixels):
+        return self.pool(torch.relu(self.filters(pixels))).sum()
+
+def build(): return Net(), {"pixels": torch.zeros(1, 1, 8, 8)}
+"""
+
+
+def test_code_of_ones_own_builds_the_network_for_bare_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+    from sklearn.datasets import load_digits
+
+    (tmp_path / "own_code.py").write_text(NETWORK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    rng = np.random.default_rng(0)
+    weights = {"filters.weight": rng.normal(size=(4, 1, 3, 3)), "filters.bias": np.zeros(4)}
+    save_file({name: value.astype(np.float32) for name, value in weights.items()}, tmp_path / "bare.safetensors")
+    found = load_digits()
+    rows = [i for i in range(600) if found.target[i] in (0, 1)]
+    lines = [",".join(map(str, [*found.data[i].astype(int), found.target[i]])) for i in rows]
+    (tmp_path / "digits.csv").write_text("\n".join(lines) + "\n")
+    common = ["--data", str(tmp_path / "digits.csv"), "--learn", "60", "--held-out", "50", "--no-progress"]
+    ref, code = str(tmp_path / "bare.safetensors"), "own_code:build"
+    chosen = ["--factory", f"mine={code}", "--tap", "mine=pool"]
+    assert run(["select", f"mine={ref}", *chosen, *common, "--no-curve", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)["measurements"]
+    (accuracy,) = [
+        one["value"]
+        for one in measured
+        if one["name"] == "accuracy" and one["of"]["candidate"] == "mine" and one["of"]["split"] == "held-out"
+    ]
+    assert accuracy > 0.9  # noughts and ones
+    out = tmp_path / "made"
+    assert run(["adapt", ref, "--factory", code, "--tap", "pool", *common, "-o", str(out)]) == 0
+    assert (out / "encoder/model.pt2").is_file()
+    assert run(["select", ref, "--factory", f"other={code}", *common]) == 2
+    assert "no candidate is called 'other'" in capsys.readouterr().err

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 @click.argument("ref", metavar="REF")
 @data_options
 @click.option("--mode", default="probe", show_default=True, help="probe: a linear head, the encoder stays as it is.")
+@click.option("--factory", metavar="MODULE:FUNCTION", help="Code of yours that builds the network for bare weights.")
+@click.option("--tap", help="Of an image network: which module's output is the feature.")
 @common_options
 def command(ref: str, data: DataSpec, settings: Settings, **options: Any) -> int:
-    """Make it mine: a head learnt on labelled rows, fused with the encoder into one package (-o FOLDER) with tokenizer,
-    label map, licence and card. It is loaded again and judged on rows that it did not see.
+    """Make it mine: a head learnt on labelled rows, fused with the encoder into one package (-o FOLDER) with tokenizer
+    or preparation of pictures, label map, licence and card. It is loaded again and judged on rows that it did not see.
 
     \b
     exit 0  the package is there; whether it beats a trivial baseline stands in the first line
