@@ -113,6 +113,13 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
             "An output that is the same on all feeds: nothing was compared",
             "`--feeds` or `--texts`",
         ),
+        (
+            "feeds.coverage",
+            "info",
+            "Operators whose planted faults no feed shows, or why not",
+            "`--feeds`",
+        ),
+        ("feeds.search", "info", "What a search for feeds that show more ended in", ""),
         ("verify.cannot_run", "unknown", "A model, or both on the same feeds, cannot be run", "See the message."),
         ("convert.failed", "unknown", "A converter failed", "See the message; another converter or target."),
         ("convert.note", "info", "What the converter had to do besides", ""),

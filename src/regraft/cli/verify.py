@@ -25,6 +25,7 @@ from regraft.cli.output import Shown, each
 @click.option("--rtol", type=float, help="Fixed relative limit, in place of noise floors.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
 @click.option("--localise/--no-localise", default=True, help="Say where and why they part, and how far each layer is.")
+@click.option("--coverage", is_flag=True, help="Also count which planted faults these inputs would have shown.")
 @click.option("--reduce", type=click.Path(path_type=Path), help="Folder for the smallest case that still diverges.")
 @click.option("--isolate", is_flag=True, help="In a process of its own: a runtime that crashes there is evidence.")
 @click.option("--time-limit", "time_limit_s", type=float, help="Seconds after which an isolated comparison is ended.")

@@ -11,6 +11,7 @@ import msgspec
 from regraft.compare.causes.attributes import cause_of_attribute, weightiest
 from regraft.compare.causes.weights import cause_of_operand, cause_of_weight
 from regraft.compare.noise import Ratio
+from regraft.compare.roles import CONTROL_FLOW
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _differing_weights(walk: Walk, node: OperatorNode, twin: OperatorNode) -> di
 def _swapped(trial: _Trial, theirs: onnx.NodeProto) -> Transplant | None:
     import onnx
 
-    if not 2 <= len(theirs.input) <= _MAX_PERMUTED:
+    if not 2 <= len(theirs.input) <= _MAX_PERMUTED or theirs.op_type in CONTROL_FLOW:
         return None
     for order in _orders(len(theirs.input)):
         copy = onnx.NodeProto()

@@ -122,12 +122,12 @@ def _theirs(pair: Pair, feeds: Feeds) -> dict[str, Any]:
 
 def _tensors(pair: Pair, reference: OperatorGraph, candidate: OperatorGraph, feeds: Feeds) -> dict[str, str]:
     """Tensor that the reference returns → tensor that the candidate returns in its place."""
-    ours = _returned(pair.reference, reference, feeds)
-    theirs = _returned(pair.candidate, candidate, _theirs(pair, feeds))
+    ours = returned_tensors(pair.reference, reference, feeds)
+    theirs = returned_tensors(pair.candidate, candidate, _theirs(pair, feeds))
     return {ours[a]: theirs[b] for a, b in pair.outputs.items() if a in ours and b in theirs}
 
 
-def _returned(model: Model, graph: OperatorGraph, feeds: Feeds) -> dict[str, str]:
+def returned_tensors(model: Model, graph: OperatorGraph, feeds: Feeds) -> dict[str, str]:
     """Output as the model names it → tensor of its graph."""
     names = [port.name for port in model.signature.outputs] or list(model(feeds_for(model, feeds)))
     if set(names) <= set(graph.outputs):

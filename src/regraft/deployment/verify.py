@@ -17,6 +17,7 @@ from regraft.compare.precision import is_lower, recognised_precision
 from regraft.compare.reduce import reduce_origin
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
 from regraft.deployment.origins import DIAGNOSIS_ERRORS, Diagnosis, Pair, diagnose
+from regraft.deployment.reach import measure_coverage, measure_noise, search_feeds
 from regraft.deployment.trial import runnable, trial_feeds
 from regraft.deployment.verify_evidence import (
     report_decisions,
@@ -28,7 +29,7 @@ from regraft.deployment.verify_evidence import (
     report_tolerance,
     summary_of,
 )
-from regraft.errors import Crashed, RegraftError, Unsupported, UsageError
+from regraft.errors import BadFeeds, Crashed, RegraftError, Unsupported, UsageError
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict
 from regraft.runtime.feeds import FeedCase
 
@@ -76,6 +77,7 @@ def verify(
     threads: int | None = None,
     localise: bool = True,
     reduce: Path | None = None,
+    coverage: bool = False,
     offline: bool = False,
     permit: PermitSource | None = None,
 ) -> Evidence:
@@ -103,6 +105,7 @@ def verify(
         localise: also say where in the network a divergence arises, why, and how far each layer is off.
         reduce: folder to write the smallest part and input that still diverge to, where the outputs do; it must not
             exist, or be empty.
+        coverage: also plant faults and count which of them these feeds would have shown, where the two are the same.
         offline: no network.
         permit: leave for packages whose loading can execute code; None takes their newest scan in the store.
     Returns:
@@ -131,7 +134,7 @@ def verify(
         draft.materials += ours.subjects
         comparison = _Comparison(draft, tolerance, precision, seed)
         try:
-            comparison.run(ours, theirs, feeds, localise=localise, threads=threads)
+            comparison.run(ours, theirs, feeds, localise=localise, coverage=coverage, threads=threads)
         except (Unsupported, MemoryError) as error:
             draft.find(_cannot(error, ""))
         if reduce is not None:
@@ -150,6 +153,8 @@ class _Comparison:
         self._judged: list[OutputJudgement] = []
         self._verdict = Verdict.INCONCLUSIVE
         self._outputs: Pairing | None = None
+        self._yardstick: Yardstick | None = None
+        self._thresholds: Threshold | None = None
         self.diagnosis: Diagnosis | None = None
 
     def run(
@@ -159,6 +164,7 @@ class _Comparison:
         given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
         *,
         localise: bool,
+        coverage: bool,
         threads: int | None,
     ) -> None:
         """Load, feed, measure, judge; a step that is not possible ends it with a finding."""
@@ -188,6 +194,7 @@ class _Comparison:
         if localise and self._outputs is not None:
             pair = Pair(reference, candidate, inputs.names, self._outputs.names, precisions.judged, threads)
             self._diagnose(pair, cases)
+            self._reach_further(pair, cases, coverage=coverage)
 
     def finish(self) -> Evidence:
         """Freeze what was found."""
@@ -229,7 +236,8 @@ class _Comparison:
         )
         self._outputs = outputs
         limits = self._limits(reference, cases, precisions)
-        yardstick = limits[0]
+        yardstick = self._yardstick = limits[0]
+        self._thresholds = limits[1]
         series = measured(
             yardstick.answers([case.feeds for case in cases]),
             candidate,
@@ -283,6 +291,24 @@ class _Comparison:
             return
         report_origins(self._draft, self.diagnosis, diverges=diverges)
         report_layers(self._draft, self.diagnosis.layers, self.diagnosis.case)
+
+    def _reach_further(self, pair: Pair, cases: Sequence[FeedCase], *, coverage: bool) -> None:
+        """Look for feeds that show what is wrong inside, and measure what these feeds can show."""
+        if pair.precision == "int8":
+            located = self.diagnosis.localisation if self.diagnosis is not None else None
+            measure_noise(self._draft, pair, cases, located.pairs if located is not None else None)
+        if self._verdict is not Verdict.PASS or self._yardstick is None or self._thresholds is None:
+            return
+        links = (self._draft, pair, cases, self._yardstick, self._thresholds)
+        if any(finding.rule == "divergence.origin" for finding in self._draft.findings):
+            found = search_feeds(*links, seed=self._seed)
+            if found is not None and found.judgement is not Judgement.WITHIN:
+                self._verdict = Verdict.FAIL if found.judgement is Judgement.BEYOND else Verdict.INCONCLUSIVE
+        if coverage:
+            try:
+                measure_coverage(*links, seed=self._seed)
+            except (Unsupported, BadFeeds, ValueError) as error:
+                self._draft.find(Finding("feeds.coverage", Severity.INFO, f"fault coverage is unknown: {error}"))
 
     def reduce(self, folder: Path) -> None:
         """Write the first origin down as a folder that shows it; why not, where that is not possible."""

@@ -49,8 +49,8 @@ def divergence_figure(evidence: Evidence) -> Figure | None:
     return Figure(
         _title(evidence, origins, len(found)),
         "Each dot is one tensor: its deviation from float64, in units of the deviation that the reference's own "
-        f"float32 run has there. The band up to {limit:.3g} is what benign conversions were measured to do at outputs. Errors "
-        "propagate here as they do in use; the marked tensors are where they arise.",
+        f"float32 run has there. The band up to {limit:.3g} is what benign conversions were measured to do at outputs. "
+        "Errors propagate here as they do in use; the marked tensors are where they arise.",
         ("order", "tensor", "candidate", "operator", "module", "RMS, floors", "peak, floors"),
         tuple(_row(one) for one in found),
         spec,

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.compare.causes.interface import Hypothesis
+from regraft.compare.roles import CONTROL_FLOW
 from regraft.runtime.rounding import round_to
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _orders(graph: OnnxGraph, node: OperatorNode) -> Iterator[Hypothesis]:
     import onnx
 
     proto = graph.protos[node.name]
-    if len(proto.input) in (2, 3):
+    if len(proto.input) in (2, 3) and node.operator not in CONTROL_FLOW:
         for order in itertools.permutations(range(len(proto.input))):
             if list(order) != sorted(order):
                 copy = onnx.NodeProto()
