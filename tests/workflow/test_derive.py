@@ -29,11 +29,11 @@ def test_a_candidate_that_hangs_leaves_time_for_the_others(limits: str, candidat
     assert select.resources.time_s == 4 * candidate_s
 
 
-def test_conversions_of_text_packages_are_compared_on_held_out_texts() -> None:
-    verify = steps(_PLAN)["verify openvino"]
+@pytest.mark.parametrize("task", ["text-classification", "image-classification"])
+def test_conversions_are_compared_on_held_out_rows(task: str) -> None:
+    verify = steps(_PLAN.replace("text-classification", task))["verify openvino"]
     feeds = verify.arguments["feeds"]
     assert isinstance(feeds, Made)
+    assert "held_out" in feeds.function
     assert feeds.arguments["seed"] == Given(0)
     assert {"data", "adapt", "convert openvino"} <= dependencies(verify)
-    images = steps(_PLAN.replace("text-classification", "image-classification"))["verify openvino"]
-    assert "feeds" not in images.arguments
