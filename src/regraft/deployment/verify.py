@@ -284,7 +284,7 @@ class _Comparison:
         """Where the two part; a diagnosis that is not possible costs nothing but itself."""
         diverges = self._verdict is Verdict.FAIL
         try:
-            self.diagnosis = diagnose(pair, cases, self._worst(), diverges=diverges)
+            self.diagnosis = diagnose(pair, cases, self._telling(cases), diverges=diverges)
         except DIAGNOSIS_ERRORS as error:
             what = error.what if isinstance(error, RegraftError) else f"{type(error).__name__}: {error}"
             self._draft.find(Finding("divergence.layers", Severity.INFO, f"no divergence by layer: {what}"))
@@ -325,10 +325,27 @@ class _Comparison:
             return
         report_reduction(self._draft, found)
 
-    def _worst(self) -> int:
-        """The feeds that decided; the first ones where nothing diverges."""
-        beyond = [one.worst for one in self._judged if one.judgement is not Judgement.WITHIN]
-        return beyond[0] if beyond else 0
+    def _telling(self, cases: Sequence[FeedCase]) -> int:
+        """The lightest feeds that show the divergence; the lightest of all where there is none.
+
+        Feeds of one row or token say little of layouts, so that they come last.
+        """
+        limits = self._thresholds
+        beyond = {
+            i
+            for one in self._judged
+            for i, ratio in enumerate(one.ratios)
+            if limits is not None and (ratio.rms > limits.fault_rms or ratio.peak > limits.fault_peak)
+        }
+        beyond |= {one.worst for one in self._judged if one.judgement is not Judgement.WITHIN and not beyond}
+        return min(beyond or range(len(cases)), key=lambda i: _weight(cases[i]))
+
+
+def _weight(case: FeedCase) -> tuple[bool, bool, int]:
+    arrays = list(case.feeds.values())
+    is_single = any(extent == 1 for value in arrays for extent in value.shape[:2])
+    is_ordinary = case.values in ("data", "normal", "uniform")
+    return (is_single, not is_ordinary, sum(value.size for value in arrays))
 
 
 def _tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
