@@ -22,7 +22,7 @@ from benchmarks.mutations.rewrites import REWRITES
 from benchmarks.mutations.running import Stopped, run, trace
 from benchmarks.mutations.scoring import original_names, score, upper_bound
 
-HANDWRITTEN = ("resnet", "encoder", "lstm", "gru", "control_flow", "detection", "integers", "quantised")
+HANDWRITTEN = ("encoder", "lstm", "control_flow", "detection", "integers", "quantised")
 """Networks that need neither torch nor downloaded packages."""
 
 ROUNDING = 5e-6
