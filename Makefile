@@ -9,10 +9,11 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regraft
 export REGRAFT_TEST_ASSETS ?= $(CACHE)/assets
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run survey test lint assets reference bench clean
+.PHONY: help setup run run-image survey test lint assets reference bench clean
 
 help:
 	@echo "make run     choose, adapt, convert, verify, measure and judge a model; writes build/report.html, report.png, packages/"
+	@echo "make run-image   the same for pictures; writes build/digits/report.html"
 	@echo "make survey  fetch, inspect and scan ten real packages; writes build/survey.html"
 	@echo "make test    lint, types, floors and all tests (downloads about 1.7 GB of real packages once)"
 	@echo "make lint    ruff, mypy, import-linter"
@@ -36,6 +37,10 @@ run: $(READY)
 	@mkdir -p build
 	status=0; $(BIN)/regraft run examples/01_run_sentiment/reuse.yaml --store $(CACHE)/store --into build || status=$$?; \
 	  [ ! -e build/report.html ] || $(BIN)/python tools/screenshot.py build/report.html build/report.png; exit $$status
+
+run-image: $(READY)
+	@mkdir -p build
+	$(BIN)/regraft run examples/02_run_image/reuse.yaml --store $(CACHE)/store --into build/digits
 
 survey: $(READY)
 	@mkdir -p build
