@@ -23,7 +23,8 @@ from benchmarks.mutations.running import Stopped, run, trace
 from benchmarks.mutations.scoring import original_names, score, upper_bound
 
 HANDWRITTEN = ("encoder", "lstm", "control_flow", "detection", "integers", "quantised")
-"""Networks that need neither torch nor downloaded packages."""
+EVERY = ("resnet", "gru", *HANDWRITTEN)
+"""Networks that need neither torch nor downloaded packages; those that every test looks at."""
 
 ROUNDING = 5e-6
 """RMS of what another order of float32 operations does to these networks, relative to the output: at most 1.3e-6 was
@@ -45,7 +46,7 @@ def test_there_are_as_many_kinds_and_architectures_as_promised():
     assert len(KINDS) >= 40
     assert len({kind.cause for kind in KINDS.values()}) >= 40
     assert len(architectures.MEMBERS) >= 7
-    assert len({architectures.reference(name).architecture for name in HANDWRITTEN}) >= 6  # without the exported ones
+    assert len({architectures.reference(name).architecture for name in EVERY}) >= 6  # without the exported ones
 
 
 def test_every_kind_says_what_it_is():
@@ -83,9 +84,9 @@ def test_every_mutant_runs_and_does_what_its_label_says(network):
 
 
 def test_almost_every_kind_changes_an_answer_of_some_network():
-    visible = _visible_kinds(entry for name in HANDWRITTEN for entry in _planted(name))
+    visible = _visible_kinds(entry for name in EVERY for entry in _planted(name))
     rare = tuple(KINDS.keys() - visible)  # in one place they did nothing; there are others
-    visible |= _visible_kinds(entry for name in HANDWRITTEN for entry in corpus.planted_in(name, kinds=rare))
+    visible |= _visible_kinds(entry for name in EVERY for entry in corpus.planted_in(name, kinds=rare))
     # rotary positions, grouped heads and LayerNormalization nodes are in the exported networks; a mask of -1e9 is as
     # good as one of -1e4 wherever something may be looked at
     assert KINDS.keys() - visible <= {"rotation_sign", "tile_for_repeat", "norm_axis", "mask_value_finite"}
