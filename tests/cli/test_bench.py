@@ -38,7 +38,7 @@ def test_evidence_after_the_schema_and_a_budget_that_cannot_be_met(quick: list[o
     jsonschema.validate(record, json.loads(evidence_schema()))
     assert (record["kind"], record["outcome"]) == ("bench", "over budget")
     assert "watch" in [one["name"] for one in record["materials"]]
-    assert record["summary"].startswith("pypi-wordllama-0.4.0.post1 in numpy, against watch: size ≤ 1e+06 bytes")
+    assert record["summary"].startswith("pypi-wordllama-0.4.0.post1 in numpy, against watch: size ≤ 1 MB")
 
 
 def test_a_pass_begins_with_the_verdict(quick: list[object]) -> None:
