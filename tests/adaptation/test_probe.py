@@ -4,6 +4,8 @@ import numpy as np
 
 from regraft.adaptation.data import LabelledData
 from regraft.adaptation.probe import (
+    _predictions,
+    _wide_predictions,
     chosen_strength,
     cross_validated,
     fit,
@@ -55,6 +57,19 @@ def test_scores_of_easy_and_of_meaningless_features() -> None:
     noise = np.random.default_rng(1).normal(size=(200, 6)).astype(np.float32)
     assert abs(cross_validated(logistic_probe(), noise, labels, seed=0).scores.mean() - 0.5) < 0.12
     assert cross_validated(majority(), noise, labels, seed=0).scores.mean() == 0.5
+
+
+def test_many_features_are_turned_into_few_without_another_choice() -> None:
+    """Predictions of both ways differ at most in rows that lie on the border between two classes."""
+    features, labels = blobs(4, rows=120, width=400, spread=6)
+    method = logistic_probe()
+    plain = list(_predictions(method, features[:90], labels[:90], features[90:]))
+    turned = list(_wide_predictions(method, features[:90], labels[:90], features[90:]))
+    assert len(plain) == len(turned) == len(method.strengths)
+    for one, other in zip(plain, turned, strict=True):
+        assert (one != other).mean() < 0.05
+    assert 0.5 < np.mean([(one == labels[90:]).mean() for one in turned]) < 1, "neither trivial nor hopeless"
+    assert {len(np.unique(one)) for one in turned} == {4}
 
 
 def test_folds_are_shared_and_repeatable() -> None:

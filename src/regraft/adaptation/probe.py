@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -37,6 +37,8 @@ REPEATS = 2
 INNER_FOLDS = 3
 NEIGHBOURS = 15
 _MAX_ITERATIONS = 500
+_WIDE = 1.5
+"""Features per row above which turning them pays."""
 _LEAST_DEVIATION = 0.01
 """A feature that fires in three rows of a thousand, divided by its own deviation, once gave a logit of −500."""
 _LOG_TEMPERATURES = (-5.0, 5.0)
@@ -48,11 +50,13 @@ class Method(msgspec.Struct, frozen=True):
     Attributes:
         make: C → an estimator of scikit-learn that has not been fitted.
         strengths: a single one means that nothing is chosen.
+        least: for logistic regression on standardised features, the least deviation; None for other methods.
     """
 
     name: str
     make: Make
     strengths: tuple[float, ...] = (1.0,)
+    least: float | None = None
 
 
 class CrossValidated(msgspec.Struct, frozen=True):
@@ -80,7 +84,7 @@ def _logistic(name: str, *, least: float) -> Method:
     def make(strength: float) -> Any:
         return make_pipeline(_scaler(least), LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS))
 
-    return Method(name, make, STRENGTHS)
+    return Method(name, make, STRENGTHS, least)
 
 
 def _scaler(least: float) -> Any:
@@ -197,10 +201,40 @@ def chosen_strength(method: Method, inputs: Inputs, labels: NDArray[np.int64], *
     folds = StratifiedKFold(INNER_FOLDS, shuffle=True, random_state=seed)
     right = np.zeros(len(method.strengths))
     for train, test in folds.split(np.zeros(len(labels)), labels):
-        for i, strength in enumerate(method.strengths):
-            fitted = fit(method, inputs[train], labels[train], strength)
-            right[i] += (predict(fitted, inputs[test]) == labels[test]).sum()
+        is_wide = method.least is not None and inputs.shape[1] > _WIDE * len(train)
+        predictions = _wide_predictions if is_wide else _predictions
+        for i, found in enumerate(predictions(method, inputs[train], labels[train], inputs[test])):
+            right[i] += (found == labels[test]).sum()
     return method.strengths[int(np.argmax(right))]
+
+
+def _predictions(
+    method: Method, inputs: Inputs, labels: NDArray[np.int64], others: Inputs
+) -> Iterator[NDArray[np.int64]]:
+    for strength in method.strengths:
+        yield predict(fit(method, inputs, labels, strength), others)
+
+
+def _wide_predictions(
+    method: Method, inputs: Inputs, labels: NDArray[np.int64], others: Inputs
+) -> Iterator[NDArray[np.int64]]:
+    """The same for more features than rows, in the space that the rows span.
+
+    A ridge penalty does not see how features are turned, and gives no weight to directions that no row has. From
+    the strongest penalty on, each fit begins where the last one ended. On 533 rows of 1,280 features five strengths
+    take 0.24 s of CPU time in place of 0.55.
+    """
+    import numpy as np
+    from scipy.linalg import qr
+    from sklearn.linear_model import LogisticRegression
+
+    scaler = _scaler(method.least or 0.0).fit(inputs)
+    basis, turned = qr(scaler.transform(inputs).T, mode="economic", check_finite=False)  # (D, N), (N, N)
+    rows, unseen = np.ascontiguousarray(turned.T), scaler.transform(others) @ basis
+    regression = LogisticRegression(max_iter=_MAX_ITERATIONS, warm_start=True)
+    for strength in method.strengths:
+        with _alone():
+            yield regression.set_params(C=strength).fit(rows, labels).predict(unseen)
 
 
 def fit(method: Method, inputs: Inputs, labels: NDArray[np.int64], strength: float) -> Any:
