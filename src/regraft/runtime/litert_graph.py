@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
@@ -34,12 +34,16 @@ class LiteRtGraph:
         nodes: dict[tuple[str, tuple[str, ...]], list[str]] = {}
         for tap in model.trace(feeds, reduce=_nothing):
             nodes.setdefault((tap.operator, tap.inputs or ()), []).append(tap.name)
+        computed = {*self.inputs, *(name for outputs in nodes.values() for name in outputs)}
         self.nodes: Sequence[OperatorNode] = tuple(
-            OperatorNode(outputs[0], operator, inputs, tuple(outputs)) for (operator, inputs), outputs in nodes.items()
+            OperatorNode(
+                outputs[0], operator, tuple(name if name in computed else "" for name in inputs), tuple(outputs)
+            )
+            for (operator, inputs), outputs in nodes.items()
         )
 
     def constant(self, name: str) -> Array | None:
-        """Constants are part of the operators here; only their names are known."""
+        """Constants are part of the operators here, and no inputs of theirs."""
         return None
 
     @property
@@ -47,7 +51,7 @@ class LiteRtGraph:
         """None: see `constant`."""
         return ()
 
-    def with_rounded_weights(self, precision: str) -> LiteRtGraph:
+    def with_rounded_weights(self, precision: str, *, kept: Collection[str] = ()) -> LiteRtGraph:
         """Not offered.
 
         Raises:
