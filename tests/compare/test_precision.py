@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from regraft.compare.pairing import pair_inputs, pair_outputs
-from regraft.compare.precision import is_lower, recognised_precision
+from regraft.compare.precision import Lowering, is_lower, lowered_weights, recognised_precision
 from regraft.errors import Unsupported
 from regraft.package.formats import Port
+from regraft.runtime.onnx_graph import OnnxGraph
+from regraft.runtime.rounding import round_to
 from regraft.runtime.torch_module import TorchModel
 
 
@@ -37,6 +41,44 @@ def test_a_handful_of_round_numbers_says_nothing() -> None:
     assert recognised_precision(model(tiny)) == "float32"
 
 
+WEIGHTS = {name: np.random.default_rng(i).normal(size=size).astype("f") for i, (name, size) in
+           enumerate({"first": (3, 4), "second": (4, 2), "third": 2}.items())}  # fmt: skip
+
+
+def holding(weights: dict[str, np.ndarray]) -> OnnxGraph:
+    """A graph with these weights and some round numbers."""
+    held = {**weights, "axes": np.array([8.0, 16.0, 24.0], "f"), "half": np.array(0.5, "f")}
+    nodes = [helper.make_node("Identity", [name], [f"of {name}"]) for name in held]
+    outputs = [helper.make_tensor_value_info(f"of {name}", TensorProto.FLOAT, None) for name in held]
+    tensors = [numpy_helper.from_array(value, name) for name, value in held.items()]
+    made = helper.make_graph(nodes, "holding", [], outputs, tensors)
+    return OnnxGraph(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)]))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_few_rounded_weights_are_recognised_beside_the_reference(precision: str) -> None:
+    rounded = {name: round_to(weight, precision) for name, weight in WEIGHTS.items()}
+    assert lowered_weights(holding(WEIGHTS), holding(rounded)) == Lowering(precision, frozenset())
+    turned = {"other name": np.ascontiguousarray(rounded["first"].T)}
+    assert lowered_weights(holding(WEIGHTS), holding(turned)) == Lowering(precision, frozenset())
+    assert lowered_weights(holding(rounded), holding(rounded)) is None
+
+
+def test_weights_that_were_left_as_they_are_stay_so_in_the_reference() -> None:
+    mixed = {**WEIGHTS, "first": round_to(WEIGHTS["first"], "bfloat16")}
+    found = lowered_weights(holding(WEIGHTS), holding(mixed))
+    assert found == Lowering("bfloat16", frozenset({"second", "third"}))
+    given = holding(WEIGHTS).with_rounded_weights(found.precision, kept=found.kept)
+    for name, weight in mixed.items():
+        assert np.array_equal(given.constant(name), weight)
+
+
+def test_one_rounded_weight_among_others_is_no_precision() -> None:
+    odd = {**WEIGHTS, "third": round_to(WEIGHTS["third"], "bfloat16")}
+    assert lowered_weights(holding(WEIGHTS), holding(odd)) is None
+    assert lowered_weights(holding(WEIGHTS), holding(WEIGHTS)) is None
+
+
 def test_the_word_of_the_runtime_counts(network: nn.Module) -> None:
     assert recognised_precision(model(network).cast("bfloat16")) == "bfloat16"
     assert is_lower("bfloat16", "float32")
@@ -56,8 +98,6 @@ def test_inputs_are_paired_by_name_then_by_position() -> None:
 
 
 def test_outputs_are_paired_by_name_then_by_shape() -> None:
-    import numpy as np
-
     a, b = np.zeros((2, 3)), np.zeros((2, 4))
     assert pair_outputs({"x": a, "y": b}, {"y": b, "x": a}, "").names == {"x": "x", "y": "y"}
     assert pair_outputs({"x": a, "y": b}, {"p": a, "q": b}, "").by == "position"

@@ -123,7 +123,7 @@ def localise(
     """
     lowered = lowered_weights(reference, candidate)
     if lowered is not None:
-        reference, trace = reference.with_rounded_weights(lowered), None
+        reference, trace = reference.with_rounded_weights(lowered.precision, kept=lowered.kept), None
     known = trace or CanonicalTrace(reference, feeds, precision=precision)
     pairs = inputs or {name: name for name in feeds if name in candidate.inputs}
     returned = outputs or dict(zip(reference.outputs, candidate.outputs, strict=False))
@@ -151,7 +151,13 @@ def localise(
     origins += misplaced_outputs(walk)
     unmatched = tuple(name for name in walk.computed if name not in walk.matches)
     return Localisation(
-        _merged(origins), dict(walk.matches), unmatched, tuple(known.islands), known.stopped, complete, lowered
+        _merged(origins),
+        dict(walk.matches),
+        unmatched,
+        tuple(known.islands),
+        known.stopped,
+        complete,
+        lowered.precision if lowered is not None else None,
     )
 
 

@@ -174,12 +174,16 @@ def trial_of(
         raise Unsupported("only numbers can be written to a file of arrays", where=candidate.where)
     region = region_between(candidate, origin.candidate_tensor, sample.inputs)
     lowered = lowered_weights(reference, candidate)
-    right = reference.with_rounded_weights(lowered) if lowered is not None else reference
+    right = reference
+    if lowered is not None:
+        right = reference.with_rounded_weights(lowered.precision, kept=lowered.kept)
     relative = _relative(origin)
     inputs = {name: sample.inputs[name] for name in region.inputs}
     for counterpart in (_counterpart(origin, right, inputs, pairs), None):
         for optimise in (True, False):
-            trial = Trial(region, counterpart, sample, relative, optimise, lowered)
+            trial = Trial(
+                region, counterpart, sample, relative, optimise, lowered.precision if lowered is not None else None
+            )
             trial.computed(inputs)  # what cannot be run at all is told by its own message
             found = trial.on(inputs)
             if found is not None and found.margin > 1 and _is_as_expected(trial, found):

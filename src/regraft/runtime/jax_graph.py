@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import MissingExtra, Unsupported
@@ -59,7 +59,7 @@ class JaxGraph:
         """Weights and literals."""
         return tuple(self._constants)
 
-    def with_rounded_weights(self, precision: str) -> JaxGraph:
+    def with_rounded_weights(self, precision: str, *, kept: Collection[str] = ()) -> JaxGraph:
         """See `OperatorGraph.with_rounded_weights`."""
         import jax.numpy as jnp
 
@@ -67,7 +67,7 @@ class JaxGraph:
             rounded = {
                 name: jnp.asarray(value).astype(precision).astype(value.dtype)
                 for name, value in self._constants.items()
-                if getattr(value, "ndim", 0) and str(value.dtype) == "float32"
+                if getattr(value, "ndim", 0) and str(value.dtype) == "float32" and name not in kept
             }
         graph = copy.copy(self)
         graph._constants = {**self._constants, **rounded}

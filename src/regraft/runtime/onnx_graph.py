@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
@@ -77,18 +77,13 @@ class OnnxGraph:
         result: Array | None = value
         return result
 
-    def with_rounded_weights(self, precision: str) -> OnnxGraph:
+    def with_rounded_weights(self, precision: str, *, kept: Collection[str] = ()) -> OnnxGraph:
         """See `OperatorGraph.with_rounded_weights`."""
         import onnx
 
         copy = onnx.ModelProto()
         copy.CopyFrom(self.model)
-        for tensor in copy.graph.initializer:
-            _round(tensor, precision)
-        for node in copy.graph.node:
-            for attribute in node.attribute:
-                if node.op_type == "Constant" and attribute.HasField("t"):
-                    _round(attribute.t, precision)
+        _round_weights(copy.graph, precision, kept)
         return OnnxGraph(copy, threads=self._threads, where=self.where)
 
     def maker(self, name: str) -> OperatorNode | None:
@@ -159,6 +154,19 @@ def _written_out(model: onnx.ModelProto) -> onnx.ModelProto:
     import onnx.inliner
 
     return onnx.inliner.inline_local_functions(model)
+
+
+def _round_weights(graph: onnx.GraphProto, precision: str, kept: Collection[str]) -> None:
+    """Round the weights of a graph and of the graphs inside its operators."""
+    for tensor in graph.initializer:
+        if tensor.name not in kept:
+            _round(tensor, precision)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _round_weights(attribute.g, precision, kept)
+            elif node.op_type == "Constant" and attribute.HasField("t") and node.output[0] not in kept:
+                _round(attribute.t, precision)
 
 
 def _round(tensor: onnx.TensorProto, precision: str) -> None:

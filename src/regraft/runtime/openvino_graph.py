@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
@@ -72,7 +72,7 @@ class OpenVinoGraph:
         """Constants by their friendly names."""
         return tuple(self._constants)
 
-    def with_rounded_weights(self, precision: str) -> OpenVinoGraph:
+    def with_rounded_weights(self, precision: str, *, kept: Collection[str] = ()) -> OpenVinoGraph:
         """Not offered.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
@@ -58,11 +58,12 @@ class OperatorGraph(Protocol):
     def constant_names(self) -> Sequence[str]:
         """Tensors of which `constant` knows the value."""
 
-    def with_rounded_weights(self, precision: str) -> OperatorGraph:
+    def with_rounded_weights(self, precision: str, *, kept: Collection[str] = ()) -> OperatorGraph:
         """The same operators with weights of the values that a precision has; lone numbers are settings and stay.
 
         Args:
             precision: `bfloat16` or `float16`.
+            kept: names of weights that stay as they are.
         Raises:
             Unsupported: the weights of this runtime's graphs cannot be replaced.
         """

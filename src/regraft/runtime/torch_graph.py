@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
@@ -70,16 +70,17 @@ class TorchGraph:
         """Nodes that read a weight."""
         return tuple(node.name for node in self._places.values() if node.op == "get_attr")
 
-    def with_rounded_weights(self, precision: str) -> TorchGraph:
+    def with_rounded_weights(self, precision: str, *, kept: Collection[str] = ()) -> TorchGraph:
         """See `OperatorGraph.with_rounded_weights`."""
         import copy
 
         import torch
 
         graph = copy.deepcopy(self._model.graph)
+        targets = {str(self._places[name].target) for name in kept}
         with torch.no_grad():
-            for weight in (*graph.parameters(), *graph.buffers()):
-                if weight.is_floating_point() and weight.numel() > 1:
+            for name, weight in (*graph.named_parameters(), *graph.named_buffers()):
+                if weight.is_floating_point() and weight.numel() > 1 and name not in targets:
                     weight.copy_(weight.to(torch_dtype(precision)).to(weight.dtype))
         inputs = self._model.signature.inputs
         model = TorchExportModel(graph, inputs=inputs, threads=self._threads, where=self.where)
