@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from regraft.errors import NotFound, PermitRefused, Unsupported, UsageError
 from regraft.package.formats import Port
 from regraft.package.package import open_package
 from regraft.runtime import load as load_permitted
+from regraft.runtime.torch_factory import torch_model
 from regraft.workflow.load import load
 
 FACTORIES = "tiny_factories"
@@ -96,3 +98,11 @@ def test_efficientnet_lite_from_legacy_weights_and_the_users_code(asset, monkeyp
         load(ref)
     assert "factory=" in caught.value.hint
     sys.modules.pop("lite_factory", None)
+
+
+def test_the_batch_of_examples_is_found_wherever_it_stands():
+    """An LSTM's state has it second; a sample rate is a setting, not a number to be made up."""
+    examples = {"x": torch.zeros(3, 4), "state": torch.zeros(2, 3, 5), "rate": torch.tensor(16000)}
+    signature = torch_model(nn.Identity(), examples).signature
+    assert [port.shape for port in signature.inputs] == [("batch", 4), (2, "batch", 5), ()]
+    assert signature.ranges == {"rate": (16000, 16000)}

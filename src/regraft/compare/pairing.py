@@ -37,7 +37,7 @@ def pair_inputs(reference: Sequence[Port], candidate: Sequence[Port], where: str
     raise Unsupported(
         f"the inputs do not correspond: {', '.join(ours) or 'none'} against {', '.join(theirs) or 'none'}",
         where=where,
-        hint="wrap one of them so that both take the same inputs: factory='module:function'",
+        hint="wrap one of them so that both take the same inputs: py:module:function",
     )
 
 
@@ -59,7 +59,7 @@ def pair_outputs(reference: Mapping[str, Array], candidate: Mapping[str, Array],
     raise Unsupported(
         f"the outputs do not correspond: {_shapes(reference)} against {_shapes(candidate)}",
         where=where,
-        hint="wrap one of them so that both return the same outputs: factory='module:function'",
+        hint="wrap one of them so that both return the same outputs: py:module:function",
     )
 
 

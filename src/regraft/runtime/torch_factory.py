@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import NotFound, Unsupported, UsageError
@@ -29,7 +29,7 @@ class TorchFactoryRuntime:
 
     The factory is called without arguments and its network is filled strictly; or, when it has a parameter
     without a default, it is called with the state_dict and fills the network itself. It returns the network, or
-    (network, example inputs): name → tensor, whose first axis is the batch.
+    (network, example inputs): name → tensor; see `torch_model`.
     """
 
     name = "torch"
@@ -94,14 +94,15 @@ def torch_model(
 
     Args:
         network: called with keyword arguments.
-        examples: parameter of `forward` → tensor or array, whose first axis is the batch; empty where every
-            parameter without a default takes what the weights are made of.
+        examples: parameter of `forward` → tensor or array; empty where every parameter without a default takes what
+            the weights are made of. The first axis of the first one is the batch, and in each other one the first
+            axis of that extent is. A lone integer (a sample rate) is a setting: nothing else is legal.
         threads: intra-op threads during a pass.
         where: how errors name it.
     """
     dtype = precision_of(iter(network.parameters()))
     ports = [cast_port(port, dtype) for port in _ports(network, examples, dtype)]
-    return TorchModel(network, inputs=ports, threads=threads, where=where)
+    return TorchModel(network, inputs=ports, ranges=_settings(examples), threads=threads, where=where)
 
 
 def _factory(place: str) -> Callable[..., Any]:
@@ -167,15 +168,32 @@ def _ports(network: nn.Module, examples: Mapping[str, Any], dtype: str) -> list[
     import torch
 
     if examples:
-        ports = []
-        for name, value in examples.items():
-            tensor = torch.as_tensor(value)
-            extents: tuple[int | str | None, ...] = ("batch", *tensor.shape[1:]) if tensor.ndim else ()
-            ports.append(Port(str(name), dtype_name(tensor.dtype), extents))
-        return ports
+        tensors = {str(name): torch.as_tensor(value) for name, value in examples.items()}
+        batch = next((tensor.shape[0] for tensor in tensors.values() if tensor.ndim), 0)
+        return [Port(name, dtype_name(one.dtype), _extents(one.shape, batch)) for name, one in tensors.items()]
     parameters = inspect.signature(network.forward).parameters.values()
     return [
         Port(p.name, dtype)
         for p in parameters
         if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]
+
+
+def _extents(shape: Sequence[int], batch: int) -> tuple[int | str | None, ...]:
+    """The shape of an example with its batch named: the first axis as long as the batch, wherever that stands."""
+    extents: list[int | str | None] = list(shape)
+    if batch in extents:
+        extents[extents.index(batch)] = "batch"
+    return tuple(extents)
+
+
+def _settings(examples: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """The one legal value of each lone integer."""
+    import torch
+
+    lone = {str(name): torch.as_tensor(value) for name, value in examples.items()}
+    return {
+        name: (int(one), int(one))
+        for name, one in lone.items()
+        if not one.ndim and not one.is_floating_point() and one.dtype != torch.bool
+    }
