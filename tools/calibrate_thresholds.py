@@ -16,28 +16,34 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
+import onnx
 import onnxruntime
 import torch
 
 from calibration_faults import faulty_copies
 from calibration_models import Network, networks
 from calibration_tables import summarised, written_tables
+from regraft.compare.exact import feeds_for
 from regraft.compare.measure import EXACT, JITTER, Answer, Yardstick, measured
-from regraft.compare.noise import ratios, unit_roundoff
+from regraft.compare.noise import ratios, smallest_normal, unit_roundoff
 from regraft.deployment.convert.interface import Source
 from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
-from regraft.runtime.feeds import generated_feeds
+from regraft.deployment.trial import values_for
+from regraft.runtime.feeds import FLOAT_VALUES, INTEGER_VALUES, generated_feeds
 from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
 
 _LEVELS = onnxruntime.GraphOptimizationLevel
 _THREADS = 1
+_Feeds: TypeAlias = list[dict[str, Any]]
 _FEW = ("normal", "uniform", "zeros", "large")
+_LOW = ("bfloat16", "float16")
+_PRECISIONS = ("float32", *_LOW)
 
 
 def main() -> None:
@@ -89,52 +95,71 @@ def _built(network: Network, seed: int) -> tuple[Any, OnnxRuntimeModel]:
 
 def _cases(network: Network, seed: int) -> Iterator[dict[str, Any]]:
     model, graph = _built(network, seed)
-    feeds = _feeds(model or graph, network, seed)
-    has_bfloat16 = OpenVinoModel(graph_from_bytes(graph.content)).effective_precision == "bfloat16"
     labels = {"architecture": network.architecture, "network": network.name, "seed": seed}
-    if model is not None:
-        precisions = ("float32", "bfloat16") if has_bfloat16 else ("float32",)
-        yardstick = Yardstick(model, feeds[0], precisions=precisions, method=EXACT)
-        answers = list(yardstick.answers(feeds))
-        for name, candidate, precision in _conversions(model, graph):
-            if precision in precisions:
-                yield from _rows(labels | _case(EXACT, "benign", name), (precision,), answers, candidate, feeds)
+    for reference in (model, graph) if model is not None else (graph,):
+        for precision in _PRECISIONS:
+            feeds = _feeds(model or graph, network, seed, precision)
+            yield from _exactly(labels, precision, reference, model, graph, feeds)
+    yield from _jittered(labels, model, graph, _feeds(model or graph, network, seed))
+
+
+def _exactly(
+    labels: dict[str, Any], precision: str, reference: Any, model: Any, graph: OnnxRuntimeModel, feeds: _Feeds
+) -> Iterator[dict[str, Any]]:
+    """Against float64; faults are planted in the torch model, where there is one."""
+    answers = list(Yardstick(reference, feeds[0], precisions=(precision,), method=EXACT).answers(feeds))
+    of = {"torch": "torch", "onnxruntime": "ONNX"}[reference.runtime]
+    for name, candidate in _conversions(reference, model, graph, precision):
+        yield _row(labels | _case(EXACT, "benign", f"{of} → {name}"), precision, answers, candidate, feeds)
+    if reference is model:
         for name, candidate in faulty_copies(model):
-            yield from _rows(labels | _case(EXACT, "fault", name), precisions, answers, candidate, feeds)
+            yield _row(labels | _case(EXACT, "fault", name), precision, answers, candidate, feeds)
+
+
+def _jittered(labels: dict[str, Any], model: Any, graph: OnnxRuntimeModel, feeds: _Feeds) -> Iterator[dict[str, Any]]:
     answers = list(Yardstick(graph, feeds[0], method=JITTER).answers(feeds))
-    for name, candidate, precision in _conversions(None, graph):
-        if precision == "float32" and candidate is not graph:
-            yield from _rows(labels | _case(JITTER, "benign", name), (precision,), answers, candidate, feeds)
-    if model is not None:
-        yield from _rows(labels | _case(JITTER, "benign", "torch"), ("float32",), answers, model, feeds)
-        for name, candidate in faulty_copies(model):
-            yield from _rows(labels | _case(JITTER, "fault", name), ("float32",), answers, candidate, feeds)
+    for name, candidate in _conversions(graph, model, graph, "float32"):
+        yield _row(labels | _case(JITTER, "benign", f"ONNX → {name}"), "float32", answers, candidate, feeds)
+    for name, candidate in faulty_copies(model) if model is not None else ():
+        yield _row(labels | _case(JITTER, "fault", name), "float32", answers, candidate, feeds)
 
 
-def _feeds(model: Any, network: Network, seed: int) -> list[dict[str, Any]]:
-    values = _FEW if network.is_heavy else None
+def _feeds(model: Any, network: Network, seed: int, precision: str = "float32") -> _Feeds:
+    values = values_for(precision, _FEW if network.is_heavy else (*FLOAT_VALUES, *INTEGER_VALUES))
     made = generated_feeds(model.signature, seed=seed, sizes=network.sizes, values=values)
     return [case.feeds for case in made]
 
 
-def _conversions(model: Any, graph: OnnxRuntimeModel) -> Iterator[tuple[str, Any, str]]:
-    """Conversions that change nothing but rounding: name, candidate, precision."""
-    yield "ONNX Runtime, all optimisations", graph, "float32"
+def _conversions(reference: Any, model: Any, graph: OnnxRuntimeModel, precision: str) -> Iterator[tuple[str, Any]]:
+    """Conversions that change nothing but rounding, and compute in a precision; without the reference itself."""
+    for name, candidate in (("torch", model), ("ONNX Runtime", graph)):
+        if candidate is not None and candidate is not reference:
+            yield name, candidate if precision == "float32" else candidate.cast(precision)
+    openvino = graph_from_bytes(graph.content)
+    # onnxruntime 1.32 dies of recurrent operators in such graphs
+    if precision == "float16" and not {node.op_type for node in graph.proto.graph.node} & {"LSTM", "GRU"}:
+        yield "ONNX Runtime, graph in float16", _in_float16(graph)
+    lowered = OpenVinoModel(openvino, threads=1)
+    if precision != "float32" and lowered.effective_precision == precision:
+        yield "OpenVINO", lowered
+    if precision != "float32":
+        return
     for name, level in (("basic", _LEVELS.ORT_ENABLE_BASIC), ("no", _LEVELS.ORT_DISABLE_ALL)):
         content = _optimised(graph.content, level)
-        yield (
-            f"ONNX Runtime, {name} optimisations",
-            OnnxRuntimeModel(content, threads=_THREADS, optimise=False),
-            "float32",
-        )
-    yield (
-        "OpenVINO, float32",
-        OpenVinoModel(graph_from_bytes(graph.content), precision="float32", threads=_THREADS),
-        "float32",
-    )
-    yield "OpenVINO, bfloat16", OpenVinoModel(graph_from_bytes(graph.content), threads=_THREADS), "bfloat16"
+        yield f"ONNX Runtime, {name} optimisations", OnnxRuntimeModel(content, threads=1, optimise=False)
+    yield "ONNX Runtime, two threads", OnnxRuntimeModel(graph.content, threads=2)
+    yield "OpenVINO", OpenVinoModel(openvino, precision="float32", threads=1)
+    yield "OpenVINO, two threads", OpenVinoModel(openvino, precision="float32", threads=2)
     if model is not None:
-        yield "torch without oneDNN", _WithoutOneDnn(model), "float32"
+        yield "torch without oneDNN", _WithoutOneDnn(model)
+
+
+def _in_float16(graph: OnnxRuntimeModel) -> OnnxRuntimeModel:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    copy = onnx.load_from_string(graph.content)  # it is changed in place
+    converted = convert_float_to_float16(copy, keep_io_types=True, disable_shape_infer=True)
+    return OnnxRuntimeModel(converted.SerializeToString(), threads=1)
 
 
 class _WithoutOneDnn:
@@ -166,25 +191,24 @@ def _case(method: str, side: str, change: str) -> dict[str, Any]:
     return {"method": method, "side": side, "change": change}
 
 
-def _rows(
-    labels: dict[str, Any], precisions: Sequence[str], answers: Sequence[Answer], candidate: Any, feeds: Sequence[Any]
-) -> Iterator[dict[str, Any]]:
-    """One case for each precision to judge by: the worst ratios over outputs and feeds."""
+def _row(
+    labels: dict[str, Any], precision: str, answers: Sequence[Answer], candidate: Any, feeds: _Feeds
+) -> dict[str, Any]:
+    """One case: the worst ratios over outputs and feeds."""
     wanted = {port.name for port in candidate.signature.inputs}
     inputs = {name: name for name in feeds[0] if name in wanted}
-    found = list(candidate({name: feeds[0][name] for name in inputs}))
+    found = list(candidate(feeds_for(candidate, {name: feeds[0][name] for name in inputs})))
     series = measured(answers, candidate, feeds, inputs=inputs, outputs=dict(zip(answers[0].truth, found, strict=True)))
-    for precision in precisions:
-        unit = unit_roundoff(precision)
-        worst = [ratio for one in series for ratio in ratios(one.candidate, one.own[precision], unit=unit)]
-        yield labels | {
-            "precision": precision,
-            "rms_ratio": float(f"{max(ratio.rms for ratio in worst):.4g}"),
-            "peak_ratio": float(f"{max(ratio.peak for ratio in worst):.4g}"),
-            "relative": float(f"{max(d.relative for one in series for d in one.candidate):.3g}"),
-            "flips": sum(d.flips for one in series for d in one.decisions),
-            "decisions": sum(d.n for one in series for d in one.decisions),
-        }
+    unit, smallest = unit_roundoff(precision), smallest_normal(precision)
+    worst = [r for one in series for r in ratios(one.candidate, one.own[precision], unit=unit, smallest=smallest)]
+    return labels | {
+        "precision": precision,
+        "rms_ratio": float(f"{max(ratio.rms for ratio in worst):.4g}"),
+        "peak_ratio": float(f"{max(ratio.peak for ratio in worst):.4g}"),
+        "relative": float(f"{max(d.relative for one in series for d in one.candidate):.3g}"),
+        "flips": sum(d.flips for one in series for d in one.decisions),
+        "decisions": sum(d.n for one in series for d in one.decisions),
+    }
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ Source: Higham, Accuracy and Stability of Numerical Algorithms, section 2.1.
 
 FLUSHED = 2.0**-126
 """The smallest normal float32: processors and kernels may take what is smaller for zero, so no floor is lower."""
+_SMALLEST_NORMAL = {"float64": 2.0**-1022, "float16": 2.0**-14}
 
 
 class Ratio(msgspec.Struct, frozen=True):
@@ -49,7 +50,14 @@ def unit_roundoff(precision: str) -> float:
     return UNIT_ROUNDOFF[precision]
 
 
-def ratios(candidate: Sequence[Deviation], own: Sequence[Deviation], *, unit: float) -> list[Ratio]:
+def smallest_normal(precision: str) -> float:
+    """The smallest normal number of a precision; most have the exponents of float32."""
+    return _SMALLEST_NORMAL.get(precision, FLUSHED)
+
+
+def ratios(
+    candidate: Sequence[Deviation], own: Sequence[Deviation], *, unit: float, smallest: float = FLUSHED
+) -> list[Ratio]:
     """Deviations of a candidate in units of the deviation that the reference itself has, feed by feed.
 
     The floor of a feed is the largest of four: the reference's own error on it; the median over the feeds of
@@ -61,6 +69,7 @@ def ratios(candidate: Sequence[Deviation], own: Sequence[Deviation], *, unit: fl
         candidate: error of the candidate at one tensor, one entry a feed.
         own: error of the reference at the same tensor on the same feeds.
         unit: unit roundoff of the precision that the floor is for.
+        smallest: its smallest normal number.
     Returns:
         one ratio a feed; 0 where candidate and exact agree bit by bit.
     Raises:
@@ -71,8 +80,8 @@ def ratios(candidate: Sequence[Deviation], own: Sequence[Deviation], *, unit: fl
     pooled_peak = statistics.median([_relative_peak(one) for one in own]) if own else 0.0
     return [
         Ratio(
-            rms=_over(theirs.rms, floor := max(ours.rms, pooled * ours.scale_rms, unit * ours.scale_rms, FLUSHED)),
-            peak=_peak_ratio(theirs, ours, max(pooled_peak, unit)),
+            rms=_over(theirs.rms, floor := max(ours.rms, pooled * ours.scale_rms, unit * ours.scale_rms, smallest)),
+            peak=_peak_ratio(theirs, ours, max(pooled_peak, unit), smallest),
             floor=floor,
         )
         for theirs, ours in zip(candidate, own, strict=True)
@@ -84,11 +93,11 @@ def _relative_peak(one: Deviation) -> float:
     return one.peak / scale if scale > 0 else 0.0
 
 
-def _peak_ratio(theirs: Deviation, ours: Deviation, relative: float) -> float:
+def _peak_ratio(theirs: Deviation, ours: Deviation, relative: float, smallest: float) -> float:
     """Channel by channel; the lower bound of a channel's floor is taken from that channel's own scale."""
     return max(
         (
-            _over(error, max(own, relative * scale, FLUSHED))
+            _over(error, max(own, relative * scale, smallest))
             for error, own, scale in zip(theirs.peaks, ours.peaks, ours.scale_peaks, strict=True)
         ),
         default=0.0,

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.errors import BadFeeds, RegraftError, Unsupported, UsageError
 from regraft.runtime.feed_files import feeds_from_file
-from regraft.runtime.feeds import SIZES, FeedCase, generated_feeds, text_feeds
+from regraft.runtime.feeds import FLOAT_VALUES, INTEGER_VALUES, SIZES, FeedCase, generated_feeds, text_feeds
 from regraft.runtime.interface import Signature
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ _HEAVY_ELEMENTS = 50_000
 _HEAVY_SIZES = (1, 2)
 _HEAVY_VALUES = ("normal", "uniform", "zeros", "large", "padded")
 """Of inputs with many elements a sample, as images: fewer passes, the kinds that differ most."""
+_BEYOND_COARSE = "large"
+"""Values that coarse precisions cannot be judged on: float16 overflows, and saturated gates flip by rounding alone."""
+_COARSE = 2.0**-12
 
 
 def trial_feeds(
@@ -29,6 +33,7 @@ def trial_feeds(
     given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
     *,
     inputs: Mapping[str, str],
+    precision: str = "float32",
     seed: int,
 ) -> list[FeedCase]:
     """Cases to compare two models on; the user's own come first, made-up ones follow.
@@ -39,6 +44,7 @@ def trial_feeds(
             When one of the two is a trace, the feeds that it was recorded with are all that can be tried.
         given: arrays by input name, several such, texts, or a file of arrays.
         inputs: reference's input → candidate's.
+        precision: that the candidate is judged by.
         seed: of what is made up.
     Raises:
         UsageError, BadFeeds: what the user gave does not fit.
@@ -51,7 +57,7 @@ def trial_feeds(
     own = _given(reference, given)
     fixed = _fixed_sizes(reference.model.signature, candidate.signature, inputs)
     try:
-        made = list(_generated(reference.model.signature, fixed, seed))
+        made = list(_generated(reference.model.signature, fixed, seed, precision))
     except Unsupported:
         if not own:
             raise
@@ -144,7 +150,7 @@ def _fixed_sizes(ours: Signature, theirs: Signature, inputs: Mapping[str, str]) 
     return fixed
 
 
-def _generated(signature: Signature, fixed: Mapping[str, tuple[int, ...]], seed: int) -> list[FeedCase]:
+def _generated(signature: Signature, fixed: Mapping[str, tuple[int, ...]], seed: int, precision: str) -> list[FeedCase]:
     elements = max(
         (math.prod(extent for extent in port.shape or () if isinstance(extent, int)) for port in signature.inputs),
         default=0,
@@ -159,4 +165,11 @@ def _generated(signature: Signature, fixed: Mapping[str, tuple[int, ...]], seed:
     }
     usual = _HEAVY_SIZES if is_heavy else SIZES
     sizes = {symbol: fixed.get(symbol, usual) for symbol in symbols}
-    return list(generated_feeds(signature, seed=seed, sizes=sizes, values=_HEAVY_VALUES if is_heavy else None))
+    values = values_for(precision, _HEAVY_VALUES if is_heavy else (*FLOAT_VALUES, *INTEGER_VALUES))
+    return list(generated_feeds(signature, seed=seed, sizes=sizes, values=values))
+
+
+def values_for(precision: str, values: Sequence[str]) -> list[str]:
+    """The kinds of values on which a precision can be judged."""
+    is_coarse = UNIT_ROUNDOFF.get(precision, 0.0) > _COARSE
+    return [kind for kind in values if not (is_coarse and kind == _BEYOND_COARSE)]

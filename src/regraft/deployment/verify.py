@@ -175,8 +175,9 @@ class _Comparison:
             return
         reference, candidate = ours.model, theirs.model
         inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where)
+        precisions = self._precisions(reference, candidate)
         cases, refused = runnable(
-            trial_feeds(ours, candidate, given, inputs=inputs.names, seed=self._seed),
+            trial_feeds(ours, candidate, given, inputs=inputs.names, precision=precisions.judged, seed=self._seed),
             reference,
             candidate,
             inputs=inputs.names,
@@ -184,7 +185,6 @@ class _Comparison:
         report_refused(self._draft, refused, tried=len(cases) + len(refused))
         if not cases:
             return
-        precisions = self._precisions(reference, candidate)
         series = self._measured(reference, candidate, cases, inputs, precisions)
         report_decisions(self._draft, series)
         if self._tolerance is not None:

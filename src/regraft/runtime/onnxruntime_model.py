@@ -150,20 +150,14 @@ class OnnxRuntimeModel:
         return OnnxRuntimeModel(content, threads=self._threads, optimise=False, where=f"{self.where} segment")
 
     def cast(self, dtype: str) -> Model:
-        """The same graph in float64, operator by operator; see `OnnxExactModel`.
+        """The same graph in float64, bfloat16 or float16, operator by operator; see `OnnxStepwiseModel`.
 
         Raises:
-            Unsupported: another precision, which onnxruntime has kernels of for part of the operators only.
+            Unsupported: another precision.
         """
-        if dtype == "float64":
-            from regraft.runtime.onnx_exact import OnnxExactModel
+        from regraft.runtime.onnx_stepwise import OnnxStepwiseModel
 
-            return OnnxExactModel(self)
-        raise Unsupported(
-            f"onnxruntime does not run whole graphs in {dtype}",
-            where=self.where,
-            hint="verify against the model it was converted from: regraft verify REFERENCE CANDIDATE",
-        )
+        return OnnxStepwiseModel(self, dtype)
 
     def optimised_proto(self) -> onnx.ModelProto:
         """The graph as onnxruntime's optimiser rewrites it before a pass.

@@ -1,4 +1,4 @@
-"""ONNX in float64: what the network means, without the rounding of float32."""
+"""ONNX operator by operator in other precisions: without the rounding of float32, and with a coarser one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from regraft.compare.noise import unit_roundoff
 from regraft.errors import Unsupported
-from regraft.runtime.onnx_exact import OnnxExactModel
+from regraft.runtime.onnx_stepwise import OnnxStepwiseModel
 from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+from regraft.runtime.rounding import round_to
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.normal(size=(12, 5)).astype(np.float32)
@@ -49,7 +51,24 @@ def test_an_operator_of_the_runtime_alone_has_no_float64() -> None:
         exact({"x": FEEDS["x"].astype(np.float64)})
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_lower_precision_rounds_weights_inputs_and_every_result(precision) -> None:
+    narrow = model(helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Tanh", ["m"], ["y"]))
+    low = narrow.cast(precision)
+    assert low.effective_precision == precision
+    assert low.signature == narrow.signature
+    product = round_to(round_to(FEEDS["x"], precision) @ round_to(WEIGHT, precision), precision)
+    wanted = round_to(np.tanh(product), precision)
+    found = low(FEEDS)["y"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(round_to(found, precision), found)
+    np.testing.assert_allclose(found, wanted, rtol=2 * unit_roundoff(precision), err_msg="one rounding the other way")
+    assert np.abs(found - narrow(FEEDS)["y"]).max() > 2e-4, "which float32 does not do"
+    assert [tap.name for tap in low.trace(FEEDS)] == ["m", "y"]
+
+
 def test_no_other_precision() -> None:
+    narrow = model(helper.make_node("MatMul", ["x", "w"], ["y"]))
     with pytest.raises(Unsupported):
-        model(helper.make_node("MatMul", ["x", "w"], ["y"])).cast("float16")
-    assert isinstance(model(helper.make_node("MatMul", ["x", "w"], ["y"])).cast("float64"), OnnxExactModel)
+        narrow.cast("int8")
+    assert isinstance(narrow.cast("float64").cast("bfloat16"), OnnxStepwiseModel)
