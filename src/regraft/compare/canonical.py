@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.deviation import HUGE, Deviation, by_channel, deviation
-from regraft.compare.noise import FLUSHED, Ratio, ratios, unit_roundoff
+from regraft.compare.deviation import HUGE, Deviation, deviation
+from regraft.compare.floors import Floors, SmallPart, quick_ratio
+from regraft.compare.matching import TensorIndex
+from regraft.compare.noise import Ratio, ratios, unit_roundoff
 from regraft.errors import Unsupported
 from regraft.runtime.rounding import round_to
 
@@ -29,6 +31,8 @@ FEW = 256
 DWARFED = 100.0
 """Elements beyond so many times the median (or the lowest tenth) hide the errors of the others."""
 MIN_SMALL = 8
+_SAMPLED = 1 << 14
+"""Elements from which the typical size of a large tensor's elements is taken."""
 
 
 class CanonicalTensor(msgspec.Struct):
@@ -52,7 +56,7 @@ class CanonicalTensor(msgspec.Struct):
     family: str
     is_exact: bool = True
     small: SmallPart | None = None
-    floors: Floors | None = None
+    floors: tuple[Floors, tuple[SmallPart, Floors] | None] | None = None
 
     def ratio(self, other: Array, *, unit: float) -> Ratio | None:
         """The deviation of an array of the same shape in noise floors; None where they are not comparable.
@@ -63,7 +67,9 @@ class CanonicalTensor(msgspec.Struct):
         """
         if self.own is None or other.dtype.kind not in "fV" or other.shape != self.value.shape:
             return None
-        quick = self._quick_ratio(other, unit)
+        if self.floors is None:
+            self.floors = self._floors(self.own, unit)
+        quick = quick_ratio(other, self.value, *self.floors)
         if quick is not None:
             return quick
         found = deviation(other, self.value)
@@ -72,81 +78,16 @@ class CanonicalTensor(msgspec.Struct):
         (ratio,) = ratios([found], [self.own], unit=unit)
         if self.small is None:
             return ratio
-        part = deviation(other[self.small.places], self.value[self.small.places])
+        places = self.small.places(self.value)
+        part = deviation(other[places], self.value[places])
         (fine,) = ratios([part], [self.small.own], unit=unit)
         return Ratio(max(ratio.rms, fine.rms), max(ratio.peak, fine.peak), ratio.floor)
 
-    def _quick_ratio(self, other: Array, unit: float) -> Ratio | None:
-        """The same from floors that are kept; None where something must be left out of the comparison."""
-        assert self.own is not None
-        if self.floors is None:
-            self.floors = Floors.of(self.value, self.own, unit)
-        ratio = self.floors.ratio(other, self.value)
-        if ratio is None or self.small is None:
-            return ratio
-        places = self.small.places
-        if self.small.floors is None:
-            self.small.floors = Floors.of(self.value[places], self.small.own, unit)
-        fine = self.small.floors.ratio(other[places], self.value[places])
-        return None if fine is None else Ratio(max(ratio.rms, fine.rms), max(ratio.peak, fine.peak), ratio.floor)
-
-
-class Floors(msgspec.Struct, frozen=True):
-    """The floors of one tensor, ready for many comparisons: what `ratios` works out, kept as arrays.
-
-    Attributes:
-        rms: floor of the RMS, in the tensor's unit.
-        peaks: floor of the largest error, by channel.
-        is_plain: all values are finite and none is a mask, so that nothing is left out.
-    """
-
-    rms: float
-    peaks: Array
-    is_plain: bool
-
-    @classmethod
-    def of(cls, value: Array, own: Deviation, unit: float) -> Floors:
-        """From the error of the reference's own run."""
-        import numpy as np
-
-        peaks, scales = np.array(own.peaks), np.array(own.scale_peaks)
-        largest = scales.max(initial=0.0)
-        relative = max(own.peak / largest if largest > 0 else 0.0, unit)
-        is_plain = bool(np.isfinite(value).all()) and float(np.abs(value).max(initial=0.0)) < HUGE
-        return cls(
-            max(own.rms, unit * own.scale_rms, FLUSHED),
-            np.maximum(np.maximum(peaks, relative * scales), FLUSHED),
-            is_plain,
-        )
-
-    def ratio(self, other: Array, value: Array) -> Ratio | None:
-        """The ratio of an array to the tensor's value; None where something must be left out of the comparison."""
-        import numpy as np
-
-        if not self.is_plain or not value.size:
-            return None
-        error = by_channel(other).astype(np.float64)
-        error -= by_channel(value).astype(np.float64)  # (N, C)
-        np.abs(error, out=error)
-        peaks = error.max(axis=0)
-        if not np.isfinite(peaks).all():
-            return None
-        rms = float(np.sqrt(np.square(error, out=error).mean()))
-        return Ratio(rms / self.rms, float((peaks / self.peaks).max()), self.rms)
-
-
-class SmallPart(msgspec.Struct):
-    """The elements of a tensor that others dwarf: scores beside those that a mask pushed to −10,000.
-
-    Attributes:
-        places: where they are, a boolean array of the tensor's shape.
-        own: error of the operator's own run there.
-        floors: made when they are first wanted.
-    """
-
-    places: Array
-    own: Deviation
-    floors: Floors | None = None
+    def _floors(self, own: Deviation, unit: float) -> tuple[Floors, tuple[SmallPart, Floors] | None]:
+        whole = Floors.of(self.value, own, unit)
+        if self.small is None or not whole.is_plain:
+            return whole, None
+        return whole, (self.small, Floors.of(self.value[self.small.places(self.value)], self.small.own, unit))
 
 
 class CanonicalTrace:
@@ -174,6 +115,7 @@ class CanonicalTrace:
         self.values: dict[str, Any] = dict(self.constants)
         self.tensors: dict[str, CanonicalTensor] = {}
         self.islands: list[str] = []
+        self._indices: dict[bool, TensorIndex] = {}
         self.stopped: str = ""
         """Why the trace ends early: the operator that the reference itself cannot run; empty otherwise."""
         for name, value in feeds.items():
@@ -184,6 +126,16 @@ class CanonicalTrace:
             except Unsupported as error:
                 self.stopped = error.what
                 return
+
+    def index(self, *, blocked: bool = False) -> TensorIndex:
+        """The tensors by what they hold, made once.
+
+        Args:
+            blocked: as for `TensorIndex`.
+        """
+        if blocked not in self._indices:
+            self._indices[blocked] = TensorIndex(self, blocked=blocked)
+        return self._indices[blocked]
 
     def region(self, ends: Iterable[str], cuts: Iterable[str]) -> list[OperatorNode]:
         """The operators on which tensors depend, up to tensors whose family is one of the cuts, in order."""
@@ -238,20 +190,25 @@ class CanonicalTrace:
         own = _larger(deviation(found, tensor.value), tensor.own)
         small = tensor.small
         if small is not None:
-            part = deviation(found[small.places], tensor.value[small.places])
-            small = SmallPart(small.places, _larger(part, small.own))
+            places = small.places(tensor.value)
+            part = deviation(found[places], tensor.value[places])
+            small = SmallPart(small.bound, small.count, _larger(part, small.own))
         return msgspec.structs.replace(tensor, own=own, small=small, floors=None)
 
     def _run(self, position: int, node: OperatorNode) -> None:
         plain = self._emulated(node)
         own_run = plain if self.precision == "float32" else self.graph.run(node, self.values)
+        errors: dict[str, Deviation] = {}
         try:
             exact = self.graph.run(node, self.values, precision="float64")
-            is_exact = all(_is_close(value, own_run[name]) for name, value in exact.items())
+            errors = {
+                name: deviation(own_run[name], value) for name, value in exact.items() if _fits(value, own_run[name])
+            }
+            is_exact = all(_is_rounding(errors.get(name)) for name, value in exact.items() if _is_float(value))
         except Unsupported:
             is_exact = False
         if not is_exact:
-            exact = own_run
+            exact, errors = own_run, {}
             if any(_is_float(value) for value in exact.values()):
                 self.islands.append(node.name)
         is_few = any(_is_float(value) and value.size <= FEW for value in exact.values())
@@ -261,7 +218,8 @@ class CanonicalTrace:
                 self.values[name] = value
                 continue
             runs = [plain[name], *(run[name] for run in jittered if _is_close(value, run[name]))]
-            own, unstable = _own_error(value, runs)
+            known = errors.get(name) if plain is own_run else None
+            own, unstable = _own_error(value, runs, known)
             small = _small_part(value, runs) if own is not None else None
             self._keep(name, position, value, own, unstable, is_exact=is_exact, small=small)
 
@@ -297,9 +255,11 @@ class CanonicalTrace:
         is_exact: bool = True,
         small: SmallPart | None = None,
     ) -> None:
+        import numpy as np
+
         if not name:
             return
-        kept = round_to(value, "float32") if _is_float(value) else value
+        kept = np.ascontiguousarray(round_to(value, "float32") if _is_float(value) else value).reshape(value.shape)
         self.values[name] = kept
         self.tensors[name] = CanonicalTensor(name, position, kept, own, unstable, family_of(kept), is_exact, small)
 
@@ -313,19 +273,26 @@ def family_of(value: Array) -> str:
     plain: Any = np.ascontiguousarray(value)
     if plain.dtype.kind == "f":
         plain = plain + 0.0
-    return f"{plain.dtype}:{plain.size}:{hashlib.blake2b(plain.tobytes(), digest_size=16).hexdigest()}"
+    content = hashlib.blake2b(plain.reshape(-1).view(np.uint8), digest_size=16)
+    return f"{plain.dtype}:{plain.size}:{content.hexdigest()}"
 
 
 def _is_close(exact: Any, plain: Any) -> bool:
-    """Is the difference of a size that rounding can have?
+    """Is the difference of a size that rounding can have? Always for what is no floating-point array."""
+    return not _is_float(exact) or (_fits(exact, plain) and _is_rounding(deviation(plain, exact)))
+
+
+def _fits(exact: Any, plain: Any) -> bool:
+    return _is_float(exact) and getattr(plain, "shape", None) == exact.shape
+
+
+def _is_rounding(error: Deviation | None) -> bool:
+    """Can a difference be rounding?
 
     A kernel in float64 that is further off is another operator (onnx's reference evaluator ignores the lengths of
     sequences); a jittered run that is further off has met a discontinuity.
     """
-    if not _is_float(exact) or getattr(plain, "shape", None) != exact.shape:
-        return not _is_float(exact)
-    error = deviation(plain, exact)
-    return error.incomparable == 0 and error.relative <= PLAUSIBLE
+    return error is not None and error.incomparable == 0 and error.relative <= PLAUSIBLE
 
 
 def _small_part(exact: Array, runs: list[Array]) -> SmallPart | None:
@@ -333,27 +300,39 @@ def _small_part(exact: Array, runs: list[Array]) -> SmallPart | None:
     import numpy as np
 
     size = np.abs(exact)
-    usable = np.isfinite(size) & (size > 0) & (size < HUGE)
-    if usable.sum() < MIN_SMALL:
+    sample = size.reshape(-1)[:: max(1, size.size // _SAMPLED) | 1]
+    usable = sample[(sample > 0) & (sample < HUGE)]  # NaN is in neither
+    if usable.size < MIN_SMALL:
         return None
-    bound = DWARFED * float(np.median(size[usable]))
-    if float(size[usable].max()) <= bound:
-        median = float(np.quantile(size[usable], 0.1))
-        bound = DWARFED * median
-        if float(size[usable].max()) <= bound:
-            return None
-    places = usable & (size <= bound)
-    if places.sum() < MIN_SMALL:
+    largest = float(size.max()) if size.max() < HUGE else float(size[size < HUGE].max(initial=0.0))
+    low, median = (DWARFED * float(bound) for bound in np.quantile(usable, (0.1, 0.5)))
+    bound = median if largest > median else low
+    if largest <= bound:
+        return None
+    kept = round_to(exact, "float32")
+    part = SmallPart(bound, 0, Deviation(0, 0.0, (), 0.0, (), 0.0, 0.0))
+    places = part.places(kept)
+    count = int(places.sum())
+    if count < MIN_SMALL:
         return None
     own, _ = _own_error(exact[places], [run[places] for run in runs if run.shape == exact.shape])
-    return SmallPart(places, own) if own is not None else None
+    return SmallPart(bound, count, own) if own is not None else None
 
 
-def _own_error(exact: Array, candidates: list[Array]) -> tuple[Deviation | None, Array | None]:
+def _own_error(
+    exact: Array, candidates: list[Array], first: Deviation | None = None
+) -> tuple[Deviation | None, Array | None]:
+    """The largest error of several runs, or where they differ from the exact integers.
+
+    Args:
+        exact: what they should be.
+        candidates: runs; those of another shape say nothing.
+        first: error of the first of them, where it is known.
+    """
     runs = [one for one in candidates if one.shape == exact.shape]
     if _is_float(exact):
-        found = None
-        for one in runs:
+        found = first
+        for one in runs if first is None else runs[1:]:
             error = deviation(one, exact)
             found = error if found is None else _larger(found, error)
         return found or _exactly(exact), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from regraft.runtime.interface import Array
 
-BLOCK_ELEMENTS = 1 << 20
-"""Elements that are widened to float64 at a time."""
+BLOCK_ELEMENTS = 1 << 15
+"""Elements that are widened to float64 at a time: operands and results of a block stay in a core's cache."""
 MIN_CHANNEL_ELEMENTS = 32
 """A channel with fewer elements than this says little about its own maximum; such channels are taken together."""
 MAX_CHANNELS = 1 << 16
@@ -72,52 +72,81 @@ def deviation(measured: Array, exact: Array) -> Deviation:
         raise ValueError(f"shapes {measured.shape} and {exact.shape} cannot be compared")
     if exact.dtype.kind != "f":
         return _discrete(measured, exact)
-    rows, channels = by_channel(measured), by_channel(exact)  # (N, C)
-    sums = _Sums(channels.shape[1])
-    step = max(1, BLOCK_ELEMENTS // max(1, channels.shape[1]))
-    for start in range(0, len(channels), step):
-        sums.add(rows[start : start + step], channels[start : start + step])
+    ours, truth, channels = channel_rows(measured, exact)
+    sums = _Sums(channels)
+    step = max(1, BLOCK_ELEMENTS // max(1, truth.shape[1]))
+    for start in range(0, len(truth), step):
+        sums.add(ours[start : start + step], truth[start : start + step])
     return sums.result()
 
 
 class _Sums:
-    """Accumulators over blocks of rows."""
+    """Accumulators over blocks of rows.
 
-    def __init__(self, channels: int) -> None:
-        import numpy as np
+    Args:
+        channels: None where a row holds one number of each channel; else rows are channels, `channels` of them in turn.
+    """
 
+    def __init__(self, channels: int | None) -> None:
+        self._channels = channels
         self._n = self._incomparable = 0
         self._squares = self._scale_squares = 0.0
-        self._peaks = np.zeros(channels)
-        self._scale_peaks = np.zeros(channels)
+        self._peaks: list[Any] = []
+        self._scale_peaks: list[Any] = []
         self._low, self._high = math.inf, -math.inf
 
     def add(self, measured: NDArray[np.generic], exact: NDArray[np.generic]) -> None:
         import numpy as np
 
-        ours, truth = measured.astype(np.float64), exact.astype(np.float64)  # (n, C)
-        usable = np.isfinite(ours) & np.isfinite(truth) & (np.abs(truth) < HUGE)
-        if not usable.all():
-            self._incomparable += _incomparable(ours, truth)
-            ours, truth = np.where(usable, ours, 0.0), np.where(usable, truth, 0.0)
-        error = np.abs(ours - truth)
+        truth = exact.astype(np.float64)  # (n, columns)
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = np.subtract(measured, truth, dtype=np.float64)
         size = np.abs(truth)
-        self._n += int(usable.sum())
-        self._squares += float(np.square(error).sum())
-        self._scale_squares += float(np.square(size).sum())
-        np.maximum(self._peaks, error.max(axis=0, initial=0.0), out=self._peaks)
-        np.maximum(self._scale_peaks, size.max(axis=0, initial=0.0), out=self._scale_peaks)
+        largest = float(size.max(initial=0.0))
+        squares = square_sum(error)
+        used = truth.size
+        if not (largest < HUGE and math.isfinite(squares)):
+            ours = measured.astype(np.float64)
+            usable = np.isfinite(ours) & np.isfinite(truth) & (size < HUGE)
+            self._incomparable += _incomparable(ours, truth)
+            used = int(usable.sum())
+            truth, size = np.where(usable, truth, 0.0), np.where(usable, size, 0.0)
+            error = np.where(usable, error, 0.0)
+            squares = square_sum(error)
+        np.abs(error, out=error)
+        self._n += used
+        self._squares += squares
+        self._scale_squares += square_sum(size)
+        self._note(self._peaks, error)
+        self._note(self._scale_peaks, size)
         self._low = min(self._low, float(truth.min(initial=math.inf)))
         self._high = max(self._high, float(truth.max(initial=-math.inf)))
+
+    def _note(self, peaks: list[Any], block: NDArray[np.float64]) -> None:
+        """Keep the largest of each row, or of each column over all blocks."""
+        import numpy as np
+
+        if self._channels is not None:
+            peaks.append(block.max(axis=1, initial=0.0))
+            return
+        highest = block.max(axis=0, initial=0.0)
+        peaks[:] = [np.maximum(peaks[0], highest) if peaks else highest]
+
+    def _largest(self, peaks: list[Any]) -> tuple[float, ...]:
+        import numpy as np
+
+        if self._channels is not None and peaks:
+            return tuple(np.concatenate(peaks).reshape(-1, self._channels).max(axis=0).tolist())
+        return tuple(peaks[0].tolist()) if peaks else (0.0,)
 
     def result(self) -> Deviation:
         n = max(1, self._n)
         return Deviation(
             self._n,
             math.sqrt(self._squares / n),
-            tuple(self._peaks.tolist()),
+            self._largest(self._peaks),
             math.sqrt(self._scale_squares / n),
-            tuple(self._scale_peaks.tolist()),
+            self._largest(self._scale_peaks),
             self._low if self._n else 0.0,
             self._high if self._n else 0.0,
             incomparable=self._incomparable,
@@ -164,17 +193,32 @@ def _discrete(measured: Array, exact: Array) -> Deviation:
     return Deviation(int(exact.size), 0.0, (), 0.0, (), low, high, flips=flips)
 
 
-def by_channel(value: Array) -> Array:
-    """(elements of a channel, channels): axis 1 of images and signals, the last axis of all others.
+def square_sum(block: NDArray[np.floating[Any]]) -> float:
+    """Sum of the squares of a contiguous block, on this thread alone.
 
-    Channels with few elements are taken together: one column.
+    BLAS would share the work between threads, which costs milliseconds a block where other processes are busy.
     """
-    if value.ndim < 2:
-        return value.reshape(-1, 1)
-    axis = 1 if value.ndim >= 4 else value.ndim - 1
-    channels = value.shape[axis]
-    if channels == 0 or channels > MAX_CHANNELS or value.size // channels < MIN_CHANNEL_ELEMENTS:
-        return value.reshape(-1, 1)
     import numpy as np
 
-    return np.moveaxis(value, axis, -1).reshape(-1, channels)
+    flat = block.reshape(-1)
+    return float(np.einsum("i,i->", flat, flat))
+
+
+def channel_rows(value: Array, like: Array) -> tuple[Array, Array, int | None]:
+    """Two arrays of one shape as rows, so that the largest number of each channel is found without a copy.
+
+    Channels are axis 1 of images and signals, the last axis of all others. Channels with few elements are taken
+    together.
+
+    Returns:
+        both arrays, and None where a row has one number of each channel (one column: all channels are taken
+        together); else each row belongs to one channel, and the channels come round in turn.
+    """
+    shape = value.shape
+    if value.ndim >= 2:
+        is_image = value.ndim >= 4
+        channels = shape[1 if is_image else -1]
+        if 0 < channels <= MAX_CHANNELS and value.size // channels >= MIN_CHANNEL_ELEMENTS:
+            rows = (shape[0] * channels, -1) if is_image else (-1, channels)
+            return value.reshape(rows), like.reshape(rows), channels if is_image else None
+    return value.reshape(-1, 1), like.reshape(-1, 1), None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -21,7 +22,8 @@ _NEAR = 1e4
 _MAX_PERMUTED_AXES = 5
 _BLOCKS = (8, 16, 4)
 """Channels that convolution kernels keep together (onnxruntime's NCHWc)."""
-_SAMPLE = 4096
+_SAMPLE = 64
+"""Elements that are compared before all are."""
 _HUGE = 1e30
 
 
@@ -98,7 +100,7 @@ class Traced(Protocol):
 
 
 class TensorIndex:
-    """The reference's tensors by size and moments.
+    """The reference's tensors by size, by some of their elements, and by moments.
 
     Args:
         trace: of the reference.
@@ -108,52 +110,50 @@ class TensorIndex:
     def __init__(self, trace: Traced, *, blocked: bool = False) -> None:
         self._trace = trace
         self.blocked = blocked
-        self._by_size: dict[int, list[CanonicalTensor]] = {}
+        self._groups: dict[int, _Group] = {}
+        by_size: dict[int, list[CanonicalTensor]] = {}
         for tensor in trace.tensors.values():
             if tensor.value.dtype != object:
-                self._by_size.setdefault(tensor.value.size, []).append(tensor)
-        self._moments = {size: self._moments_of(tensors) for size, tensors in self._by_size.items()}
+                by_size.setdefault(tensor.value.size, []).append(tensor)
+        self._groups = {size: _Group(tensors, trace.unit) for size, tensors in by_size.items()}
 
     def of_size(self, size: int) -> list[CanonicalTensor]:
         """Tensors with so many elements, in the reference's order."""
-        return self._by_size.get(size, [])
-
-    def _moments_of(self, tensors: list[CanonicalTensor]) -> Any:
-        """One row a tensor: mean, RMS, by how much they may differ, and whether it is of integers."""
-        import numpy as np
-
-        return np.array([(*_moments(one.value), self._slack(one), one.own is None) for one in tensors])  # (n, 4)
+        return self._groups[size].tensors if size in self._groups else []
 
     def find(self, value: Array, *, prefer: Preference | None = None, segment: Segment | None = None) -> Match | None:
         """The tensor that an array agrees with, within rounding.
+
+        Most arrays lie as the reference's do: a few elements tell which tensors they can be. Only where none of those
+        agrees are moments looked at, which do not depend on the order of elements.
 
         Args:
             value: of the candidate.
             prefer: sorts tensors that agree equally; the smallest is taken.
             segment: tensor name → the tensor with the floor of all operators between it and what is known.
         """
-        if value.dtype == object:
+        group = self._groups.get(value.size) if value.dtype != object else None
+        if group is None:
             return None
-        nearby = self._nearby(value)
-        nearby.sort(key=prefer or (lambda tensor: (tensor.maker,)))
-        for tensor in nearby:
-            match = self.agrees(value, tensor, segment=segment)
+        rank = prefer or _in_order
+        for tensor in sorted(group.alike(value), key=rank):
+            match = self._agrees_as_it_lies(value, tensor)
             if match is not None:
-                return match
-        return None
+                before = [one for one in group.twins(tensor) if rank(one) < rank(tensor)]
+                return self._first(value, sorted(before, key=rank), segment) or match
+        return self._first(value, sorted(group.nearby(value), key=rank), segment)
 
-    def _nearby(self, value: Array) -> list[CanonicalTensor]:
-        """Tensors whose mean and RMS are those of an array, generously."""
-        import numpy as np
+    def _first(self, value: Array, tensors: Iterable[CanonicalTensor], segment: Segment | None) -> Match | None:
+        matches = (self.agrees(value, tensor, segment=segment) for tensor in tensors)
+        return next((match for match in matches if match is not None), None)
 
-        tensors = self._by_size.get(value.size)
-        if not tensors:
-            return []
-        rows = self._moments[value.size]
-        mean, rms = _moments(value)
-        far = (np.abs(rows[:, 0] - mean) > rows[:, 2]) | (np.abs(rows[:, 1] - rms) > rows[:, 2])  # NaN is not far
-        kind = rows[:, 3] == (value.dtype.kind in "iub")
-        return [tensors[place] for place in np.flatnonzero(kind & ~far)]
+    def _agrees_as_it_lies(self, value: Array, tensor: CanonicalTensor) -> Match | None:
+        layout = Layout(value.shape)
+        turned = value.reshape(tensor.value.shape)
+        if tensor.own is None:
+            return Match(tensor.name, layout, None) if _equal(turned, tensor) else None
+        ratio = tensor.ratio(turned, unit=self._trace.unit)
+        return Match(tensor.name, layout, ratio) if ratio is not None and is_within(ratio) else None
 
     def agrees(self, value: Array, tensor: CanonicalTensor, *, segment: Segment | None = None) -> Match | None:
         """Does an array agree with one tensor, in any layout?"""
@@ -164,7 +164,7 @@ class TensorIndex:
                 if _equal(turned, tensor):
                     return Match(tensor.name, layout, None)
                 continue
-            if not _may_agree(turned, tensor, self._slack(tensor)):
+            if not _may_agree(turned, tensor, _slack(tensor, self._trace.unit)):
                 continue
             ratio = tensor.ratio(turned, unit=self._trace.unit)
             if ratio is None:
@@ -181,11 +181,60 @@ class TensorIndex:
         ratio = wider.ratio(near[0].to_reference(value, tensor.value.shape), unit=self._trace.unit)
         return Match(tensor.name, near[0], ratio, by="segment") if ratio is not None and is_within(ratio) else None
 
-    def _slack(self, tensor: CanonicalTensor) -> float:
-        """By how much moments may differ: generous, the elements decide."""
-        if tensor.own is None:
-            return 0.0
-        return _NEAR * MATCH_RMS * max(tensor.own.rms, self._trace.unit * tensor.own.scale_rms)
+
+class _Group:
+    """Tensors of one size, with what is compared before their elements are.
+
+    Args:
+        tensors: in the reference's order.
+        unit: unit roundoff of the judged precision.
+    """
+
+    def __init__(self, tensors: list[CanonicalTensor], unit: float) -> None:
+        import numpy as np
+
+        self.tensors = tensors
+        self._slack = np.array([_slack(one, unit) for one in tensors])  # (n,)
+        self._is_discrete = np.array([one.own is None for one in tensors])
+        self._samples = np.stack([_sample(one.value) for one in tensors])  # (n, m)
+        self._compared = np.isfinite(self._samples) & (np.abs(self._samples) < _HUGE)
+        self._twins: dict[str, list[CanonicalTensor]] = {}
+
+    def alike(self, value: Array) -> list[CanonicalTensor]:
+        """Tensors some of whose elements are those of an array, in the order in which they lie."""
+        import numpy as np
+
+        sample = _sample(value)
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = np.square(self._samples - sample)
+        usable = self._compared & np.isfinite(error)
+        mean = np.where(usable, error, 0.0).sum(axis=1) / np.maximum(1, usable.sum(axis=1))
+        near = mean <= np.square(10 * self._slack)
+        return self._of_kind(near, value)
+
+    def nearby(self, value: Array) -> list[CanonicalTensor]:
+        """Tensors whose mean and RMS are those of an array, generously."""
+        import numpy as np
+
+        far = (np.abs(self._moments - _moments(value)) > self._slack[:, None]).any(axis=1)  # NaN is not far
+        return self._of_kind(~far, value)
+
+    def twins(self, tensor: CanonicalTensor) -> list[CanonicalTensor]:
+        """Tensors whose mean and RMS are those of one of them, itself included."""
+        if tensor.name not in self._twins:
+            self._twins[tensor.name] = self.nearby(tensor.value)
+        return self._twins[tensor.name]
+
+    @functools.cached_property
+    def _moments(self) -> Any:
+        import numpy as np
+
+        return np.array([_moments(one.value) for one in self.tensors])  # (n, 2)
+
+    def _of_kind(self, chosen: Any, value: Array) -> list[CanonicalTensor]:
+        import numpy as np
+
+        return [self.tensors[i] for i in np.flatnonzero(chosen & (self._is_discrete == (value.dtype.kind in "iub")))]
 
 
 def is_within(ratio: Ratio) -> bool:
@@ -230,19 +279,33 @@ def _moments(value: Array) -> tuple[float, float]:
     return mean, float(np.sqrt(np.square(wide, dtype=np.float64).mean()))
 
 
+def _sample(value: Array) -> Any:
+    """Some of the elements, in the order in which they lie, in float64."""
+    flat: Any = value.reshape(-1)
+    return flat[:: max(1, value.size // _SAMPLE)][: _SAMPLE + 1].astype("float64")
+
+
 def _may_agree(value: Array, tensor: CanonicalTensor, slack: float) -> bool:
     """A look at some of the elements, before all of them are compared."""
     import numpy as np
 
-    if value.size <= _SAMPLE:
-        return True
-    step = value.size // 64
-    ours, theirs = tensor.value.ravel()[::step].astype(np.float64), value.ravel()[::step].astype(np.float64)
-    usable = np.isfinite(ours) & np.isfinite(theirs) & (np.abs(ours) < 1e30)
+    ours, theirs = _sample(tensor.value), _sample(value)
+    usable = np.isfinite(ours) & np.isfinite(theirs) & (np.abs(ours) < _HUGE)
     if not usable.any():
         return True
     error = np.sqrt(np.square(ours[usable] - theirs[usable]).mean())
     return bool(error <= slack * 10)
+
+
+def _slack(tensor: CanonicalTensor, unit: float) -> float:
+    """By how much moments and single elements may differ: generous, all elements decide."""
+    if tensor.own is None:
+        return 0.0
+    return _NEAR * MATCH_RMS * max(tensor.own.rms, unit * tensor.own.scale_rms)
+
+
+def _in_order(tensor: CanonicalTensor) -> tuple[int, ...]:
+    return (tensor.maker,)
 
 
 def _equal(value: Array, tensor: CanonicalTensor) -> bool:

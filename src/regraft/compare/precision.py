@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _MIN_ELEMENTS = 256
 """Fewer weights than this can be representable by chance: zeros, ones, powers of two."""
 _MIN_CHANGED = 2
+_SAMPLED = 64
 _LOW = ("bfloat16", "float16")
 
 
@@ -148,6 +149,8 @@ def float_weights(model: Any) -> Iterator[NDArray[np.float32]]:
 def _representable(weight: NDArray[np.float32], precision: str) -> bool:
     import numpy as np
 
+    if weight.size > _SAMPLED and not _representable(weight.reshape(-1)[:_SAMPLED], precision):
+        return False  # nearly always: most weights need not be read
     if precision == "float16":
         with np.errstate(over="ignore"):
             return bool(np.array_equal(weight.astype(np.float16).astype(np.float32), weight))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 _SAME = {
@@ -31,6 +32,7 @@ CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 _MOVES = frozenset({"transpose", "reshape", "identity", "contiguous", "clone", "expand", "alias", "detach"})
 
 
+@functools.cache
 def role(operator: str) -> str:
     """The framework-independent word for an operator; its own name in lower case where there is none.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.compare.exact import array_dtype
-from regraft.compare.matching import Layout, Match, TensorIndex
+from regraft.compare.matching import Layout, Match
 from regraft.compare.roles import REDUCTIONS, role
 from regraft.errors import Unsupported
 
@@ -45,7 +45,7 @@ class Walk:
     ) -> None:
         self.trace = trace
         self.candidate = candidate
-        self.index = TensorIndex(trace, blocked=_has_blocks(candidate))
+        self.index = trace.index(blocked=_has_blocks(candidate))
         self.values: dict[str, Any] = {}
         self.computed: dict[str, Any] = {}
         """Candidate tensor → what the candidate made of the values that it was given."""

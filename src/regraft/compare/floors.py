@@ -1,0 +1,134 @@
+"""The floors of one tensor, ready for many comparisons: an array is read once, in blocks that stay in the cache."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from regraft.compare.deviation import HUGE, Deviation, channel_rows, square_sum
+from regraft.compare.noise import FLUSHED, Ratio
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Array
+
+_BLOCK = 1 << 15
+"""Elements that are compared at a time: 128 KiB of float32, which a core's cache holds with both operands."""
+_SQUARABLE = (1e-15, 1e15)
+"""Floors between these are squared in float32 without loss; others are compared in float64, by `deviation`."""
+
+
+class Floors(msgspec.Struct, frozen=True):
+    """What `ratios` works out for one tensor, kept as arrays.
+
+    Attributes:
+        rms: floor of the RMS, in the tensor's unit.
+        peaks: floor of the largest error, by channel.
+        is_plain: all values are finite and none is a mask, so that nothing is left out, and squares are exact enough.
+    """
+
+    rms: float
+    peaks: Array
+    is_plain: bool
+
+    @classmethod
+    def of(cls, value: Array, own: Deviation, unit: float) -> Floors:
+        """From the error of the reference's own run.
+
+        Args:
+            value: canonical value, floating.
+            own: error of the operator's own run there.
+            unit: unit roundoff of the judged precision.
+        """
+        import numpy as np
+
+        peaks, scales = np.array(own.peaks), np.array(own.scale_peaks)
+        largest = scales.max(initial=0.0)
+        relative = max(own.peak / largest if largest > 0 else 0.0, unit)
+        rms = max(own.rms, unit * own.scale_rms, FLUSHED)
+        is_plain = own.n == value.size and _SQUARABLE[0] < rms < _SQUARABLE[1] and largest < HUGE
+        return cls(rms, np.maximum(np.maximum(peaks, relative * scales), FLUSHED), is_plain)
+
+
+class SmallPart(msgspec.Struct, frozen=True):
+    """The elements of a tensor that others dwarf: scores beside those that a mask pushed to −10,000.
+
+    Attributes:
+        bound: elements up to this size are part of it, zeros are not.
+        count: how many there are.
+        own: error of the operator's own run there.
+    """
+
+    bound: float
+    count: int
+    own: Deviation
+
+    def places(self, value: Array) -> Array:
+        """Where they are, as booleans of the tensor's shape."""
+        import numpy as np
+
+        found: Array = (np.abs(value) <= self.bound) & (value != 0)
+        return found
+
+    def hidden(self, value: Array) -> Array:
+        """All other places, of a block of finite values."""
+        import numpy as np
+
+        found: Array = (np.abs(value) > self.bound) | (value == 0)
+        return found
+
+
+def quick_ratio(
+    other: Array, value: Array, floors: Floors, small: tuple[SmallPart, Floors] | None = None
+) -> Ratio | None:
+    """The ratio of an array to a tensor in one pass; None where `deviation` has to look closer.
+
+    Differences of float32 numbers are taken in float32: half a unit in the last place of the difference is all that
+    this can lose.
+
+    Args:
+        other: of the tensor's shape, floating.
+        value: of the tensor.
+        floors: of the tensor.
+        small: elements that the others dwarf, with floors of their own; the larger ratio counts.
+    """
+    import numpy as np
+
+    if not floors.is_plain or not value.size or (small is not None and not small[1].is_plain):
+        return None
+    theirs, ours, channels = channel_rows(other, value)
+    dtype = np.result_type(other.dtype, value.dtype)
+    rows = max(1, _BLOCK // ours.shape[1])
+    buffer = np.empty((min(rows, len(ours)), ours.shape[1]), dtype)
+    peaks: Any = None
+    rest: list[Any] = []
+    squares, fine_squares, fine_peak = 0.0, 0.0, 0.0
+    for start in range(0, len(ours), rows):
+        truth = ours[start : start + rows]
+        error = np.subtract(theirs[start : start + rows], truth, out=buffer[: len(truth)])
+        flat = error.reshape(-1)
+        squares += square_sum(flat)
+        np.abs(error, out=error)
+        if channels is None:  # (rows, C): a column a channel
+            highest = error.max(axis=0)
+            peaks = highest if peaks is None else np.maximum(peaks, highest, out=peaks)
+        else:  # (N·C, S): a row a channel
+            rest.append(error.max(axis=1))
+        if small is not None:
+            error[small[0].hidden(truth)] = 0.0
+            fine_squares += square_sum(flat)
+            fine_peak = max(fine_peak, float(flat.max()))
+    if channels is not None:
+        peaks = np.concatenate(rest).reshape(-1, channels).max(axis=0)
+    if not math.isfinite(squares) or not np.isfinite(peaks).all():
+        return None
+    rms, peak = math.sqrt(squares / value.size) / floors.rms, float((peaks / floors.peaks).max())
+    if small is not None:
+        part, own = small
+        rms = max(rms, math.sqrt(fine_squares / part.count) / own.rms)
+        peak = max(peak, fine_peak / float(own.peaks[0]))
+    return Ratio(rms, peak, floors.rms)
+
+
+__all__ = ["Floors", "SmallPart", "quick_ratio"]
