@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -48,10 +48,10 @@ class Rewiring(msgspec.Struct, frozen=True):
 
 def bypassed(walk: Walk, node: OperatorNode, theirs: str, follow: Follow) -> Rewiring | None:
     """An operator that should not be there: with one of its inputs in place of its result, what follows agrees."""
-    value = walk.computed.get(theirs)
+    value: Any = walk.computed.get(theirs)  # or a size, which torch passes between operators as well
     for name in node.inputs:
         match = walk.matches.get(name)
-        if match is None or value is None or walk.trace.tensors[match.name].value.size != value.size:
+        if match is None or not hasattr(value, "size") or walk.trace.tensors[match.name].value.size != value.size:
             continue
         layout = Layout(value.shape)
         if follow(theirs, Match(match.name, layout, None, by="pinned", is_sound=False)):

@@ -20,6 +20,14 @@ _SAME = {
     "concat": "concat", "cat": "concat", "where": "where", "select": "where", "masked_fill": "where",
     "reducemean": "mean", "reducesum": "sum", "logistic": "sigmoid", "_softmax": "softmax",
     "permute": "transpose", "view": "reshape", "flatten": "reshape", "unsqueeze": "reshape", "squeeze": "reshape",
+    "leaky_relu": "leakyrelu", "log_softmax": "logsoftmax", "_log_softmax": "logsoftmax", "clamp": "clip",
+    "swish": "silu", "hswish": "hardswish", "hsigmoid": "hardsigmoid", "rsub": "sub",
+    "upsample_bilinear2d": "resize", "upsample_nearest2d": "resize", "upsample_bicubic2d": "resize",
+    "upsample_linear1d": "resize", "upsample_nearest1d": "resize", "interpolate": "resize",
+    "conv_transpose1d": "convtranspose", "conv_transpose2d": "convtranspose", "groupconvolution": "convolution",
+    "convolutionbackpropdata": "convtranspose", "group_norm": "groupnormalization", "constant_pad_nd": "pad",
+    "max_pool1d": "max_pool", "avg_pool1d": "average_pool", "avgpool": "average_pool",
+    "lstmsequence": "lstm", "grusequence": "gru",
     "subtract": "sub", "multiply": "mul", "divide": "div", "power": "pow",
 }  # fmt: skip
 REDUCTIONS = frozenset(

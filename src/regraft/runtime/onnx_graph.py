@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
+from regraft.runtime.onnx_editing import changed_node, settings_of
 from regraft.runtime.onnx_kernels import Kernels
 from regraft.runtime.onnx_proto import FLOAT_NAMES, import_onnx
 from regraft.runtime.operator_graph import OperatorNode
@@ -92,7 +93,30 @@ class OnnxGraph:
 
     def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
         """Run one operator; see `OperatorGraph.run`."""
-        return self.run_proto(self.protos[node.name], values, precision=precision)
+        proto = self.protos[node.name]
+        if precision == "float32":
+            found = self._kernels.run_as_it_stands(node, proto, values, self.constant)
+            if found is not None:
+                return found
+        return self.run_proto(proto, values, precision=precision)
+
+    def settings(self, node: OperatorNode) -> dict[str, Any]:
+        """See `EditableGraph.settings`."""
+        return settings_of(self.protos[node.name], self._opset(node))
+
+    def run_changed(
+        self,
+        node: OperatorNode,
+        values: Values,
+        *,
+        operator: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        inputs: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """See `EditableGraph.run_changed`."""
+        proto = self.protos[node.name]
+        changed = changed_node(proto, operator=operator, settings=settings, inputs=inputs, opset=self._opset(node))
+        return self.run_proto(changed, values)
 
     def run_proto(self, proto: onnx.NodeProto, values: Values, *, precision: str = "float32") -> dict[str, Array]:
         """Run an operator that need not be one of this graph, on tensors of this graph and on values.
@@ -108,6 +132,10 @@ class OnnxGraph:
                 if found[name] is None:
                     raise Unsupported(f"{proto.op_type} {proto.name!r} lacks its input {name!r}", where=self.where)
         return self._kernels.run(proto, found, precision)
+
+    def _opset(self, node: OperatorNode) -> int:
+        domain = self.protos[node.name].domain
+        return next((one.version for one in self.model.opset_import if one.domain == domain), 1)
 
     def _read_constants(self) -> None:
         graph = self.model.graph

@@ -84,6 +84,36 @@ class OperatorGraph(Protocol):
         """
 
 
+class EditableGraph(OperatorGraph, Protocol):
+    """A graph whose operators can also be run as they are not: what hypotheses about causes are tried with."""
+
+    def settings(self, node: OperatorNode) -> dict[str, Any]:
+        """What an operator is told besides its tensors, by the framework's names, defaults included.
+
+        Numbers, texts, and lists of them; what an operator holds in another form (a subgraph) is left out.
+        """
+
+    def run_changed(
+        self,
+        node: OperatorNode,
+        values: Values,
+        *,
+        operator: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        inputs: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """Run an operator with changes, in its own precision.
+
+        Args:
+            node, values: as for `run`.
+            operator: another kind in its place, in the framework's words; settings that it does not know are dropped.
+            settings: setting → value in place of its own.
+            inputs: tensors to take in place of `node.inputs`, as many.
+        Raises:
+            Unsupported: the operator cannot be run so.
+        """
+
+
 class PassingGraph(OperatorGraph, Protocol):
     """A graph of a runtime that compiles what it runs, so that one pass is far cheaper than one operator at a time."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
 from regraft.runtime.operator_graph import OperatorNode
+from regraft.runtime.torch_editing import changed_call, settings_of
 from regraft.runtime.torch_export import TorchExportModel, module_scope
 from regraft.runtime.torch_tensors import array_from_tensor, running_with, tensor_from_array, torch_dtype
 
@@ -88,18 +89,52 @@ class TorchGraph:
 
     def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
         """Run one operator; see `OperatorGraph.run`. Sizes and tuples travel as they are."""
+        place = self._places[node.name]
+        return self._call(node, values, place.target, {}, wide=precision == "float64")
+
+    def settings(self, node: OperatorNode) -> dict[str, Any]:
+        """See `EditableGraph.settings`."""
+        return settings_of(self._places[node.name])
+
+    def run_changed(
+        self,
+        node: OperatorNode,
+        values: Values,
+        *,
+        operator: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        inputs: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """See `EditableGraph.run_changed`."""
+        place = self._places[node.name]
+        call = changed_call(place, operator=operator, settings=settings)
+        taken = {} if inputs is None else dict(zip(node.inputs, inputs, strict=True))
+        return self._call(node, values, call, taken, wide=False)
+
+    def _call(
+        self, node: OperatorNode, values: Values, target: Any, taken: Mapping[str, str], *, wide: bool
+    ) -> dict[str, Any]:
+        """Call something with the operands of an operator.
+
+        Args:
+            node: whose operands they are.
+            values: of tensors.
+            target: what is called.
+            taken: operand → tensor to give in its place.
+            wide: compute in float64.
+        """
         import torch
 
         place = self._places[node.name]
-        wide = precision == "float64"
 
         def given(used: torch.fx.Node) -> Any:
             name = str(used.target) if used.op == "placeholder" else used.name
+            name = taken.get(name, name)
             if name in values:
                 return _to_torch(values[name], wide=wide)
-            if used.op != "get_attr":
+            if name not in self._places or self._places[name].op != "get_attr":
                 raise Unsupported(f"{node.name} lacks its input {name!r}", where=self.where)
-            value = self._attribute(used)
+            value = self._attribute(self._places[name])
             return value.double() if wide and _is_floating(value) else value
 
         args, kwargs = torch.fx.map_arg((place.args, place.kwargs), given)
@@ -107,7 +142,7 @@ class TorchGraph:
             args, kwargs = torch.utils._pytree.tree_map(_widened_dtype, (args, kwargs))
         with running_with(self._threads):
             try:
-                found = place.target(*args, **kwargs)
+                found = target(*args, **kwargs)
             except Exception as error:
                 raise Unsupported(
                     f"{node.operator} {node.name!r}: {str(error).strip()[:300]}", where=self.where

@@ -1,15 +1,34 @@
-"""Words for what an attribute of an ONNX operator that differs amounts to."""
+"""Words for what a setting of an operator that differs amounts to: an attribute of ONNX, an argument of torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from regraft.compare.roles import role
+
 if TYPE_CHECKING:
     import onnx
 
 _CAUSES = {
     "epsilon": "epsilon",
+    "eps": "epsilon",
+    "align_corners": "resize_coordinates",
+    "rounding_mode": "division_rounding",
+    "negative_slope": "activation_alpha",
+    "scale": "attention_scale",
+    "is_causal": "causal_mask",
+    "other": "constant_value",
+    "train": "dropout",
+    "training": "batchnorm_training",
+    "pad": "padding",
+    "padding": "padding",
+    "stride": "stride",
+    "dilation": "dilation",
+    "groups": "groups",
+    "num_groups": "groups",
+    "dims": "transpose_perm",
+    "keepdim": "keepdims",
     "approximate": "gelu_approximation",
     "coordinate_transformation_mode": "resize_coordinates",
     "nearest_mode": "resize_nearest_rounding",
@@ -51,28 +70,36 @@ _CAUSES = {
     "value": "constant",
 }
 _AXES = {
-    "Softmax": "softmax_axis", "LogSoftmax": "softmax_axis", "Hardmax": "softmax_axis", "Gather": "gather_axis",
-    "Concat": "concat_order", "ArgMax": "argmax_axis", "ArgMin": "argmax_axis", "LayerNormalization": "norm_axis",
-    "RMSNormalization": "norm_axis", "QuantizeLinear": "quantisation_axis", "DequantizeLinear": "quantisation_axis",
+    "softmax": "softmax_axis", "logsoftmax": "softmax_axis", "hardmax": "softmax_axis", "gather": "gather_axis",
+    "concat": "concat_order", "argmax": "argmax_axis", "argmin": "argmax_axis", "layer_norm": "norm_axis",
+    "rmsnormalization": "norm_axis", "quantizelinear": "quantisation_axis", "dequantizelinear": "quantisation_axis",
+    "mean": "reduce_axes", "sum": "reduce_axes", "amax": "reduce_axes", "amin": "reduce_axes",
+}  # fmt: skip
+_OF_ROLE = {
+    ("batch_norm", "training"): "batchnorm_training", ("masked_fill", "value"): "mask_value",
+    ("where", "value"): "mask_value", ("pad", "value"): "pad_value", ("linear", "beta"): "bias_missing",
+    ("linear", "alpha"): "constant_value", ("add", "alpha"): "constant_value", ("sub", "alpha"): "constant_value",
 }  # fmt: skip
 _ORDER = ("dilations", "strides", "group", "direction", "activations", "kernel_shape", "mode")
-_MODES = {"Resize": "resize_mode", "Pad": "pad_mode", "DepthToSpace": "depth_to_space_mode"}
+_MODES = {"resize": "resize_mode", "pad": "pad_mode", "depthtospace": "depth_to_space_mode"}
 
 
 _KINDS = {
-    "ReduceMean": "reduce_kind", "ReduceSum": "reduce_kind", "ReduceMax": "reduce_kind", "MaxPool": "pool_kind",
-    "AveragePool": "pool_kind", "GlobalAveragePool": "pool_kind", "GlobalMaxPool": "pool_kind", "Less": "comparison",
-    "LessOrEqual": "comparison", "Greater": "comparison", "GreaterOrEqual": "comparison", "Floor": "rounding_mode",
-    "Ceil": "rounding_mode", "Round": "rounding_mode",
+    "mean": "reduce_kind", "sum": "reduce_kind", "reducemax": "reduce_kind", "amax": "reduce_kind",
+    "max_pool": "pool_kind", "average_pool": "pool_kind", "globalmaxpool": "pool_kind", "less": "comparison",
+    "lessorequal": "comparison", "greater": "comparison", "greaterorequal": "comparison", "floor": "rounding_mode",
+    "ceil": "rounding_mode", "round": "rounding_mode", "resize": "resize_mode",
 }  # fmt: skip
 ACTIVATIONS = frozenset(
-    "Relu LeakyRelu Elu Sigmoid Tanh Softplus Softsign HardSwish HardSigmoid Selu Gelu Clip PRelu Mish".split()
+    "relu leakyrelu elu sigmoid tanh softplus softsign hardswish hardsigmoid selu gelu silu clip prelu mish".split()
 )
+"""Roles of operators that work element by element and are chosen, not computed."""
 
 
 def kind_of(operator: str) -> str:
     """The word for an operator that was replaced by one of another kind."""
-    return _KINDS.get(operator, "activation_kind" if operator in ACTIVATIONS else "operator_kind")
+    kind = role(operator)
+    return _KINDS.get(kind, "activation_kind" if kind in ACTIVATIONS else "operator_kind")
 
 
 def weightiest(names: Sequence[str]) -> str:
@@ -95,11 +122,14 @@ def cause_of_attribute(ours: onnx.NodeProto, theirs: onnx.NodeProto, name: str) 
 
 
 def cause_word(operator: str, name: str) -> str:
-    """The word for an attribute of an operator; the attribute's own name where there is none."""
-    if name == "axis":
-        return _AXES.get(operator, "axis")
+    """The word for a setting of an operator, by what the operator does; the setting's own name where there is none."""
+    kind = role(operator)
+    if (kind, name) in _OF_ROLE:
+        return _OF_ROLE[kind, name]
+    if name in ("axis", "dim"):
+        return _AXES.get(kind, "axis")
     if name == "mode":
-        return _MODES.get(operator, "mode")
+        return _MODES.get(kind, "mode")
     if name in ("then_branch", "else_branch", "body"):
         return "subgraph"
     return _CAUSES.get(name, name)

@@ -10,8 +10,7 @@ import msgspec
 from regraft.compare.noise import Ratio
 
 if TYPE_CHECKING:
-    from regraft.runtime.onnx_graph import OnnxGraph
-    from regraft.runtime.operator_graph import OperatorNode
+    from regraft.runtime.operator_graph import EditableGraph, OperatorNode
 
 Run = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Values of the graph → the operator's results under the hypothesis."""
@@ -51,7 +50,7 @@ class NamedCause(msgspec.Struct, frozen=True):
 class Family(Protocol):
     """A module of hypotheses."""
 
-    def __call__(self, graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
+    def __call__(self, graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
         """Hypotheses about one operator, the likeliest first.
 
         Args:

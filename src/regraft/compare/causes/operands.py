@@ -8,25 +8,25 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.compare.causes.interface import Hypothesis
-from regraft.compare.roles import CONTROL_FLOW
+from regraft.compare.roles import CONTROL_FLOW, role
 from regraft.runtime.rounding import round_to
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array
-    from regraft.runtime.onnx_graph import OnnxGraph
-    from regraft.runtime.operator_graph import OperatorNode
+    from regraft.runtime.operator_graph import EditableGraph, OperatorNode
 
 _MAX_OTHERS = 24
-_GATES = {"LSTM": 4, "GRU": 3}
+GATES = {"lstm": 4, "gru": 3}
+"""Recurrent layer → blocks of its weights."""
 
 
-def operands(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
+def operands(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
     """Variants of an operator's constants; see `Family`."""
     held: dict[str, Any] = {name: graph.constant(name) for name in node.inputs if name}
     for name, value in held.items():
         if value is None or value.dtype.kind != "f" or value.size < 2:
             continue
-        for cause, detail, other in _variants(value, _GATES.get(node.operator, 0)):
+        for cause, detail, other in _variants(value, GATES.get(role(node.operator), 0)):
             yield _with(graph, node, {name: other}, cause, f"{name} is {detail}")
     for first, second in itertools.combinations(held, 2):
         one, other = held[first], held[second]
@@ -38,6 +38,7 @@ def operands(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) ->
             for elsewhere, other in _others(graph, name, value):
                 yield _with(graph, node, {name: other}, "weight_duplicated", f"{name} is {elsewhere}")
     yield from _orders(graph, node)
+    yield from _gate_orders(graph, node, held)
 
 
 def _variants(value: Any, gates: int) -> Iterator[tuple[str, str, Array]]:
@@ -78,7 +79,7 @@ def _blocks(value: Array, axis: int, count: int, word: str) -> Iterator[tuple[st
             yield word, f"in blocks {order} along axis {axis}", np.concatenate([parts[i] for i in order], axis=axis)
 
 
-def _others(graph: OnnxGraph, name: str, value: Array) -> Iterator[tuple[str, Array]]:
+def _others(graph: EditableGraph, name: str, value: Array) -> Iterator[tuple[str, Array]]:
     count = 0
     for other in graph.constant_names:
         found = graph.constant(other) if other != name else None
@@ -89,23 +90,34 @@ def _others(graph: OnnxGraph, name: str, value: Array) -> Iterator[tuple[str, Ar
             yield other, found
 
 
-def _orders(graph: OnnxGraph, node: OperatorNode) -> Iterator[Hypothesis]:
-    import onnx
-
-    proto = graph.protos[node.name]
-    if len(proto.input) in (2, 3) and node.operator not in CONTROL_FLOW:
-        for order in itertools.permutations(range(len(proto.input))):
+def _orders(graph: EditableGraph, node: OperatorNode) -> Iterator[Hypothesis]:
+    if len(node.inputs) in (2, 3) and node.operator not in CONTROL_FLOW:
+        for order in itertools.permutations(range(len(node.inputs))):
             if list(order) != sorted(order):
-                copy = onnx.NodeProto()
-                copy.CopyFrom(proto)
-                copy.input[:] = [proto.input[i] for i in order]
-                run = functools.partial(_run, graph, copy)
+                run = functools.partial(graph.run_changed, node, inputs=[node.inputs[i] for i in order])
                 yield Hypothesis("operands_swapped", f"the operands of {node.operator} in the order {order}", run)
 
 
-def _with(graph: OnnxGraph, node: OperatorNode, replaced: Mapping[str, Any], cause: str, detail: str) -> Hypothesis:
+def _gate_orders(graph: EditableGraph, node: OperatorNode, held: Mapping[str, Any]) -> Iterator[Hypothesis]:
+    """All weights of a recurrent layer with their gates in one other order."""
+    import numpy as np
+
+    count = GATES.get(role(node.operator), 0)
+    axis = 1 if node.operator in ("LSTM", "GRU") else 0  # ONNX has the direction first
+    weights = {name: value for name, value in held.items() if value is not None and value.dtype.kind == "f"}
+    if not count or any(value.shape[axis] % count for value in weights.values()):
+        return
+    size = min(value.shape[axis] for value in weights.values()) // count
+    for order in itertools.permutations(range(count)):
+        if list(order) == sorted(order):
+            continue
+        other = {}
+        for name, value in weights.items():
+            blocks = np.split(value, value.shape[axis] // size, axis=axis)
+            places = [start + gate for start in range(0, len(blocks), count) for gate in order]
+            other[name] = np.concatenate([blocks[place] for place in places], axis=axis)
+        yield _with(graph, node, other, "gate_order", f"the gates of {node.operator} are in the order {order}")
+
+
+def _with(graph: EditableGraph, node: OperatorNode, replaced: Mapping[str, Any], cause: str, detail: str) -> Hypothesis:
     return Hypothesis(cause, detail, lambda values: graph.run(node, {**values, **replaced}))
-
-
-def _run(graph: OnnxGraph, proto: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    return graph.run_proto(proto, values)

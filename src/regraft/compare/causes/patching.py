@@ -62,14 +62,14 @@ def named_cause(
         return NamedCause("dropout", f"{chance[0].operator} makes the result random", None)
     deadline = time.monotonic() + TIME_S
     tensor = walk.trace.with_segment_floor(pin.name, list(counterpart)) or walk.trace.tensors[pin.name]
-    if hasattr(walk.trace.graph, "protos") and len(counterpart) <= _MAX_REGION and value.size == tensor.value.size:
+    if hasattr(walk.trace.graph, "run_changed") and len(counterpart) <= _MAX_REGION and value.size == tensor.value.size:
         target = _scaled(tensor, pin.layout.to_reference(value, tensor.value.shape))
         instead = region[0].operator if len(region) == 1 else None
         ours = _Side(walk, counterpart, pin.name, target, None, is_reference=True, instead=instead)
         found = ours.search(deadline)
         if found is not None:
             return found
-    if hasattr(walk.candidate, "protos") and len(region) <= _MAX_REGION:
+    if hasattr(walk.candidate, "run_changed") and len(region) <= _MAX_REGION:
         other = _Side(walk, region, theirs, tensor, pin, is_reference=False, counterpart=counterpart)
         return other.search(deadline)
     return None
@@ -124,7 +124,7 @@ class _Side:
 
     def _fit(self, deadline: float) -> NamedCause | None:
         for node in reversed(self._region):
-            for scalar in scalars(self._graph, node, self._walk, is_reference=self._is_reference):
+            for scalar in scalars(self._graph, node, self._values):
 
                 def error(number: float, node: Any = node, scalar: Any = scalar) -> float:
                     ratio = self._residual(node, functools.partial(scalar.run, number))

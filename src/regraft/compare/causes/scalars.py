@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.causes.settings import EPSILONS
+from regraft.compare.causes.attributes import cause_word
+from regraft.compare.causes.knobs import EPSILONS, NUMBERS
 from regraft.compare.causes.weights import cause_of_operand, scalar_word
 
 if TYPE_CHECKING:
-    import onnx
-
-    from regraft.compare.walk import Walk
-    from regraft.runtime.onnx_graph import OnnxGraph
-    from regraft.runtime.operator_graph import OperatorNode
+    from regraft.runtime.operator_graph import EditableGraph, OperatorNode
 
 _REFINEMENTS = 48
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_FLOAT_ATTRIBUTES = {"epsilon": "epsilon", "alpha": "activation_alpha", "beta": "activation_alpha"}
 
 
 class Scalar(msgspec.Struct, frozen=True):
@@ -28,7 +24,7 @@ class Scalar(msgspec.Struct, frozen=True):
 
     Attributes:
         cause: the word for a wrong one.
-        name: of the operand or attribute.
+        name: of the operand or setting.
         now: its value.
         run: (number, values) → the operator's results with that number.
     """
@@ -39,8 +35,8 @@ class Scalar(msgspec.Struct, frozen=True):
     run: Callable[[float, Mapping[str, Any]], dict[str, Any]]
 
 
-def scalars(graph: OnnxGraph, node: OperatorNode, walk: Walk, *, is_reference: bool) -> Iterator[Scalar]:
-    """The numbers of an operator: operands of one element, and attributes."""
+def scalars(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Scalar]:
+    """The numbers of an operator: operands of one element, and settings."""
     import numpy as np
 
     for name in dict.fromkeys(node.inputs):
@@ -48,7 +44,6 @@ def scalars(graph: OnnxGraph, node: OperatorNode, walk: Walk, *, is_reference: b
         if value is None or value.size != 1 or value.dtype.kind != "f":
             continue
         known = cause_of_operand(node.operator, list(node.inputs).index(name))
-        word = known or (scalar_word(walk, node, value) if is_reference else "constant_value")
 
         def vary(
             number: float,
@@ -59,15 +54,29 @@ def scalars(graph: OnnxGraph, node: OperatorNode, walk: Walk, *, is_reference: b
         ) -> dict[str, Any]:
             return graph.run(node, {**values, name: np.full(shape, number, dtype=kind)})
 
-        yield Scalar(word, name, float(value.item()), vary)
-    proto = graph.protos[node.name]
-    for attribute in proto.attribute:
-        if attribute.name in _FLOAT_ATTRIBUTES and attribute.type == attribute.FLOAT:
+        yield Scalar(known or scalar_word(graph, node, value), name, float(value.item()), vary)
+    for name, given in graph.settings(node).items():
+        if name not in NUMBERS:
+            continue
+        setting = _usual_scale(values.get(node.inputs[0])) if given is None and name == "scale" else given
+        if not isinstance(setting, int | float) or isinstance(setting, bool):
+            continue
 
-            def set_to(number: float, values: Mapping[str, Any], name: str = attribute.name) -> dict[str, Any]:
-                return graph.run_proto(_with(proto, name, number), values)
+        def set_to(number: float, values: Mapping[str, Any], name: str = name) -> dict[str, Any]:
+            return graph.run_changed(node, values, settings={name: number})
 
-            yield Scalar(_FLOAT_ATTRIBUTES[attribute.name], attribute.name, attribute.f, set_to)
+        word = (
+            scalar_word(graph, node, np.array(float(setting))) if name == "other" else cause_word(node.operator, name)
+        )
+        yield Scalar(word, name, float(setting), set_to)
+
+
+def _usual_scale(query: Any) -> float | None:
+    """What attention multiplies its scores by when it is told nothing.
+
+    Source: Vaswani et al., Attention Is All You Need, 2017, equation 1.
+    """
+    return float(query.shape[-1] ** -0.5) if hasattr(query, "shape") and query.ndim else None
 
 
 def fitted(scalar: Scalar, error: Callable[[float], float]) -> Iterator[float]:
@@ -105,14 +114,3 @@ def _least(error: Callable[[float], float], low: float, high: float) -> float:
             b = low + _GOLDEN * (high - low)
             at_b = error(b)
     return a if at_a < at_b else b
-
-
-def _with(proto: onnx.NodeProto, name: str, number: float) -> onnx.NodeProto:
-    import onnx
-
-    copy = onnx.NodeProto()
-    copy.CopyFrom(proto)
-    for attribute in copy.attribute:
-        if attribute.name == name:
-            attribute.f = number
-    return copy

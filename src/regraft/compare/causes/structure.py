@@ -8,32 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.compare.causes.attributes import ACTIVATIONS, kind_of
 from regraft.compare.causes.interface import Hypothesis
+from regraft.compare.causes.relatives import FORMS, in_the_words_of, relatives
 from regraft.compare.roles import moves_only, role
 
 if TYPE_CHECKING:
-    from regraft.runtime.onnx_graph import OnnxGraph
-    from regraft.runtime.operator_graph import OperatorNode
+    from regraft.runtime.operator_graph import EditableGraph, OperatorNode
 
-_RELATIVES = (
-    frozenset(
-        {"Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Softplus", "Softsign", "HardSwish", "HardSigmoid", "Selu"}
-    ),
-    frozenset({"Add", "Sub"}),
-    frozenset({"Mul", "Div"}),
-    frozenset({"Max", "Min"}),
-    frozenset({"ReduceMean", "ReduceSum", "ReduceMax"}),
-    frozenset({"Floor", "Ceil", "Round"}),
-    frozenset({"MaxPool", "AveragePool"}),
-    frozenset({"Less", "LessOrEqual"}),
-    frozenset({"Greater", "GreaterOrEqual"}),
-    frozenset({"GlobalAveragePool", "GlobalMaxPool"}),
-    frozenset({"ArgMax", "ArgMin"}),
-)
-_AFTER = ("Relu", "Sigmoid", "Tanh", "Neg", "Softplus")
 _MAX_SOURCES = 24
 
 
-def structure(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
+def structure(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
     """Variants of what stands around an operator; see `Family`."""
     made = [name for name in node.outputs if name]
     now = values.get(made[0]) if made else None
@@ -45,38 +29,43 @@ def structure(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -
             yield Hypothesis(
                 _missing(node), f"{node.operator} is missing", functools.partial(_left_out, made[0], name, held)
             )
-    for relatives in _RELATIVES:
-        if node.operator in relatives:
-            for other in sorted(relatives - {node.operator}):
-                yield from replaced_by(graph, node, other)
-    if node.operator == "Erf":
+    for other in relatives(node.operator):
+        yield from replaced_by(graph, node, other)
+    if role(node.operator) == "erf":
         for name, form in (("tanh", _tanh_form), ("sigmoid", _sigmoid_form)):
             run = functools.partial(_as_function, node, form)
             yield Hypothesis("gelu_approximation", f"the {name} form of GELU in place of Erf", run)
-    if node.operator == "Round":
+    if role(node.operator) == "round":
         run = functools.partial(_as_function, node, _half_away)
         yield Hypothesis("rounding_mode", "halves are rounded away from zero", run)
-    for other in _AFTER:
-        run = functools.partial(_followed, graph, node, other, made[0])
-        yield Hypothesis("node_inserted", f"{other} behind {node.operator}", run)
+    for name, behind in FORMS.items():
+        run = functools.partial(_followed, graph, node, behind, made[0])
+        yield Hypothesis("node_inserted", f"{name} behind {node.operator}", run)
 
 
-def replaced_by(graph: OnnxGraph, node: OperatorNode, other: str) -> Iterator[Hypothesis]:
-    """The hypothesis that an operator was replaced by one of another kind, on the same operands."""
-    if other != node.operator:
-        run = functools.partial(_replaced, graph, node, other)
-        yield Hypothesis(kind_of(node.operator), f"{other} in place of {node.operator}", run)
+def replaced_by(graph: EditableGraph, node: OperatorNode, other: str) -> Iterator[Hypothesis]:
+    """The hypothesis that an operator was replaced by one of another kind, on the same operands.
+
+    Args:
+        graph: that the operator is of.
+        node: the operator.
+        other: the kind, in any framework's words.
+    """
+    kind = in_the_words_of(node.operator, other)
+    if kind is not None and kind != node.operator:
+        run = functools.partial(graph.run_changed, node, operator=kind)
+        yield Hypothesis(kind_of(node.operator), f"{kind} in place of {node.operator}", run)
 
 
 def _missing(node: OperatorNode) -> str:
-    if node.operator in ACTIVATIONS:
+    if role(node.operator) in ACTIVATIONS:
         return "activation_missing"
     if moves_only(node.operator):
         return "layout"
     return "bias_missing" if role(node.operator) == "add" else "node_missing"
 
 
-def sources(graph: OnnxGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
+def sources(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
     """Another tensor of the same shape in place of an operand, those made nearby first; see `Family`."""
     order = {name: i for i, one in enumerate(graph.nodes) for name in one.outputs}
     for name in node.inputs:
@@ -127,24 +116,12 @@ def _left_out(made: str, name: str, held: Any, values: Mapping[str, Any]) -> dic
     return {made: values.get(name, held)}
 
 
-def _replaced(graph: OnnxGraph, node: OperatorNode, other: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    import onnx
-
-    copy = onnx.NodeProto()
-    copy.CopyFrom(graph.protos[node.name])
-    copy.op_type = other
-    if other in ("Relu", "Sigmoid", "Tanh", "Softplus", "HardSwish", "LeakyRelu", "Elu", "HardSigmoid", "Selu"):
-        del copy.attribute[:]
-    return graph.run_proto(copy, values)
-
-
-def _followed(graph: OnnxGraph, node: OperatorNode, other: str, made: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    from onnx import helper
-
+def _followed(
+    graph: EditableGraph, node: OperatorNode, form: Callable[[Any], Any], made: str, values: Mapping[str, Any]
+) -> dict[str, Any]:
     found = graph.run(node, values)
-    behind = graph.run_proto(helper.make_node(other, [made], ["behind"]), {**values, **found})
-    return {**found, made: behind["behind"]}
+    return {**found, made: form(found[made].astype("float64")).astype(found[made].dtype)}
 
 
-def _fed(graph: OnnxGraph, node: OperatorNode, name: str, other: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _fed(graph: EditableGraph, node: OperatorNode, name: str, other: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return graph.run(node, {**values, name: values[other]})

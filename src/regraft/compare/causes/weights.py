@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from regraft.compare.walk import Walk
     from regraft.runtime.interface import Array
-    from regraft.runtime.operator_graph import OperatorNode
+    from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
 
 _RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _MAX_ROLLED = 64
@@ -58,7 +58,7 @@ def cause_of_weight(
     where = f"operand {position} of {node.operator}"
     known = _POSITIONS.get((node.operator, position))
     if ours.size == 1 and theirs.size == 1:
-        word = known or scalar_word(walk, twin, ours)
+        word = known or scalar_word(walk.trace.graph, twin, ours)
         return word, f"{where} is {theirs.item():g}, {ours.item():g} in the reference" if _numeric(ours) else where
     if known is not None and ours.dtype.kind in "iub":
         return known, f"{where} is {theirs.tolist()}, {ours.tolist()} in the reference"[:200]
@@ -206,34 +206,28 @@ def _taken_from(walk: Walk, theirs: Array) -> str | None:
     return None
 
 
-def scalar_word(walk: Walk, twin: OperatorNode, ours: Array) -> str:
-    """What a lone number is, from where it is used."""
-    kind = role(twin.operator)
-    users = [node for node in walk.trace.graph.nodes if any(name in node.inputs for name in twin.outputs if name)]
-    followed = {role(node.operator) for node in users}
+def scalar_word(graph: OperatorGraph, node: OperatorNode, value: Array) -> str:
+    """What a lone number of an operator is, from where its result is used."""
+    kind = role(node.operator)
+    users = [user for user in graph.nodes if any(name in user.inputs for name in node.outputs if name)]
+    followed = {role(user.operator) for user in users}
     if kind in ("add", "max") and followed & {"sqrt", "rsqrt", "reciprocal", "pow"}:
         return "epsilon"
-    value = float(ours.item()) if _numeric(ours) else 0.0
-    if value < -1e3 or kind == "where":
+    number = float(value.item()) if _numeric(value) else 0.0
+    if number < -1e3 or kind == "where":
         return "mask_value"
-    if kind in ("mul", "div") and _leads_to_softmax(walk, twin):
+    if kind in ("mul", "div") and _leads_to_softmax(graph, node):
         return "attention_scale"
-    return {
-        "mul": "constant_value",
-        "div": "constant_value",
-        "min": "clip_bounds",
-        "max": "clip_bounds",
-        "pow": "constant_value",
-    }.get(kind, "constant_value")
+    return {"min": "clip_bounds", "max": "clip_bounds"}.get(kind, "constant_value")
 
 
-def _leads_to_softmax(walk: Walk, twin: OperatorNode, steps: int = 3) -> bool:
-    names = set(twin.outputs)
+def _leads_to_softmax(graph: OperatorGraph, node: OperatorNode, steps: int = 3) -> bool:
+    names = set(node.outputs)
     for _ in range(steps):
-        users = [node for node in walk.trace.graph.nodes if names & set(node.inputs)]
-        if any(role(node.operator) == "softmax" for node in users):
+        users = [user for user in graph.nodes if names & set(user.inputs)]
+        if any(role(user.operator) == "softmax" for user in users):
             return True
-        names = {name for node in users for name in node.outputs if name}
+        names = {name for user in users for name in user.outputs if name}
     return False
 
 
