@@ -84,10 +84,8 @@ class CanonicalTensor(msgspec.Struct):
         return Ratio(max(ratio.rms, fine.rms), max(ratio.peak, fine.peak), ratio.floor)
 
     def _floors(self, own: Deviation, unit: float) -> tuple[Floors, tuple[SmallPart, Floors] | None]:
-        whole = Floors.of(self.value, own, unit)
-        if self.small is None or not whole.is_plain:
-            return whole, None
-        return whole, (self.small, Floors.of(self.value[self.small.places(self.value)], self.small.own, unit))
+        small = None if self.small is None else (self.small, Floors.of(self.small.own, unit))
+        return Floors.of(own, unit), small
 
 
 class CanonicalTrace:

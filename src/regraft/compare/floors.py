@@ -13,8 +13,8 @@ from regraft.compare.noise import FLUSHED, Ratio
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array
 
-_BLOCK = 1 << 15
-"""Elements that are compared at a time: 128 KiB of float32, which a core's cache holds with both operands."""
+_BLOCK = 1 << 16
+"""Elements that are compared at a time: 256 KiB of float32, which a core's cache holds with both operands."""
 _SQUARABLE = (1e-15, 1e15)
 """Floors between these are squared in float32 without loss; others are compared in float64, by `deviation`."""
 
@@ -25,19 +25,20 @@ class Floors(msgspec.Struct, frozen=True):
     Attributes:
         rms: floor of the RMS, in the tensor's unit.
         peaks: floor of the largest error, by channel.
-        is_plain: all values are finite and none is a mask, so that nothing is left out, and squares are exact enough.
+        count: elements that are compared: all but masks and infinite ones.
+        is_quick: squares in float32 are exact enough.
     """
 
     rms: float
     peaks: Array
-    is_plain: bool
+    count: int
+    is_quick: bool
 
     @classmethod
-    def of(cls, value: Array, own: Deviation, unit: float) -> Floors:
+    def of(cls, own: Deviation, unit: float) -> Floors:
         """From the error of the reference's own run.
 
         Args:
-            value: canonical value, floating.
             own: error of the operator's own run there.
             unit: unit roundoff of the judged precision.
         """
@@ -47,8 +48,8 @@ class Floors(msgspec.Struct, frozen=True):
         largest = scales.max(initial=0.0)
         relative = max(own.peak / largest if largest > 0 else 0.0, unit)
         rms = max(own.rms, unit * own.scale_rms, FLUSHED)
-        is_plain = own.n == value.size and _SQUARABLE[0] < rms < _SQUARABLE[1] and largest < HUGE
-        return cls(rms, np.maximum(np.maximum(peaks, relative * scales), FLUSHED), is_plain)
+        is_quick = own.n > 0 and own.incomparable == 0 and _SQUARABLE[0] < rms < _SQUARABLE[1]
+        return cls(rms, np.maximum(np.maximum(peaks, relative * scales), FLUSHED), own.n, is_quick)
 
 
 class SmallPart(msgspec.Struct, frozen=True):
@@ -95,7 +96,7 @@ def quick_ratio(
     """
     import numpy as np
 
-    if not floors.is_plain or not value.size or (small is not None and not small[1].is_plain):
+    if not floors.is_quick or (small is not None and not small[1].is_quick):
         return None
     theirs, ours, channels = channel_rows(other, value)
     dtype = np.result_type(other.dtype, value.dtype)
@@ -106,7 +107,9 @@ def quick_ratio(
     squares, fine_squares, fine_peak = 0.0, 0.0, 0.0
     for start in range(0, len(ours), rows):
         truth = ours[start : start + rows]
-        error = np.subtract(theirs[start : start + rows], truth, out=buffer[: len(truth)])
+        error = buffer[: len(truth)]
+        if not _difference(theirs[start : start + rows], truth, error, is_masked=floors.count < value.size):
+            return None
         flat = error.reshape(-1)
         squares += square_sum(flat)
         np.abs(error, out=error)
@@ -123,12 +126,30 @@ def quick_ratio(
         peaks = np.concatenate(rest).reshape(-1, channels).max(axis=0)
     if not math.isfinite(squares) or not np.isfinite(peaks).all():
         return None
-    rms, peak = math.sqrt(squares / value.size) / floors.rms, float((peaks / floors.peaks).max())
+    rms, peak = math.sqrt(squares / floors.count) / floors.rms, float((peaks / floors.peaks).max())
     if small is not None:
         part, own = small
         rms = max(rms, math.sqrt(fine_squares / part.count) / own.rms)
         peak = max(peak, fine_peak / float(own.peaks[0]))
     return Ratio(rms, peak, floors.rms)
+
+
+def _difference(other: Array, value: Array, out: Array, *, is_masked: bool) -> bool:
+    """Write the difference of two blocks, 0 at masks; False where one has a mask and the other has not."""
+    import numpy as np
+
+    if not is_masked:
+        np.subtract(other, value, out=out)
+        return True
+    with np.errstate(invalid="ignore", over="ignore"):
+        np.subtract(other, value, out=out)
+        masked = ~(np.abs(value) < HUGE)
+    if masked.any():
+        theirs, ours = other[masked], value[masked]
+        same = (np.abs(theirs) >= HUGE) & (np.sign(theirs) == np.sign(ours)) | np.isnan(theirs) & np.isnan(ours)
+        out[masked] = 0.0
+        return bool(same.all())
+    return True
 
 
 __all__ = ["Floors", "SmallPart", "quick_ratio"]

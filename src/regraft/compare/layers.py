@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.canonical import CanonicalTensor, family_of
+from regraft.compare.canonical import CanonicalTensor
 from regraft.compare.deviation import deviation
 from regraft.compare.exact import array_dtype
 from regraft.compare.matching import Layout, TensorIndex
 from regraft.compare.noise import ratios, unit_roundoff
 from regraft.compare.roles import moves_only
 from regraft.errors import Unsupported
+from regraft.runtime.liveness import run_through
 
 if TYPE_CHECKING:
     from regraft.compare.matching import Match
     from regraft.runtime.interface import Array, Feeds, Tap
-    from regraft.runtime.operator_graph import OperatorGraph
+    from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
 
 _MAX_LAYERS = 4096
 
@@ -65,24 +66,27 @@ class PlainTrace:
         self.graph = graph
         self.unit = unit_roundoff(precision)
         self.tensors: dict[str, CanonicalTensor] = {}
-        exact: dict[str, Any] = {name: array_dtype(value, "float64") for name, value in feeds.items()}
-        plain: dict[str, Any] = dict(feeds)
-        for position, node in enumerate(graph.nodes):
-            try:
-                own = graph.run(node, plain)
-                try:
-                    made = graph.run(node, exact, precision="float64")
-                except Unsupported:
-                    made = graph.run(node, {name: array_dtype(value, "float32") for name, value in exact.items()})
-            except Unsupported:
-                return
-            exact |= made
-            plain |= own
-            for name, value in made.items():
-                if name and hasattr(value, "dtype") and value.dtype.kind == "f" and value.shape == own[name].shape:
-                    error = deviation(own[name], value)
-                    kept = value.astype("float32")
-                    self.tensors[name] = CanonicalTensor(name, position, kept, error, None, family_of(kept))
+        given = {name: (value, array_dtype(value, "float64")) for name, value in feeds.items()}
+        try:
+            for position, _, made in run_through(graph, given, self._twice):
+                for name, (own, value) in made.items():
+                    if name and hasattr(value, "dtype") and value.dtype.kind == "f" and value.shape == own.shape:
+                        kept = value.astype("float32")
+                        error = deviation(own, value)
+                        self.tensors[name] = CanonicalTensor(name, position, kept, error, None, family="")
+        except Unsupported:
+            return
+
+    def _twice(self, node: OperatorNode, values: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """An operator in its own precision and exactly, each on what the same pass made before."""
+        taken = [name for name in dict.fromkeys(node.inputs) if name in values]
+        own = self.graph.run(node, {name: values[name][0] for name in taken})
+        exact = {name: values[name][1] for name in taken}
+        try:
+            made = self.graph.run(node, exact, precision="float64")
+        except Unsupported:
+            made = self.graph.run(node, {name: array_dtype(value, "float32") for name, value in exact.items()})
+        return {name: (own[name], value) for name, value in made.items()}
 
 
 def divergence_by_layer(
@@ -140,9 +144,13 @@ def _layer(trace: PlainTrace, tensor: CanonicalTensor, name: str, value: Array, 
     node = trace.graph.nodes[tensor.maker]
     if moves_only(node.operator) or tensor.own is None:
         return None
-    error = deviation(layout.to_reference(value, tensor.value.shape), tensor.value)
-    (ratio,) = ratios([error], [tensor.own], unit=trace.unit)
-    return Layer(tensor.name, name, node.operator, node.scope, tensor.maker, ratio.rms, ratio.peak, error.relative)
+    turned = layout.to_reference(value, tensor.value.shape)
+    ratio = tensor.ratio(turned, unit=trace.unit)
+    if ratio is None:  # some elements are finite in one only: the others are compared all the same
+        (ratio,) = ratios([deviation(turned, tensor.value)], [tensor.own], unit=trace.unit)
+    scale = tensor.own.scale_rms
+    relative = ratio.rms * ratio.floor / scale if scale > 0 else 0.0
+    return Layer(tensor.name, name, node.operator, node.scope, tensor.maker, ratio.rms, ratio.peak, relative)
 
 
 def _plain(graph: OperatorGraph, feeds: Feeds) -> Iterator[tuple[str, Array]]:
@@ -152,13 +160,8 @@ def _plain(graph: OperatorGraph, feeds: Feeds) -> Iterator[tuple[str, Array]]:
         found = passing.plain(dict(feeds))
         yield from ((name, value) for name, value in found.items() if value.dtype.kind == "f")
         return
-    values: dict[str, Any] = dict(feeds)
-    for node in graph.nodes:
-        try:
-            made = graph.run(node, values)
-        except Unsupported:
-            return
-        values |= made
-        yield from (
-            (name, value) for name, value in made.items() if hasattr(value, "dtype") and value.dtype.kind == "f"
-        )
+    try:
+        for _, _, made in run_through(graph, feeds, graph.run):
+            yield from ((name, v) for name, v in made.items() if hasattr(v, "dtype") and v.dtype.kind == "f")
+    except Unsupported:
+        return

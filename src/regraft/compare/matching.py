@@ -138,9 +138,11 @@ class TensorIndex:
         rank = prefer or _in_order
         for tensor in sorted(group.alike(value), key=rank):
             match = self._agrees_as_it_lies(value, tensor)
-            if match is not None:
-                before = [one for one in group.twins(tensor) if rank(one) < rank(tensor)]
-                return self._first(value, sorted(before, key=rank), segment) or match
+            if match is None:
+                continue
+            twins = group.twins(tensor)
+            before = [one for one in twins if rank(one) < rank(tensor)] if len(twins) > 1 else []
+            return self._first(value, sorted(before, key=rank), segment) or match
         return self._first(value, sorted(group.nearby(value), key=rank), segment)
 
     def _first(self, value: Array, tensors: Iterable[CanonicalTensor], segment: Segment | None) -> Match | None:
@@ -195,22 +197,25 @@ class _Group:
 
         self.tensors = tensors
         self._slack = np.array([_slack(one, unit) for one in tensors])  # (n,)
-        self._is_discrete = np.array([one.own is None for one in tensors])
+        self._limits = np.square(10 * self._slack)
+        is_discrete = np.array([one.own is None for one in tensors])
+        self._kinds = {True: is_discrete, False: ~is_discrete}
         self._samples = np.stack([_sample(one.value) for one in tensors])  # (n, m)
         self._compared = np.isfinite(self._samples) & (np.abs(self._samples) < _HUGE)
+        self._all_compared = bool(self._compared.all())
         self._twins: dict[str, list[CanonicalTensor]] = {}
 
     def alike(self, value: Array) -> list[CanonicalTensor]:
         """Tensors some of whose elements are those of an array, in the order in which they lie."""
         import numpy as np
 
-        sample = _sample(value)
-        with np.errstate(invalid="ignore", over="ignore"):
-            error = np.square(self._samples - sample)
-        usable = self._compared & np.isfinite(error)
-        mean = np.where(usable, error, 0.0).sum(axis=1) / np.maximum(1, usable.sum(axis=1))
-        near = mean <= np.square(10 * self._slack)
-        return self._of_kind(near, value)
+        error = self._samples - _sample(value)
+        mean = np.einsum("ij,ij->i", error, error) / error.shape[1]
+        if not (self._all_compared and np.isfinite(mean).all()):
+            usable = self._compared & np.isfinite(error)
+            squares = np.square(np.where(usable, error, 0.0))
+            mean = squares.sum(axis=1) / np.maximum(1, usable.sum(axis=1))
+        return self._of_kind(mean <= self._limits, value)
 
     def nearby(self, value: Array) -> list[CanonicalTensor]:
         """Tensors whose mean and RMS are those of an array, generously."""
@@ -234,7 +239,7 @@ class _Group:
     def _of_kind(self, chosen: Any, value: Array) -> list[CanonicalTensor]:
         import numpy as np
 
-        return [self.tensors[i] for i in np.flatnonzero(chosen & (self._is_discrete == (value.dtype.kind in "iub")))]
+        return [self.tensors[i] for i in np.flatnonzero(chosen & self._kinds[value.dtype.kind in "iub"]).tolist()]
 
 
 def is_within(ratio: Ratio) -> bool:

@@ -48,7 +48,8 @@ class Walk:
         self.index = trace.index(blocked=_has_blocks(candidate))
         self.values: dict[str, Any] = {}
         self.computed: dict[str, Any] = {}
-        """Candidate tensor → what the candidate made of the values that it was given."""
+        """Open or pinned candidate tensor → what the candidate made of the values that it was given."""
+        self._made: set[str] = set()
         self.matches: dict[str, Match] = {}
         self.failed: dict[str, str] = {}
         """Candidate operator that cannot be run → why."""
@@ -60,6 +61,7 @@ class Walk:
         self.makers = {name: node for node in candidate.nodes for name in node.outputs if name}
         self.order = {node.name: position for position, node in enumerate(candidate.nodes)}
         self._pending: list[str] = []
+        self._makers = trace.graph.nodes
         self._floors: dict[tuple[str, int], CanonicalTensor | None] = {}
         for ours, theirs in inputs.items():
             value = trace.values[ours]
@@ -76,7 +78,7 @@ class Walk:
             return
         starts = [*self.candidate.inputs, *(name for name, match in self.matches.items() if match.by == "pinned")]
         found = passing.plain({name: self.values[name] for name in starts if name in self.values})
-        self.computed.update({name: found[name] for node in chosen for name in _made(node) if name in found})
+        self._made.update(name for node in chosen for name in _made(node) if name in found)
         self._pending = [node.name for node in chosen]
         for node in chosen:
             for name in _made(node):
@@ -138,8 +140,9 @@ class Walk:
             elif good:
                 vouched.update(name for name in node.inputs if not _is_float(self.values.get(name)))
             is_used = any(self.consumers.get(name) or name in self.output_pairs for name in made)
-            has_run = node.name in self.failed or all(name in self.computed for name in made)
-            if is_used and has_run and not good:
+            has_run = node.name in self.failed or all(name in self._made for name in made)
+            is_size = node.name not in self.failed and not any(map(_is_array, map(self.values.get, made)))
+            if is_used and has_run and not good and not is_size:
                 found.append(node)
         return found[::-1]
 
@@ -191,6 +194,7 @@ class Walk:
             for name in _made(node):
                 self.values.pop(name, None)
                 self.computed.pop(name, None)
+                self._made.discard(name)
             return
         try:
             found = self.candidate.run(node, self.values)
@@ -202,22 +206,26 @@ class Walk:
                 self._note(node, name, value)
 
     def _note(self, node: OperatorNode, name: str, value: Any) -> None:
+        self._made.add(name)
         self.computed[name] = value
         self.values[name] = value
         self.matches.pop(name, None)
         if not hasattr(value, "dtype"):
             return
         match = self.find(value, node, name)
-        if match is not None:
-            self.matches[name] = match
-            if value.dtype.kind == "f":
-                kept = match.layout.to_candidate(self.trace.tensors[match.name].value)
-                self.values[name] = array_dtype(kept, str(value.dtype))
+        if match is None:
+            return
+        self.matches[name] = match
+        if value.dtype.kind == "f":
+            kept = match.layout.to_candidate(self.trace.tensors[match.name].value)
+            self.values[name] = array_dtype(kept, str(value.dtype))
+        if len(node.outputs) == 1:  # of several results, one that agrees helps to pair the others
+            del self.computed[name]
 
     def _preference(self, tensor: CanonicalTensor, node: OperatorNode | None, name: str) -> tuple[int, ...]:
         if node is None or tensor.maker < 0:
             return (1, 1, tensor.maker)
-        maker = self.trace.graph.nodes[tensor.maker]
+        maker = self._makers[tensor.maker]
         return (tensor.name != name, role(maker.operator) != role(node.operator), tensor.maker)
 
     def _floor(self, name: str) -> CanonicalTensor | None:
@@ -239,5 +247,9 @@ def _has_blocks(graph: Any) -> bool:
     return any(proto.domain == _BLOCKED_DOMAIN for proto in getattr(graph, "protos", {}).values())
 
 
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype")  # torch passes sizes between operators, too
+
+
 def _is_float(value: Any) -> bool:
-    return hasattr(value, "dtype") and value.dtype.kind in "fV"
+    return _is_array(value) and value.dtype.kind in "fV"

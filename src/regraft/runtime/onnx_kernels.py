@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import MissingExtra, Unsupported
@@ -12,10 +12,30 @@ if TYPE_CHECKING:
     import onnx
 
     from regraft.runtime.interface import Array
+    from regraft.runtime.operator_graph import OperatorNode
 
 _MAX_OUTPUTS_NOTED = 64
 _FED_BYTES = 1 << 16
 """Inputs up to this size that do not change between runs are part of the session: some kernels want constants."""
+
+
+Constant = Callable[[str], "Array | None"]
+
+
+class _Plan:
+    """How an operator is run: which inputs are computed, its weights, a session for each combination of dtypes.
+
+    Args:
+        varying: inputs that are no weights.
+        weights: the others.
+    """
+
+    def __init__(self, varying: list[str], weights: dict[str, Array]) -> None:
+        self.varying = varying
+        self.weights = weights
+        self.fed: dict[str, Array] = {}
+        """Weights that are no part of the session."""
+        self.sessions: dict[tuple[Any, ...], tuple[Any, list[str]]] = {}
 
 
 class Kernels:
@@ -33,6 +53,7 @@ class Kernels:
         self._threads = threads
         self._where = where
         self._sessions: dict[tuple[Any, ...], Any] = {}
+        self._plans: dict[str, _Plan] = {}
         self._without_float64: set[str] = set()
         self._constants: set[str] = {tensor.name for tensor in model.graph.initializer}
 
@@ -57,6 +78,38 @@ class Kernels:
                 self._without_float64.add(proto.op_type)
         found = float64_kernel(wide, widened_values)
         return found if found is not None else self._in_reference(wide, widened_values)
+
+    def run_as_it_stands(
+        self, node: OperatorNode, proto: onnx.NodeProto, values: Mapping[str, Array], constant: Constant
+    ) -> dict[str, Array] | None:
+        """As `run` in the operator's own precision, for one of the graph: session and weights are looked up once.
+
+        Args:
+            node, proto: the operator.
+            values: its inputs that are no constants, among others.
+            constant: name → value of a weight; None for other tensors.
+        Returns:
+            None where an input is missing, or a value is given in place of a weight.
+        """
+        plan = self._plans.get(node.name)
+        if plan is None:
+            taken = [name for name in dict.fromkeys(node.inputs) if name]
+            weights = {name: value for name in taken if (value := constant(name)) is not None}
+            plan = self._plans[node.name] = _Plan([name for name in taken if name not in weights], weights)
+        if any(name in values for name in plan.weights) or any(name not in values for name in plan.varying):
+            return None
+        fed = {name: _fed(values[name]) for name in plan.varying}
+        key = tuple(value.dtype for value in fed.values())
+        session, outputs = plan.sessions.get(key, (None, []))
+        if session is None:
+            session, outputs = self._session(proto, fed | plan.weights, ""), [name for name in proto.output if name]
+            wanted = {value.name for value in session.get_inputs()}
+            plan.fed = {name: _fed(value) for name, value in plan.weights.items() if name in wanted}
+            plan.sessions[key] = (session, outputs)
+        try:
+            return dict(zip(outputs, session.run(outputs, fed | plan.fed), strict=True))
+        except Exception as error:  # its exceptions share no base class
+            raise self._stopped(proto, error) from error
 
     def _in_onnxruntime(self, proto: onnx.NodeProto, values: Mapping[str, Array], kind: str) -> dict[str, Array]:
         outputs = [name for name in proto.output if name]
