@@ -7,6 +7,7 @@ gets these values as inputs, operator by operator: an error is then the error of
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -263,7 +264,10 @@ class CanonicalTrace:
 
 
 def family_of(value: Array) -> str:
-    """The same text for arrays that hold the same numbers in the same order; -0 counts as 0."""
+    """The same text for arrays that hold the same numbers in the same order; -0 counts as 0.
+
+    Two checksums that nobody has a reason to deceive: a cryptographic one costs as much as the operators do.
+    """
     if value.dtype == object:
         return hashlib.sha256(repr(value.tolist()).encode()).hexdigest()
     import numpy as np
@@ -271,8 +275,9 @@ def family_of(value: Array) -> str:
     plain: Any = np.ascontiguousarray(value)
     if plain.dtype.kind == "f":
         plain = plain + 0.0
-    content = hashlib.blake2b(plain.reshape(-1).view(np.uint8), digest_size=16)
-    return f"{plain.dtype}:{plain.size}:{content.hexdigest()}"
+    content = plain.reshape(-1).view(np.uint8)
+    words = content[: content.size // 8 * 8].view(np.uint64)
+    return f"{plain.dtype}:{plain.size}:{zlib.crc32(content):08x}{int(words.sum(dtype=np.uint64)):016x}"
 
 
 def _is_close(exact: Any, plain: Any) -> bool:

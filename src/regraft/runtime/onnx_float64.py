@@ -51,17 +51,33 @@ def float64_kernel(proto: onnx.NodeProto, values: Mapping[str, Array]) -> dict[s
         return None
     if proto.op_type == "Erf":
         return {proto.output[0]: _erf(values[proto.input[0]])}
+    if proto.op_type == "GlobalMaxPool":  # the reference evaluator of ONNX 1.23 loses the channels of (N, C, L)
+        x = values[proto.input[0]]
+        return {proto.output[0]: x.max(axis=tuple(range(2, x.ndim)), keepdims=True)}
     return float64_convolution(proto, values) if proto.op_type == "Conv" else None
 
 
 def _erf(x: Array) -> Array:
-    """The reference evaluator of ONNX 1.23 rounds its erf to float32."""
+    """The reference evaluator of ONNX 1.23 rounds its erf to float32; torch has it in float64."""
     import math
 
     import numpy as np
 
-    flat = np.fromiter(map(math.erf, x.ravel().tolist()), np.float64, x.size)
-    return flat.reshape(x.shape)
+    try:
+        import torch
+    except ImportError:
+        flat = np.fromiter(map(math.erf, x.ravel().tolist()), np.float64, x.size)
+        return flat.reshape(x.shape)
+    found: Array = torch.special.erf(_tensor(x)).numpy()
+    return found
+
+
+def _tensor(value: Array) -> Any:
+    """A tensor on the array's memory; torch wants it to be writable."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.require(value, requirements=("C", "W")))
 
 
 def float64_convolution(proto: onnx.NodeProto, values: Mapping[str, Array]) -> dict[str, Array] | None:
@@ -78,14 +94,18 @@ def float64_convolution(proto: onnx.NodeProto, values: Mapping[str, Array]) -> d
     if "auto_pad" in attributes and attributes["auto_pad"].s not in (b"NOTSET", b"VALID"):
         return None
     pads = _ints(attributes, "pads", [0] * (2 * spatial))
-    around = [amount for axis in reversed(range(spatial)) for amount in (pads[axis], pads[axis + spatial])]
+    data, even = _tensor(x), pads[:spatial]
+    if pads[spatial:] != even or min(pads) < 0:
+        around = [amount for axis in reversed(range(spatial)) for amount in (pads[axis], pads[axis + spatial])]
+        data, even = torch.nn.functional.pad(data, around), [0] * spatial
     bias = values[proto.input[2]] if len(proto.input) > 2 and proto.input[2] else None
     convolve: Any = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[spatial - 1]
     result = convolve(
-        torch.nn.functional.pad(torch.tensor(x), around),
-        torch.tensor(weight),
-        None if bias is None else torch.tensor(bias),
+        data,
+        _tensor(weight),
+        None if bias is None else _tensor(bias),
         stride=_ints(attributes, "strides", [1] * spatial),
+        padding=even,
         dilation=_ints(attributes, "dilations", [1] * spatial),
         groups=attributes["group"].i if "group" in attributes else 1,
     )
