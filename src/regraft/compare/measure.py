@@ -17,6 +17,10 @@ from regraft.errors import Unsupported
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Model
 
+FEW = 8
+"""An output of fewer numbers than this may be exact by chance, so that one run of the reference says too little."""
+RUNS_OF_FEW = 4
+"""Further runs, on moved weights and inputs, that say more."""
 EXACT, JITTER = "float64", "jitter"
 """Ways to find a floor: against exact arithmetic, or from runs that are jittered by one unit in the last place."""
 
@@ -44,6 +48,7 @@ class Yardstick:
         precisions: precisions whose floors are wanted, as `float32`.
         method: `float64` or `jitter`; None for the first that is possible.
         seed: of the jitter.
+        said: method and reason, where they are known from an earlier time: nothing is run before answers are wanted.
     Raises:
         Unsupported: neither float64 nor jitter is possible.
     """
@@ -56,19 +61,25 @@ class Yardstick:
         precisions: Sequence[str] = ("float32",),
         method: str | None = None,
         seed: int = 0,
+        said: tuple[str, str] | None = None,
     ) -> None:
         self.reference = reference
         self.precisions = tuple(precisions)
         self.method = EXACT
         self.reason = ""
-        self._seed = seed
+        self.seed = self._seed = seed
         self._exact = reference
         self._runs: dict[str, Model] = {}
-        if method == JITTER:
+        if said is not None:
+            self.method, self.reason = said
+        elif method == JITTER:
             self.method, self.reason = JITTER, "asked for"
-            return
+        else:
+            self._prepare(feeds, method)
+
+    def _prepare(self, feeds: Feeds, method: str | None) -> None:
         try:
-            self._exact = exact_model(reference, feeds)
+            self._exact = exact_model(self.reference, feeds)
             self._runs = {p: self._in(p) for p in self.precisions}
         except Unsupported as error:
             if method == EXACT:
@@ -78,12 +89,21 @@ class Yardstick:
     def answers(self, feeds: Sequence[Feeds]) -> Iterator[Answer]:
         """Run the reference, exactly and in each precision, on one set of feeds after the other.
 
-        With jitter the plain answers to all feeds are held, so that each jittered copy is made only once.
+        With jitter, and for outputs of a few numbers, the plain answers to all feeds are held, so that each jittered
+        copy is made only once.
         """
+        if self.method == EXACT and not self._runs and feeds:
+            self._prepare(feeds[0], EXACT)
         if self.method == JITTER:
             yield from self._jittered(feeds)
-        else:
-            yield from map(self._exactly, feeds)
+            return
+        answers = map(self._exactly, feeds)
+        for first in answers:
+            if any(map(_is_few, first.truth.values())):
+                yield from self._settled([first, *answers], feeds)
+            else:
+                yield first
+                yield from answers
 
     def _exactly(self, feeds: Feeds) -> Answer:
         truth = self._exact(feeds_for(self._exact, feeds))
@@ -94,6 +114,32 @@ class Yardstick:
             own[precision] = {name: deviation(outputs[name], value) for name, value in truth.items()}
             _note_unstable(unstable, truth, outputs)
         return Answer(truth, own, unstable)
+
+    def _settled(self, answers: Sequence[Answer], feeds: Sequence[Feeds]) -> list[Answer]:
+        """Answers in which the floors of outputs of a few numbers are the largest of several runs."""
+        few = [i for i, answer in enumerate(answers) if any(map(_is_few, answer.truth.values()))]
+        settled = list(answers)
+        for precision, model in self._runs.items() if few else ():
+            unit = 2 * unit_roundoff(precision)
+            more: dict[int, dict[str, list[Deviation]]] = {i: {} for i in few}
+            for copy, seed in self._moved(model, unit):
+                for i in few:
+                    outputs = copy(feeds_for(copy, jittered_feeds(feeds[i], seed=seed, unit=unit)))
+                    for name, value in answers[i].truth.items():
+                        if _is_few(value):
+                            more[i].setdefault(name, []).append(deviation(outputs[name], value))
+            for i, found in more.items():
+                own = settled[i].own[precision]
+                largest = {name: _largest([own[name], *several]) for name, several in found.items()}
+                settled[i] = msgspec.structs.replace(settled[i], own={**settled[i].own, precision: {**own, **largest}})
+        return settled
+
+    def _moved(self, model: Model, unit: float) -> Iterator[tuple[Model, int]]:
+        """Copies with weights moved by one unit; where that cannot be, the model itself for feeds alone to be moved."""
+        try:
+            yield from jittered_runs(model, seed=self._seed, unit=unit, runs=RUNS_OF_FEW)
+        except Unsupported:
+            yield from ((model, self._seed + run) for run in range(RUNS_OF_FEW))
 
     def _in(self, precision: str) -> Model:
         same = precision == self.reference.effective_precision
@@ -220,14 +266,20 @@ def _note_unstable(unstable: dict[str, Array], truth: Mapping[str, Array], outpu
             unstable[name] = differs | unstable[name] if name in unstable else differs
 
 
+def _is_few(value: Array) -> bool:
+    return value.dtype.kind == "f" and 0 < value.size < FEW
+
+
 def _typical(runs: Sequence[Deviation]) -> Deviation:
     """One deviation that stands for k jittered runs: RMS of the RMS, the largest peaks."""
-    last = runs[-1]
-    return msgspec.structs.replace(
-        last,
-        rms=(sum(one.rms**2 for one in runs) / len(runs)) ** 0.5,
-        peaks=tuple(max(values) for values in zip(*(one.peaks for one in runs), strict=True)),
-    )
+    rms = (sum(one.rms**2 for one in runs) / len(runs)) ** 0.5
+    return msgspec.structs.replace(_largest(runs), rms=rms)
+
+
+def _largest(runs: Sequence[Deviation]) -> Deviation:
+    """The largest RMS and the largest peaks of several runs."""
+    peaks = tuple(max(values) for values in zip(*(one.peaks for one in runs), strict=True))
+    return msgspec.structs.replace(runs[-1], rms=max(one.rms for one in runs), peaks=peaks)
 
 
 __all__ = ["EXACT", "JITTER", "RUNS", "Answer", "OutputSeries", "Tolerance", "Yardstick", "measured"]

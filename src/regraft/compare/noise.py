@@ -63,7 +63,7 @@ def ratios(
     The floor of a feed is the largest of four: the reference's own error on it; the median over the feeds of
     its own relative error times the scale on this feed (an output of a few numbers can be exact by chance); one
     unit roundoff of the scale (so that a floor is never zero); the smallest normal number, as what is smaller may
-    be flushed to zero.
+    be flushed to zero. Where the output is zero throughout, its scale is the largest of the other feeds.
 
     Args:
         candidate: error of the candidate at one tensor, one entry a feed.
@@ -78,13 +78,15 @@ def ratios(
     """
     pooled = statistics.median([one.relative for one in own]) if own else 0.0
     pooled_peak = statistics.median([_relative_peak(one) for one in own]) if own else 0.0
+    widest = max((one.scale_rms for one in own), default=0.0)
     return [
         Ratio(
-            rms=_over(theirs.rms, floor := max(ours.rms, pooled * ours.scale_rms, unit * ours.scale_rms, smallest)),
-            peak=_peak_ratio(theirs, ours, max(pooled_peak, unit), smallest),
+            rms=_over(theirs.rms, floor := max(ours.rms, pooled * ours.scale_rms, least)),
+            peak=_peak_ratio(theirs, ours, max(pooled_peak, unit), smallest if ours.scale_rms else least),
             floor=floor,
         )
         for theirs, ours in zip(candidate, own, strict=True)
+        for least in [max(unit * (ours.scale_rms or widest), smallest)]
     ]
 
 
