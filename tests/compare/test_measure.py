@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from tests.compare.conftest import Network, wrapped
 
 from regraft.compare.deviation import deviation
 from regraft.compare.measure import RUNS_OF_FEW, Yardstick
-from tests.compare.conftest import Network, wrapped
 
 
 def test_outputs_of_a_few_numbers_have_the_largest_floor_of_several_runs(network: Network) -> None:

@@ -72,7 +72,7 @@ def test_one_bad_channel_shows_at_the_peak_though_the_others_drown_it() -> None:
 
 def test_an_output_that_is_zero_throughout_takes_its_scale_from_the_other_feeds() -> None:
     """A sigmoid in another kernel says 1e-10 where this one says 0: less than a unit of what it says elsewhere."""
-    own, exact = rounded(0)
+    own, _ = rounded(0)
     nothing = np.zeros(200)
     silent = deviation(nothing, nothing)
     quiet, loud = (deviation(np.full(200, value), nothing) for value in (1e-10, 1e-3))
