@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from regraft.compare.grafting import Graft, grafted, pin_of
 from regraft.compare.matching import Layout, Match, layouts
 from regraft.compare.noise import Ratio
-from regraft.compare.rewiring import Rewiring, bypassed, rewired
-from regraft.compare.roles import role
+from regraft.compare.rewiring import Rewiring, bypassed, first_turned, rewired
+from regraft.compare.roles import moves_only, role
 from regraft.compare.transplant import Transplant, transplanted
 
 if TYPE_CHECKING:
@@ -24,10 +24,13 @@ MANY = 3
 """Operands beyond which one that differs does not make another operator of it: states and lengths of sequences."""
 _MAX_SUSPECTS = 10
 _MAX_ENDS = 12
+_MAX_CONFIRMED = 3
+"""Ends of a region that are tried for a cause, when the nearest has none."""
 _MAX_COUNTERPARTS = 24
 _MAX_LAYOUTS = 6
 _TELLING = -0.5
 """Decades of relative error below which the layout that differs least is taken for the right one."""
+_SURE = 3
 _MAX_FOLLOWED = 14
 """Operators behind a tensor that are run to see whether a counterpart is the right one."""
 
@@ -66,7 +69,7 @@ class Explainer:
         """The simplest explanation that holds: a changed setting, a changed connection, a region, or none."""
         frontier = [node for node in self._suspects[:_MAX_SUSPECTS] if self._is_grounded(node)]
         frontier += self._vouched_by_chance()
-        for attempt in (self._changed, self._inserted, self._rewired):
+        for attempt in (self._changed, self._grafted, self._inserted, self._rewired):
             for node in frontier:
                 found = attempt(node)
                 if found is not None:
@@ -98,14 +101,25 @@ class Explainer:
         """Operators of the reference of the same kind that take the same tensors and have no counterpart yet."""
         graph = self._trace.graph
         taken = sorted(f for f in map(self._walk.family, node.inputs) if f is not None)
+        elsewhere = {match.name for name, match in self._walk.matches.items() if name not in node.outputs}
         found = []
         for twin in graph.nodes:
-            if twin.operator != node.operator or any(name in self._taken for name in twin.outputs if name):
+            if twin.operator != node.operator or any(name in elsewhere for name in twin.outputs if name):
                 continue
             families = sorted(self._trace.tensors[name].family for name in twin.inputs if name in self._trace.tensors)
-            if families == taken or self._shares_first(node, twin):
+            if families == taken or self._shares_first(node, twin) or self._has_baked(node, taken, families):
                 found.append(twin)
         return sorted(found, key=self._distance(node))
+
+    def _has_baked(self, node: OperatorNode, taken: list[str], families: list[str]) -> bool:
+        """Does the candidate's operator have constants where the reference's takes what is computed?"""
+        constants = sum(self._walk.candidate.constant(name) is not None for name in node.inputs if name)
+        missing = list(families)
+        for family in taken:
+            if family not in missing:
+                return False
+            missing.remove(family)
+        return 0 < len(missing) <= constants
 
     def _shares_first(self, node: OperatorNode, twin: OperatorNode) -> bool:
         """Do both work on the same tensor, whatever else they take? Only of operators with many operands."""
@@ -123,7 +137,7 @@ class Explainer:
         pins = self._pins(node, twin)
         first = next(iter(pins), "")
         return Explanation(
-            reference=(twin.name,),
+            reference=found.reference or (twin.name,),
             candidate=(node.name,),
             tensor=pins[first].name if first else "",
             candidate_tensor=first,
@@ -143,6 +157,31 @@ class Explainer:
             if theirs and tensor is not None:
                 pins[theirs] = self._pinned(theirs, tensor)
         return pins
+
+    def _grafted(self, node: OperatorNode) -> Explanation | None:
+        """The reference's operator with a setting or weight of the candidate's, which gives what the candidate has."""
+        if not (hasattr(self._walk.candidate, "protos") and hasattr(self._trace.graph, "protos")):
+            return None
+        found = grafted(self._walk, node)
+        return self._from_graft(node, found) if found is not None else None
+
+    def _from_graft(self, node: OperatorNode, found: Graft) -> Explanation:
+        theirs = node.outputs[0]
+        pin = self._pinned(theirs, self._trace.tensors[found.tensor])
+        is_as_large = self._walk.computed[theirs].size == self._trace.tensors[found.tensor].value.size
+        return Explanation(
+            reference=(found.twin.name,),
+            candidate=(node.name,),
+            tensor=found.tensor,
+            candidate_tensor=theirs,
+            cause=found.cause,
+            detail=found.detail,
+            ratio=pin.ratio if is_as_large else None,
+            residual=found.residual,
+            by="proven",
+            before=self._before([node]),
+            pins={theirs: pin_of(found)},
+        )
 
     def _inserted(self, node: OperatorNode) -> Explanation | None:
         """An operator without which everything behind it agrees."""
@@ -179,6 +218,7 @@ class Explainer:
         from regraft.compare.causes import named_cause
 
         likely: tuple[str, CanonicalTensor] | None = None
+        confirmed: list[Explanation] = []
         for theirs in self._ends():
             value = self._walk.computed.get(theirs)
             for tensor in self._counterparts(theirs, value):
@@ -186,17 +226,34 @@ class Explainer:
                     likely = (theirs, tensor)
                 for pin in self._pins_in_layouts(theirs, tensor):
                     if self.follow(theirs, pin):
-                        return self._with_cause(named_cause, theirs, pin, "confirmed")
+                        found = self._with_cause(named_cause, theirs, pin, "confirmed")
+                        confirmed.append(found)
+                        if found.cause is not None or len(confirmed) == _MAX_CONFIRMED:
+                            return found if found.cause is not None else confirmed[0]
+                        break
+                else:
+                    continue
+                break
+        if confirmed:
+            return confirmed[0]
         if likely is not None:
             return self._with_cause(named_cause, likely[0], self._pinned(*likely), "likely")
         return None
 
     def _with_cause(self, named_cause: Any, theirs: str, pin: Match, by: str) -> Explanation:
+        from regraft.compare.causes import NamedCause
+
         walk = self._walk
         region = walk.origin_region([theirs])
         cuts = self._taken - {pin.name}
         counterpart = self._trace.region([pin.name], cuts)
-        found = named_cause(walk, region, counterpart, theirs, pin)
+        turned = None
+        if all(moves_only(node.operator) for node in (*region, *counterpart)):
+            turned = next((t for m in walk.leaves(region) if (t := first_turned(walk, m.name)) is not None), None)
+        if turned is not None:
+            found: NamedCause | None = NamedCause("layout", "the numbers lie in another order", None, (turned,))
+        else:
+            found = named_cause(walk, region, counterpart, theirs, pin)
         explanation = Explanation(
             reference=tuple(node.name for node in counterpart),
             candidate=tuple(node.name for node in region),
@@ -247,7 +304,10 @@ class Explainer:
         region = self._walk.origin_region([theirs])
         wanted = {self._trace.tensors[match.name].family for match in self._walk.leaves(region)}
         maker = self._walk.makers[theirs]
-        sized = self._walk.index.of_size(value.size) if value is not None else list(self._trace.tensors.values())
+        sized = list(self._trace.tensors.values())
+        if value is not None:
+            index = self._walk.index
+            sized = [*index.of_size(value.size), *index.filled_up(value)]
         ranked = []
         for tensor in sized:
             if tensor.maker < 0 or (tensor.name in self._taken and tensor.name != returned):
@@ -274,24 +334,30 @@ class Explainer:
         best = self._pinned(theirs, tensor)
         yield best
         value = self._walk.computed.get(theirs)
-        if value is None or value.size != tensor.value.size:
+        ways = list(self._layouts(value, tensor))
+        if value is None or not ways:
             return
         if _distance(best.layout.to_reference(value, tensor.value.shape), tensor) < _TELLING:
             return
-        for layout in itertools.islice(
-            layouts(value.shape, tensor.value.shape, blocked=self._walk.index.blocked), _MAX_LAYOUTS
-        ):
+        for layout in ways[:_MAX_LAYOUTS]:
             if layout != best.layout:
                 ratio = tensor.ratio(layout.to_reference(value, tensor.value.shape), unit=self._trace.unit)
                 yield msgspec.structs.replace(best, layout=layout, ratio=ratio)
 
+    def _layouts(self, value: Array | None, tensor: CanonicalTensor) -> Iterator[Layout]:
+        """Ways in which an array may hold a tensor's numbers, filled up to whole blocks or not."""
+        index = self._walk.index
+        if value is not None and (value.size == tensor.value.size or index.blocked):
+            yield from layouts(value.shape, tensor.value.shape, blocked=index.blocked)
+
     def _pinned(self, theirs: str, tensor: CanonicalTensor) -> Match:
         """A pair that corresponds without agreeing, in the layout in which it differs least."""
         value = self._walk.computed.get(theirs)
-        if value is None or value.size != tensor.value.size:
+        ways = list(self._layouts(value, tensor))
+        if value is None or not ways:
             return Match(tensor.name, Layout(tensor.value.shape), None, by="pinned", is_sound=False)
-        best, least = Layout(value.shape), float("inf")
-        for layout in layouts(value.shape, tensor.value.shape, blocked=self._walk.index.blocked):
+        best, least = ways[0], float("inf")
+        for layout in ways:
             distance = _distance(layout.to_reference(value, tensor.value.shape), tensor)
             if distance < least:
                 best, least = layout, distance
@@ -301,15 +367,17 @@ class Explainer:
     def follow(self, theirs: str, pin: Match) -> bool:
         """Does what follows agree with the reference, once a tensor is replaced by its supposed counterpart?
 
-        Something must agree that depends on that counterpart in the reference, too, and behind it most of what
-        follows: one sum with a constant agrees by chance.
+        An output must agree, or something that depends on that counterpart in the reference, too, and behind it most
+        of what follows: one sum with a constant agrees by chance. Where much agrees, another fault behind it may
+        spoil the rest.
         """
         walk, trace = self._walk, self._trace
         if theirs in walk.output_pairs and not walk.consumers.get(theirs):
             return walk.output_pairs[theirs] == pin.name
         tensor = trace.tensors[pin.name]
         overlay: dict[str, Any] = {theirs: pin.layout.to_candidate(tensor.value)}
-        hits = misses = 0
+        hits = misses = causes = 0
+        missed: set[str] = set()
         for node in walk.after([theirs])[:_MAX_FOLLOWED]:
             doubtful = [n for n in node.inputs if n and n not in overlay and not self._is_known(n)]
             if doubtful or not any(name in overlay for name in node.inputs):
@@ -320,14 +388,16 @@ class Explainer:
             overlay.update(found)
             matches = {name: walk.find(v, node, name) for name, v in found.items() if hasattr(v, "dtype")}
             for name, match in matches.items():
+                if match is not None and match.name == walk.output_pairs.get(name):
+                    return True
                 if match is not None and match.ratio is not None and (hits or self._depends(match.name, pin.name)):
                     hits += 1
                     overlay[name] = match.layout.to_candidate(trace.tensors[match.name].value)
                 elif hits and found[name].dtype.kind == "f":
                     misses += 1
-            if misses > _MAX_FOLLOWED // 2:
-                break
-        return hits > 0 and hits >= misses
+                    causes += missed.isdisjoint(node.inputs)
+                    missed.add(name)
+        return hits > 0 and (hits >= misses or (hits >= _SURE and hits >= causes))
 
     def _is_known(self, theirs: str) -> bool:
         return theirs in self._walk.matches or self._walk.candidate.constant(theirs) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,7 @@ MATCH_RMS, MATCH_PEAK = 8.0, 16.0
 _NEAR = 1e4
 """Within so many thresholds, the floor of the whole segment is worth looking at."""
 _MAX_PERMUTED_AXES = 5
+_BLOCKED_AXES = 4
 _BLOCKS = (8, 16, 4)
 """Channels that convolution kernels keep together (onnxruntime's NCHWc)."""
 _SAMPLE = 64
@@ -34,11 +36,13 @@ class Layout(msgspec.Struct, frozen=True):
         shape: of the candidate's array.
         axes: transposing the candidate's array by these gives the reference's; None where both have the same order.
         block: channels that are stored innermost, 0 for none.
+        channels: how many channels hold something, where others fill up the last block; 0 for all.
     """
 
     shape: tuple[int, ...]
     axes: tuple[int, ...] | None = None
     block: int = 0
+    channels: int = 0
 
     def to_reference(self, value: Array, shape: tuple[int, ...]) -> Array:
         """The candidate's array as the reference has it."""
@@ -46,6 +50,8 @@ class Layout(msgspec.Struct, frozen=True):
             n, c, *rest = self.shape
             value = value.reshape(n, c // self.block, *rest, self.block)
             value = value.transpose(0, 1, value.ndim - 1, *range(2, value.ndim - 1))
+            if self.channels:
+                value = value.reshape(self.shape)[:, : self.channels]
         elif self.axes is not None:
             value = value.transpose(self.axes)
         return value.reshape(shape)
@@ -56,6 +62,9 @@ class Layout(msgspec.Struct, frozen=True):
 
         if self.block:
             n, c, *rest = self.shape
+            if self.channels:
+                filling = np.zeros((n, c - self.channels, *rest), value.dtype)
+                value = np.concatenate([value.reshape(n, self.channels, *rest), filling], axis=1)
             value = value.reshape(n, c // self.block, self.block, *rest)
             value = value.transpose(0, 1, *range(3, value.ndim), 2)
         elif self.axes is not None:
@@ -133,9 +142,9 @@ class TensorIndex:
             segment: tensor name → the tensor with the floor of all operators between it and what is known.
         """
         group = self._groups.get(value.size) if value.dtype != object else None
-        if group is None:
-            return None
         rank = prefer or _in_order
+        if group is None:
+            return self._first(value, sorted(self.filled_up(value), key=rank), segment)
         for tensor in sorted(group.alike(value), key=rank):
             match = self._agrees_as_it_lies(value, tensor)
             if match is None:
@@ -143,7 +152,17 @@ class TensorIndex:
             twins = group.twins(tensor)
             before = [one for one in twins if rank(one) < rank(tensor)] if len(twins) > 1 else []
             return self._first(value, sorted(before, key=rank), segment) or match
-        return self._first(value, sorted(group.nearby(value), key=rank), segment)
+        nearby = [*sorted(group.nearby(value), key=rank), *sorted(self.filled_up(value), key=rank)]
+        return self._first(value, nearby, segment)
+
+    def filled_up(self, value: Array) -> list[CanonicalTensor]:
+        """Tensors of fewer channels that an array may be with its last block of channels filled up."""
+        if not self.blocked or value.ndim != _BLOCKED_AXES or value.dtype.kind != "f":
+            return []
+        n, c, *rest = value.shape
+        block = max(block for block in (*_BLOCKS, 1) if c % block == 0)
+        wanted = [(n, channels, *rest) for channels in range(c - block + 1, c)]
+        return [one for shape in wanted for one in self.of_size(math.prod(shape)) if one.value.shape == shape]
 
     def _first(self, value: Array, tensors: Iterable[CanonicalTensor], segment: Segment | None) -> Match | None:
         matches = (self.agrees(value, tensor, segment=segment) for tensor in tensors)
@@ -252,10 +271,11 @@ def layouts(theirs: tuple[int, ...], ours: tuple[int, ...], *, blocked: bool = F
 
     Args:
         theirs: shape of the candidate's array.
-        ours: shape of the reference's; as many elements.
+        ours: shape of the reference's; as many elements, or fewer channels than blocks have.
         blocked: the candidate has operators that keep channels in blocks.
     """
-    yield Layout(theirs)
+    if math.prod(theirs) == math.prod(ours):
+        yield Layout(theirs)
     wide = tuple(extent for extent in theirs if extent != 1)
     if 2 <= len(theirs) <= _MAX_PERMUTED_AXES and sorted(wide) == sorted(extent for extent in ours if extent != 1):
         order = [axis for axis in range(len(theirs)) if theirs[axis] != 1]
@@ -264,8 +284,10 @@ def layouts(theirs: tuple[int, ...], ours: tuple[int, ...], *, blocked: bool = F
         for chosen in itertools.permutations(order):
             if tuple(theirs[axis] for axis in chosen) == target and list(chosen) != order:
                 yield Layout(theirs, (*chosen, *rest))
-    if blocked and len(theirs) == 4 and theirs == ours:
-        yield from (Layout(theirs, block=block) for block in _BLOCKS if theirs[1] % block == 0 and theirs[1] > block)
+    if blocked and len(theirs) == len(ours) == _BLOCKED_AXES and (theirs[0], *theirs[2:]) == (ours[0], *ours[2:]):
+        fitting = [block for block in _BLOCKS if theirs[1] % block == 0 and 0 <= theirs[1] - ours[1] < block]
+        channels = ours[1] if ours[1] < theirs[1] else 0
+        yield from (Layout(theirs, block=block, channels=channels) for block in fitting)
 
 
 def _moments(value: Array) -> tuple[float, float]:

@@ -23,6 +23,8 @@ _MAX_STEPS = 4
 _MAX_SOURCES = 48
 _WHOLE = 1e-3
 _ACTIVATIONS = frozenset("relu gelu sigmoid tanh silu leakyrelu elu selu softplus hardswish clip prelu".split())
+_IN_FLOAT = {"pow": "integer_pow", "div": "integer_division"}
+_OF_TAKERS = {"gather_index": "gather", "slice_bounds": "slice"}
 Follow = Callable[[str, Match], bool]
 
 
@@ -55,11 +57,48 @@ def bypassed(walk: Walk, node: OperatorNode, theirs: str, follow: Follow) -> Rew
             continue
         layout = Layout(value.shape)
         if follow(theirs, Match(match.name, layout, None, by="pinned", is_sound=False)):
-            is_layout = role(node.operator) == "transpose" or node.operator == "Flatten"
-            around = _around(walk, match.name, is_layout=is_layout)
-            cause = _cause_of_inserted(walk, node, value)
+            around, cause = _place_of_inserted(walk, node, match.name, value)
             detail = f"{node.operator} is not in the reference, where {match.name} is used as it is"
             return Rewiring(around, True, match.name, cause, detail, None)
+    return None
+
+
+def _place_of_inserted(walk: Walk, node: OperatorNode, name: str, value: Array) -> tuple[tuple[str, ...], str]:
+    """The reference's operator beside which one is too many, and a word for it."""
+    cause = _cause_of_inserted(walk, node, value)
+    tensor = walk.trace.tensors[name].value
+    takers = [one for one in walk.trace.graph.nodes if name in one.inputs]
+    if role(node.operator) == "cast" and value.dtype.kind == "f" and tensor.dtype.kind in "iu":
+        kinds = {role(user.operator) for made in node.outputs for user in walk.consumers.get(made, ())}
+        alike = [one for one in takers if role(one.operator) in kinds]
+        if alike:
+            return (alike[0].name,), _IN_FLOAT.get(role(alike[0].operator), "dtype_promotion")
+    if cause in _OF_TAKERS:
+        alike = [one for one in takers if role(one.operator) == _OF_TAKERS[cause]]
+        if alike:
+            return (alike[0].name,), cause
+    is_layout = role(node.operator) == "transpose" or node.operator == "Flatten"
+    turned = first_turned(walk, name) if moves_only(node.operator) else None
+    return (turned,) if turned is not None else _around(walk, name, is_layout=is_layout), cause
+
+
+def first_turned(walk: Walk, name: str) -> str | None:
+    """The first of the reference's rearrangements of a tensor whose result the candidate does not have as it lies."""
+    trace = walk.trace
+    family = trace.tensors[name].family
+    held = {
+        match.layout.shape
+        for match in walk.matches.values()
+        if match.layout.axes is None and trace.tensors[match.name].family == family
+    }
+    for one in trace.graph.nodes:
+        taken = [trace.tensors[i].family for i in one.inputs if i in trace.tensors]
+        made = trace.tensors.get(one.outputs[0])
+        if made is None or not moves_only(one.operator) or family not in taken:
+            continue
+        is_there = made.value.shape in held if made.family == family else made.name in walk.matched_names()
+        if not is_there:
+            return one.name
     return None
 
 
@@ -100,8 +139,12 @@ def _described(
         replaced = trace.graph.nodes[source.maker]
         instead = walk.makers.get(node.inputs[position])
         kind = instead.operator if instead is not None else "nothing"
-        detail = f"{kind} in place of {replaced.operator}"
-        return Rewiring((replaced.name,), True, result.name, kind_of(replaced.operator), detail, result.ratio)
+        cause, detail = kind_of(replaced.operator), f"{kind} in place of {replaced.operator}"
+        if instead is not None and kind == replaced.operator:
+            is_weighted = any(walk.candidate.constant(name) is not None for name in instead.inputs if name)
+            cause = "weight_duplicated" if is_weighted else "input_source"
+            detail = f"{kind} makes {held.name} a second time, where the reference makes {source.name}"
+        return Rewiring((replaced.name,), True, result.name, cause, detail, result.ratio)
     taker = trace.graph.nodes[trace.tensors[result.name].maker]
     detail = f"operand {position} of {node.operator} is {held.name}, where the reference takes {source.name}"
     cause = "residual_source" if role(node.operator) == "add" else "input_source"
@@ -142,7 +185,7 @@ def _cause_of_inserted(walk: Walk, node: OperatorNode, value: Array) -> str:
     if kind == "dropout":
         return "dropout"
     if value.dtype.kind in "iu":
-        users = {role(user.operator) for name in node.outputs for user in walk.consumers.get(name, ())}
+        users = {role(user.operator) for user in walk.after(node.outputs)[:_MAX_STEPS]}
         return "gather_index" if "gather" in users else "slice_bounds" if "slice" in users else "node_inserted"
     return "layout" if moves_only(node.operator) else "node_inserted"
 

@@ -7,6 +7,7 @@ import re
 
 _SAME = {
     "matmul": "linear", "gemm": "linear", "linear": "linear", "addmm": "linear", "mm": "linear", "bmm": "linear",
+    "matmulintegertofloat": "linear", "qlinearmatmul": "linear", "qgemm": "linear", "qlinearconv": "convolution",
     "fusedmatmul": "linear", "fusedgemm": "linear", "baddbmm": "linear", "dot_general": "linear",
     "conv": "convolution", "conv1d": "convolution", "conv2d": "convolution", "conv3d": "convolution",
     "fusedconv": "convolution", "convolution": "convolution", "conv_general_dilated": "convolution",

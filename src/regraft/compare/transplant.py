@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.compare.causes.attributes import cause_of_attribute, weightiest
+from regraft.compare.causes.bodies import body_hypotheses
+from regraft.compare.causes.borrowed import OF_FUSION, with_operands
+from regraft.compare.causes.patching import scaled
 from regraft.compare.causes.weights import cause_of_operand, cause_of_weight
+from regraft.compare.matching import is_within
 from regraft.compare.noise import Ratio
 from regraft.compare.roles import CONTROL_FLOW
 from regraft.errors import Unsupported
@@ -25,11 +29,18 @@ _GIVEN = "operand of the reference "
 
 
 class Transplant(msgspec.Struct, frozen=True):
-    """What of the reference's operator brings the candidate's into the floor."""
+    """What of the reference's operator brings the candidate's into the floor.
+
+    Attributes:
+        cause, detail: in words.
+        residual: what remains.
+        reference: operators of the reference that are to blame in place of the twin; empty for the twin itself.
+    """
 
     cause: str
     detail: str
     residual: Ratio | None
+    reference: tuple[str, ...] = ()
 
 
 def transplanted(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transplant | None:
@@ -44,6 +55,10 @@ def transplanted(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transpla
     """
     ours: onnx.NodeProto = walk.trace.graph.protos[twin.name]  # type: ignore[attr-defined]
     theirs: onnx.NodeProto = walk.candidate.protos[node.name]  # type: ignore[attr-defined]
+    if node.operator in CONTROL_FLOW:
+        found = _in_body(walk, node, twin)
+        if found is not None:
+            return found
     trial = _Trial(walk, node, twin)
     attributes = _differing(ours, theirs)
     weights = _differing_weights(walk, node, twin)
@@ -53,7 +68,7 @@ def transplanted(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transpla
             cause, detail = cause_of_attribute(ours, theirs, name)
             return Transplant(cause, detail, residual.ratio)
     for position, (mine, other) in weights.items():
-        residual = trial.run(theirs, {node.inputs[position]: mine})
+        residual = trial.run(*with_operands(theirs, {position: mine}))
         if residual is not None:
             cause, detail = cause_of_weight(walk, twin, node, position, mine, other)
             return Transplant(cause, detail, residual.ratio)
@@ -62,9 +77,8 @@ def transplanted(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transpla
         return swapped
     if len(attributes) + len(weights) < 2:
         return None
-    residual = trial.run(
-        _with_attributes(theirs, ours, attributes), {node.inputs[i]: mine for i, (mine, _) in weights.items()}
-    )
+    changed = _with_attributes(theirs, ours, attributes)
+    residual = trial.run(*with_operands(changed, {i: mine for i, (mine, _) in weights.items()}))
     if residual is None:
         return None
     if weights:
@@ -74,6 +88,36 @@ def transplanted(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transpla
         cause, detail = cause_of_attribute(ours, theirs, weightiest(attributes))
     parts = [*attributes, *(f"operand {position}" for position in weights)]
     return Transplant(cause, f"{', '.join(parts)} differ together: {detail}", residual.ratio)
+
+
+def _in_body(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transplant | None:
+    """A part of the candidate's body with which the reference's operator gives what the candidate has."""
+    for hypothesis in body_hypotheses(walk, twin, node):
+        try:
+            made = hypothesis.run(walk.trace.values)
+        except Unsupported:
+            continue
+        worst = _worst(walk, node, twin, made)
+        if worst is not None:
+            return Transplant(hypothesis.cause, hypothesis.detail, worst.ratio)
+    return None
+
+
+def _worst(walk: Walk, node: OperatorNode, twin: OperatorNode, made: Mapping[str, Any]) -> _Residual | None:
+    """Difference between the candidate's results and the reference's with a fault; None beyond rounding."""
+    worst: Ratio | None = None
+    for theirs, ours in zip(node.outputs, twin.outputs, strict=False):
+        value, tensor, wanted = walk.computed.get(theirs), walk.trace.tensors.get(ours), made.get(ours)
+        if value is None or tensor is None or wanted is None:
+            continue
+        if value.shape != wanted.shape or (tensor.own is None and bool((value != wanted).any())):
+            return None
+        ratio = scaled(tensor, wanted).ratio(value, unit=walk.trace.unit) if tensor.own is not None else None
+        if ratio is not None and not is_within(ratio):
+            return None
+        if ratio is not None and (worst is None or ratio.rms > worst.rms):
+            worst = ratio
+    return _Residual(worst)
 
 
 class _Residual(msgspec.Struct, frozen=True):
@@ -115,6 +159,7 @@ class _Trial:
 def _differing(ours: onnx.NodeProto, theirs: onnx.NodeProto) -> list[str]:
     mine = {one.name: one.SerializeToString(deterministic=True) for one in ours.attribute}
     other = {one.name: one.SerializeToString(deterministic=True) for one in theirs.attribute}
+    mine, other = ({name: v for name, v in one.items() if name not in OF_FUSION} for one in (mine, other))
     return [name for name in dict.fromkeys((*mine, *other)) if mine.get(name) != other.get(name)]
 
 
@@ -183,6 +228,8 @@ def _reconnected(
         return None
     position = int(next(iter(given)).removeprefix(_GIVEN))
     other = node.inputs[position] if position < len(node.inputs) else ""
+    if other and walk.candidate.constant(other) is not None:
+        return _baked(walk, node, twin, position, residual)
     held = f"is {walk.matches[other].name}" if other in walk.matches else "is left out"
     detail = f"operand {position} of {node.operator} {held}; it is {twin.inputs[position]} in the reference"
     families = [walk.trace.tensors[name].family for name in twin.inputs if name in walk.trace.tensors]
@@ -191,6 +238,21 @@ def _reconnected(
     else:
         word = "input_source"
     return Transplant(cause_of_operand(node.operator, position) or word, detail, residual.ratio)
+
+
+def _baked(walk: Walk, node: OperatorNode, twin: OperatorNode, position: int, residual: _Residual) -> Transplant:
+    """A constant where the reference computes: the blame is with the first operator whose result became one."""
+    known = cause_of_operand(node.operator, position)
+    detail = f"operand {position} of {node.operator} is a constant; it is {twin.inputs[position]} in the reference"
+    maker: Any = getattr(walk.candidate, "maker", lambda name: None)
+    is_own = known is not None and maker(node.inputs[position]) is None
+    computed = walk.trace.region([twin.inputs[position]], walk.matched_names())
+    return Transplant(
+        known if is_own and known is not None else "baked_size" if computed else "constant_folding",
+        detail,
+        residual.ratio,
+        () if is_own or not computed else (computed[0].name,),
+    )
 
 
 def _orders(count: int) -> Iterator[tuple[int, ...]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from regraft.compare.canonical import PLAUSIBLE
+from regraft.compare.deviation import deviation
 from regraft.compare.exact import array_dtype
 from regraft.compare.matching import Layout, Match
-from regraft.compare.roles import REDUCTIONS, role
+from regraft.compare.roles import REDUCTIONS, moves_only, role
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -134,17 +136,31 @@ class Walk:
         found: list[OperatorNode] = []
         for node in reversed(self.candidate.nodes):
             made = _made(node)
-            good = [name for name in made if name in vouched]
+            good = [name for name in made if name in vouched and not self._is_wrong_end(name)]
             if any(_is_float(self.values.get(name)) for name in good):
                 vouched.update(name for name in node.inputs if not self._is_blurred(name, node))
             elif good:
                 vouched.update(name for name in node.inputs if not _is_float(self.values.get(name)))
-            is_used = any(self.consumers.get(name) or name in self.output_pairs for name in made)
+            used = [name for name in made if self.consumers.get(name) or name in self.output_pairs]
             has_run = node.name in self.failed or all(name in self._made for name in made)
             is_size = node.name not in self.failed and not any(map(_is_array, map(self.values.get, made)))
-            if is_used and has_run and not good and not is_size:
+            is_half_good = bool(good) and any(self._is_far(name) for name in used if name not in good)
+            if used and has_run and not is_size and (not good or is_half_good):
                 found.append(node)
         return found[::-1]
+
+    def _is_wrong_end(self, name: str) -> bool:
+        """Is this what the candidate returns, and far from what it should be? What else takes it does not vouch."""
+        return name in self.output_pairs and name not in self.matches and self._is_far(name)
+
+    def _is_far(self, name: str) -> bool:
+        """Is an open result further from every tensor of the reference than rounding could bring it?"""
+        value = self.computed.get(name)
+        if value is None or not _is_float(value):
+            return False
+        ours = self.trace.tensors.get(self.output_pairs.get(name, ""))
+        near = [ours] if ours is not None else self.index.of_size(value.size)
+        return not any(_is_near(value, tensor.value) for tensor in near)
 
     def origin_region(self, ends: Sequence[str]) -> list[OperatorNode]:
         """Operators of the candidate on which tensors depend, up to matched ones, in order."""
@@ -179,7 +195,17 @@ class Walk:
 
     def find(self, value: Array, node: OperatorNode | None = None, name: str = "") -> Match | None:
         """The reference's tensor that an array agrees with, one of a similar operator first."""
-        return self.index.find(value, prefer=lambda tensor: self._preference(tensor, node, name), segment=self._floor)
+
+        def prefer(tensor: CanonicalTensor) -> tuple[int, ...]:
+            return self._preference(tensor, node, name)
+
+        found = self.index.find(value, prefer=prefer, segment=self._floor)
+        if found is None and hasattr(value, "dtype") and str(value.dtype) == "uint8":
+            import numpy as np
+
+            # onnxruntime quantises to uint8 what is quantised to int8, with another zero point
+            found = self.index.find((value.astype(np.int16) - 128).astype(np.int8), prefer=prefer)
+        return found
 
     def matched_names(self) -> set[str]:
         """Tensors of the reference that some tensor of the candidate agrees with or is pinned to."""
@@ -213,7 +239,7 @@ class Walk:
         if not hasattr(value, "dtype"):
             return
         match = self.find(value, node, name)
-        if match is None:
+        if match is None or self._is_near_miss(node, match):
             return
         self.matches[name] = match
         if value.dtype.kind == "f":
@@ -221,6 +247,15 @@ class Walk:
             self.values[name] = array_dtype(kept, str(value.dtype))
         if len(node.outputs) == 1:  # of several results, one that agrees helps to pair the others
             del self.computed[name]
+
+    def _is_near_miss(self, node: OperatorNode, match: Match) -> bool:
+        """Does the result agree with nothing but the operator's own input, and not as if it were the same?
+
+        What is added to a variance may be within its noise; an operator that does nothing returns what it was given.
+        """
+        if match.ratio is None or match.ratio.rms <= 1.0 or moves_only(node.operator):
+            return False
+        return self.trace.tensors[match.name].family in {self.family(name) for name in node.inputs}
 
     def _preference(self, tensor: CanonicalTensor, node: OperatorNode | None, name: str) -> tuple[int, ...]:
         if node is None or tensor.maker < 0:
@@ -240,6 +275,14 @@ class Walk:
 
 def _made(node: OperatorNode) -> list[str]:
     return [name for name in node.outputs if name]
+
+
+def _is_near(value: Array, other: Array) -> bool:
+    """Do two arrays differ by so little that rounding in many operators could explain it?"""
+    if value.size != other.size or other.dtype.kind != "f":
+        return False
+    error = deviation(value.reshape(other.shape), other)
+    return error.incomparable == 0 and error.relative <= PLAUSIBLE
 
 
 def _has_blocks(graph: Any) -> bool:

@@ -143,6 +143,8 @@ def _shown(proto: onnx.NodeProto, name: str) -> str:
             value = helper.get_attribute_value(attribute)
             if isinstance(value, bytes):
                 return value.decode(errors="replace")
+            if attribute.HasField("g"):
+                return f"a graph of {len(attribute.g.node)} operators"
             if isinstance(value, float):
                 return f"{value:g}"
             return str(list(value)) if hasattr(value, "__len__") else str(value)[:60]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.compare.canonical import CanonicalTensor
+from regraft.compare.causes.borrowed import borrowed_settings, borrowed_weights
 from regraft.compare.causes.interface import Family, Hypothesis, NamedCause, Run
 from regraft.compare.causes.operands import operands
 from regraft.compare.causes.scalars import fitted, scalars
@@ -17,6 +19,7 @@ from regraft.compare.causes.settings import settings
 from regraft.compare.causes.structure import replaced_by, sources, structure
 from regraft.compare.deviation import deviation
 from regraft.compare.matching import Match, is_within
+from regraft.compare.roles import role
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ _SEEN_FROM_CANDIDATE = {
     "node_inserted": "node_missing",
 }
 """What mends the candidate when it is left out is what it has too many."""
+_FLAT = 1e-6
+"""A slope that makes a ReLU of its operator."""
 _RANDOM = ("Random", "Bernoulli", "Dropout", "Multinomial", "bernoulli", "rand")
 TIME_S = 20.0
 """Hypotheses are tried for at most so long a region."""
@@ -62,10 +67,11 @@ def named_cause(
         return NamedCause("dropout", f"{chance[0].operator} makes the result random", None)
     deadline = time.monotonic() + TIME_S
     tensor = walk.trace.with_segment_floor(pin.name, list(counterpart)) or walk.trace.tensors[pin.name]
-    if hasattr(walk.trace.graph, "run_changed") and len(counterpart) <= _MAX_REGION and value.size == tensor.value.size:
-        target = _scaled(tensor, pin.layout.to_reference(value, tensor.value.shape))
+    is_comparable = value.size == tensor.value.size or pin.layout.channels > 0
+    if hasattr(walk.trace.graph, "run_changed") and len(counterpart) <= _MAX_REGION and is_comparable:
+        target = scaled(tensor, pin.layout.to_reference(value, tensor.value.shape))
         instead = region[0].operator if len(region) == 1 else None
-        ours = _Side(walk, counterpart, pin.name, target, None, is_reference=True, instead=instead)
+        ours = _Side(walk, counterpart, pin.name, target, None, is_reference=True, instead=instead, counterpart=region)
         found = ours.search(deadline)
         if found is not None:
             return found
@@ -117,9 +123,24 @@ class _Side:
                     if residual is not None and is_within(residual):
                         return self._named(node, hypothesis, residual)
             if family is settings:
-                found = self._fit(deadline)
+                found = self._fit(deadline) or self._borrow(deadline)
                 if found is not None:
                     return found
+        return None
+
+    def _borrow(self, deadline: float) -> NamedCause | None:
+        """What the candidate holds in the operators of the reference; nothing on the candidate's own side."""
+        if not (self._is_reference and hasattr(self._graph, "protos") and hasattr(self._walk.candidate, "protos")):
+            return None
+        for node in reversed(self._region):
+            twins = [one for one in self._counterpart if role(one.operator) == role(node.operator)]
+            settings = (one for twin in twins for one in borrowed_settings(self._walk, node, twin))
+            for hypothesis in itertools.chain(settings, borrowed_weights(self._walk, node, self._counterpart)):
+                if time.monotonic() > deadline:
+                    return None
+                residual = self._residual(node, hypothesis.run)
+                if residual is not None and is_within(residual):
+                    return self._named(node, hypothesis, residual)
         return None
 
     def _fit(self, deadline: float) -> NamedCause | None:
@@ -136,8 +157,10 @@ class _Side:
                     scalar_run = functools.partial(scalar.run, number)
                     residual = self._residual(node, scalar_run)
                     if residual is not None and is_within(residual):
+                        is_flat = scalar.cause == "activation_alpha" and abs(number) < _FLAT
+                        cause = "activation_kind" if is_flat else scalar.cause
                         detail = f"{scalar.name} of {node.operator} is {number:.4g} in place of {scalar.now:.4g}"
-                        return self._named(node, Hypothesis(scalar.cause, detail, scalar_run), residual)
+                        return self._named(node, Hypothesis(cause, detail, scalar_run), residual)
         return None
 
     def _named(self, node: OperatorNode, hypothesis: Hypothesis, residual: Ratio) -> NamedCause:
@@ -158,10 +181,12 @@ class _Side:
         except (Unsupported, ValueError, KeyError):
             return None
         value = values.get(self._end)
-        if value is None or not hasattr(value, "shape") or value.size != self._target.value.size:
+        if value is None or not hasattr(value, "shape"):
             return None
         if self._pin is not None:
-            if value.shape != self._pin.layout.shape:
+            if value.shape != self._pin.layout.shape or (
+                value.size != self._target.value.size and not self._pin.layout.channels
+            ):
                 return None
             value = self._pin.layout.to_reference(value, self._target.value.shape)
         elif value.shape != self._target.value.shape:
@@ -176,7 +201,7 @@ class _Side:
         return self._target.ratio(value, unit=self._walk.trace.unit)
 
 
-def _scaled(tensor: CanonicalTensor, value: Array) -> CanonicalTensor:
+def scaled(tensor: CanonicalTensor, value: Array) -> CanonicalTensor:
     """The candidate's result as a target, with the reference's relative floor on its own scale."""
     if tensor.own is None:
         return msgspec.structs.replace(tensor, value=value, small=None, floors=None)

@@ -11,6 +11,7 @@ import msgspec
 from regraft.compare.causes.attributes import cause_word
 from regraft.compare.causes.knobs import EPSILONS, NUMBERS
 from regraft.compare.causes.weights import cause_of_operand, scalar_word
+from regraft.compare.roles import role
 
 if TYPE_CHECKING:
     from regraft.runtime.operator_graph import EditableGraph, OperatorNode
@@ -65,9 +66,10 @@ def scalars(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any])
         def set_to(number: float, values: Mapping[str, Any], name: str = name) -> dict[str, Any]:
             return graph.run_changed(node, values, settings={name: number})
 
-        word = (
-            scalar_word(graph, node, np.array(float(setting))) if name == "other" else cause_word(node.operator, name)
-        )
+        word = cause_word(node.operator, name)
+        if name == "other" or role(node.operator) == "linear":
+            kind = "mul" if role(node.operator) == "linear" else None
+            word = scalar_word(graph, node, np.array(float(setting)), kind=kind)
         yield Scalar(word, name, float(setting), set_to)
 
 

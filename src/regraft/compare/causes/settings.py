@@ -14,6 +14,7 @@ from regraft.compare.roles import role
 if TYPE_CHECKING:
     from regraft.runtime.operator_graph import EditableGraph, OperatorNode
 
+_SLOPES = frozenset({"alpha", "negative_slope"})
 _WITH_STATISTICS = 5
 """Operands of a batch norm that has the statistics of the training data: x, scale, bias, mean, variance."""
 
@@ -24,10 +25,20 @@ def settings(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]
     for changed in variants(node.operator, graph.settings(node), x):
         name, value = next(iter(changed.items()))
         run = functools.partial(graph.run_changed, node, settings=changed)
-        yield Hypothesis(cause_word(node.operator, name), f"{name} of {node.operator} is {value}", run)
+        is_flat = name in _SLOPES and value == 0  # a leaky ReLU without its slope is a ReLU
+        cause = "activation_kind" if is_flat else cause_word(node.operator, name)
+        yield Hypothesis(cause, f"{name} of {node.operator} is {value}", run)
+    if role(node.operator) in ("range", "arange"):
+        for offset in (1, -1):
+            run = functools.partial(_shifted, graph, node, offset)
+            yield Hypothesis("position_offset", f"{node.operator} begins and ends {offset:+d} further", run)
     if role(node.operator) == "batch_norm" and len(node.inputs) >= _WITH_STATISTICS:
         run = functools.partial(_with_batch_statistics, graph, node)
         yield Hypothesis("batchnorm_training", "the normalisation uses the statistics of the batch", run)
+
+
+def _shifted(graph: EditableGraph, node: OperatorNode, offset: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value + offset for name, value in graph.run(node, values).items()}
 
 
 def _with_batch_statistics(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,16 @@ def structure(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any
     if role(node.operator) == "round":
         run = functools.partial(_as_function, node, _half_away)
         yield Hypothesis("rounding_mode", "halves are rounded away from zero", run)
+    kind = role(node.operator)
+    if kind in _INTEGER_FORMS and now.dtype.kind in "iu":
+        word, forms = _INTEGER_FORMS[kind]
+        for detail, operation in forms:
+            run = functools.partial(_as_integers, graph, node, operation)
+            yield Hypothesis(word, f"{node.operator} of integers {detail}", run)
+    if kind in ("expand", "tile"):
+        for axis in range(1, now.ndim - 1):
+            run = functools.partial(_repeated_otherwise, graph, node, axis)
+            yield Hypothesis("repeat_order", f"{node.operator} repeats axis {axis} as a whole, not each part", run)
     for name, behind in FORMS.items():
         run = functools.partial(_followed, graph, node, behind, made[0])
         yield Hypothesis("node_inserted", f"{name} behind {node.operator}", run)
@@ -99,6 +109,53 @@ def _sigmoid_form(u: Any) -> Any:
     import numpy as np
 
     return 2.0 / (1.0 + np.exp(-1.702 * np.sqrt(2.0) * u.astype(np.float64))) - 1.0
+
+
+def _repeated_otherwise(
+    graph: EditableGraph, node: OperatorNode, axis: int, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """a b a b where a a b b is meant: the copies of axis + 1 in place of those of each part of axis."""
+    import numpy as np
+
+    made = graph.run(node, values)[node.outputs[0]]
+    return {node.outputs[0]: np.ascontiguousarray(made.swapaxes(axis, axis + 1)).reshape(made.shape)}
+
+
+def _in_float(operation: str, finish: str) -> Callable[[Any, Any], Any]:
+    def compute(a: Any, b: Any) -> Any:
+        import numpy as np
+
+        kind = np.float64 if finish == "floor" else np.float32
+        return getattr(np, finish)(getattr(np, operation)(a.astype(kind), b.astype(kind)))
+
+    return compute
+
+
+_INTEGER_FORMS = {
+    "div": (
+        "integer_division",
+        (
+            ("is rounded down", _in_float("divide", "floor")),
+            ("is done in float32 and rounded", _in_float("divide", "round")),
+            ("is done in float32 and cut off", _in_float("divide", "trunc")),
+        ),
+    ),
+    "pow": ("integer_pow", (("is done in float32", _in_float("power", "trunc")),)),
+}
+
+
+def _as_integers(
+    graph: EditableGraph, node: OperatorNode, form: Callable[[Any, Any], Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    import numpy as np
+
+    a, b = (_value(graph, name, values) for name in node.inputs[:2])
+    with np.errstate(all="ignore"):
+        return {node.outputs[0]: form(a, b).astype(a.dtype)}
+
+
+def _value(graph: EditableGraph, name: str, values: Mapping[str, Any]) -> Any:
+    return values[name] if name in values else graph.constant(name)
 
 
 def _half_away(x: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regraft.compare.canonical import family_of
 from regraft.compare.causes.attributes import cause_of_attribute
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 _RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _MAX_ROLLED = 64
+READ_BACK = 2e-6
+"""Relative error of a weight that was multiplied by a factor in float32 and divided by it again."""
 _NORMS = frozenset({"batch_norm", "layer_norm", "instancenormalization", "groupnormalization"})
 _POSITIONS = {
     ("LSTM", 3): "bias_split", ("GRU", 3): "bias_split", ("RNN", 3): "bias_split",
     ("LSTM", 5): "initial_state", ("GRU", 5): "initial_state", ("RNN", 5): "initial_state",
     ("LSTM", 6): "initial_state", ("LSTM", 4): "sequence_lens", ("GRU", 4): "sequence_lens",
+    ("Loop", 0): "trip_count", ("If", 0): "branch_fixed",
     ("BatchNormalization", 4): "batchnorm_parameters", ("Range", 0): "position_offset",
     ("PRelu", 1): "activation_alpha",
     ("Clip", 1): "clip_bounds", ("Clip", 2): "clip_bounds", ("Pad", 1): "padding", ("Pad", 2): "pad_value",
@@ -75,16 +78,45 @@ def cause_of_weight(
     return known or _changed_word(node, ours, theirs), f"{where} has other numbers: {_differing(ours, theirs)}"
 
 
+def word_for_weight(walk: Walk, twin: OperatorNode, position: int, ours: Array, theirs: Array) -> tuple[str, str]:
+    """A word for a weight that was read back from what it was folded into, so that its numbers are a little off.
+
+    Args:
+        walk: of the comparison.
+        twin: reference's operator.
+        position: of the operand.
+        ours: reference's value.
+        theirs: what the reference's operator would have to hold.
+    Returns:
+        (cause, detail).
+    """
+    quantised = _quantised_word(walk, twin.inputs[position], ours, theirs)
+    if quantised is not None:
+        return quantised
+    changed = change_of(ours, theirs, gates=_RECURRENT.get(twin.operator, 0), rtol=READ_BACK)
+    known = _POSITIONS.get((twin.operator, position))
+    if changed is not None:
+        return _special(changed[0], known), f"is {changed[1]}"
+    for name in walk.trace.graph.constant_names:
+        other = walk.trace.graph.constant(name)
+        if other is not None and other.shape == theirs.shape and is_close(other, theirs, READ_BACK):
+            return "weight_duplicated", f"is {name} of the reference"
+    return known or _changed_word(twin, ours, theirs), f"has other numbers: {_differing(ours, theirs, READ_BACK)}"
+
+
 def _makers(walk: Walk, ours: str, theirs: str) -> tuple[OperatorNode, OperatorNode] | None:
     """The operators of one kind that compute two constants, where they are computed."""
     if not (hasattr(walk.trace.graph, "maker") and hasattr(walk.candidate, "maker")):
         return None
     mine, other = walk.trace.graph.maker(ours), walk.candidate.maker(theirs)
-    return (mine, other) if mine is not None and other is not None and mine.operator == other.operator else None
+    return (mine, other) if mine is not None and other is not None else None
 
 
 def _cause_of_maker(walk: Walk, twin: OperatorNode, node: OperatorNode) -> tuple[str, str]:
     """What differs in the computation of a constant: an attribute, or a constant before it."""
+    if twin.operator != node.operator:
+        word = "transpose_perm" if role(twin.operator) == "transpose" else "constant_folding"
+        return word, f"the constant is made by {node.operator}, by {twin.operator} in the reference"
     ours, theirs = walk.trace.graph.protos[twin.name], walk.candidate.protos[node.name]  # type: ignore[attr-defined]
     for position, (mine, other) in enumerate(zip(twin.inputs, node.inputs, strict=False)):
         first, second = walk.trace.graph.constant(mine), walk.candidate.constant(other)
@@ -102,13 +134,14 @@ def cause_of_operand(operator: str, position: int) -> str | None:
     return _POSITIONS.get((operator, position))
 
 
-def change_of(ours: Array, theirs: Array, *, gates: int = 0) -> tuple[str, str] | None:
+def change_of(ours: Array, theirs: Array, *, gates: int = 0, rtol: float = 0.0) -> tuple[str, str] | None:
     """How one array comes from another: (cause, detail), None when no known change explains it.
 
     Args:
         ours: reference's weight.
         theirs: candidate's.
         gates: of a recurrent layer, whose blocks along the next to last axis may be in another order.
+        rtol: relative error up to which numbers count as the same.
     """
     import numpy as np
 
@@ -125,22 +158,53 @@ def change_of(ours: Array, theirs: Array, *, gates: int = 0) -> tuple[str, str] 
             if list(axes) == sorted(axes) or len(axes) != ours.ndim:
                 continue
             turned = ours.transpose(axes)
-            if turned.size == theirs.size and np.array_equal(np.ascontiguousarray(turned).ravel(), theirs.ravel()):
+            if is_close(np.ascontiguousarray(turned).ravel(), theirs.ravel(), rtol):
                 return "weight_transposed", f"transposed by {axes}"
     if ours.shape != theirs.shape:
-        same = np.array_equal(ours.ravel(), theirs.ravel())
+        same = is_close(ours.ravel(), theirs.ravel(), rtol)
         return ("weight_reshaped", f"of shape {theirs.shape} in place of {ours.shape}") if same else None
-    return _rearranged(ours, theirs, gates) or _scaled(ours, theirs)
+    return _rearranged(ours, theirs, gates, rtol) or _scaled(ours, theirs)
 
 
-def _rearranged(ours: Array, theirs: Array, gates: int) -> tuple[str, str] | None:
+def _quantised_word(walk: Walk, name: str, ours: Any, theirs: Any) -> tuple[str, str] | None:
+    """What of the quantisation of a weight differs, where the reference keeps integers; None for other weights."""
     import numpy as np
 
-    if not np.array_equal(np.sort(ours, axis=None), np.sort(theirs, axis=None)):
+    maker = getattr(walk.trace.graph, "maker", lambda name: None)(name)
+    if maker is None or maker.operator != "DequantizeLinear" or ours.shape != theirs.shape:
         return None
     for axis in range(ours.ndim):
+        rest = tuple(i for i in range(ours.ndim) if i != axis)
+        shift = (theirs - ours).mean(axis=rest, keepdims=True)
+        if is_close(ours + shift, theirs, READ_BACK) and np.abs(shift).max() > READ_BACK * np.abs(ours).max():
+            return "zero_point", "has another zero point"
+        used = np.abs(ours).max(axis=rest, keepdims=True)
+        factor = np.abs(theirs).max(axis=rest, keepdims=True) / np.where(used > 0, used, 1)
+        if is_close(ours * factor, theirs, READ_BACK):
+            is_one = float(np.ptp(factor)) < READ_BACK * float(factor.max())
+            return "quantisation_scale" if is_one else "quantisation_granularity", "has other scales"
+    return None
+
+
+def is_close(ours: Array, theirs: Array, rtol: float) -> bool:
+    """Are these the same numbers, within a relative error?"""
+    import numpy as np
+
+    if not rtol or ours.dtype.kind != "f" or ours.shape != theirs.shape:
+        return bool(np.array_equal(ours, theirs))
+    return bool(np.allclose(theirs, ours, rtol=rtol, atol=1e-2 * rtol * float(np.abs(ours).max(initial=0.0))))
+
+
+def _rearranged(ours: Array, theirs: Array, gates: int, rtol: float) -> tuple[str, str] | None:
+    import numpy as np
+
+    if not is_close(np.sort(ours, axis=None), np.sort(theirs, axis=None), rtol):
+        return None
+    if ours.ndim > 2 and is_close(np.flip(ours, tuple(range(2, ours.ndim))), theirs, rtol):
+        return "kernel_flipped", "flipped along the axes of the kernel"
+    for axis in range(ours.ndim):
         moved, other = np.moveaxis(ours, axis, 0), np.moveaxis(theirs, axis, 0)
-        order = _row_order(moved, other)
+        order = _row_order(moved, other, rtol)
         if order is None:
             continue
         if gates > 1 and _by_blocks(order, gates):
@@ -155,8 +219,15 @@ def _rearranged(ours: Array, theirs: Array, gates: int) -> tuple[str, str] | Non
     return "weight_permuted", "the same numbers in another order"
 
 
-def _row_order(ours: np.ndarray, theirs: np.ndarray) -> list[int] | None:
+def _row_order(ours: np.ndarray, theirs: np.ndarray, rtol: float) -> list[int] | None:
     """The order of the reference's rows in which the candidate has them; None where they are not the same rows."""
+    if rtol:
+        import numpy as np
+
+        direction = np.random.default_rng(0).standard_normal(ours[0].size)
+        marks, places = (np.argsort(rows.reshape(len(rows), -1) @ direction) for rows in (ours, theirs))
+        nearest = marks[np.argsort(places)]  # the row with the same rank along a random direction
+        return nearest.tolist() if is_close(ours[nearest], theirs, rtol) and (np.diff(nearest) < 0).any() else None
     rows: dict[bytes, list[int]] = {}
     for position, row in enumerate(ours):
         rows.setdefault(row.tobytes(), []).append(position)
@@ -206,9 +277,16 @@ def _taken_from(walk: Walk, theirs: Array) -> str | None:
     return None
 
 
-def scalar_word(graph: OperatorGraph, node: OperatorNode, value: Array) -> str:
-    """What a lone number of an operator is, from where its result is used."""
-    kind = role(node.operator)
+def scalar_word(graph: OperatorGraph, node: OperatorNode, value: Array, *, kind: str | None = None) -> str:
+    """What a lone number of an operator is, from where its result is used.
+
+    Args:
+        graph: that the operator is of.
+        node: the operator.
+        value: the number.
+        kind: role of the operator that would hold the number, where that was fused into this one.
+    """
+    kind = kind or role(node.operator)
     users = [user for user in graph.nodes if any(name in user.inputs for name in node.outputs if name)]
     followed = {role(user.operator) for user in users}
     if kind in ("add", "max") and followed & {"sqrt", "rsqrt", "reciprocal", "pow"}:
@@ -245,9 +323,9 @@ def _numeric(value: Array) -> bool:
     return value.dtype.kind in "fiub"
 
 
-def _differing(ours: Array, theirs: Array) -> str:
+def _differing(ours: Array, theirs: Array, rtol: float = 0.0) -> str:
     import numpy as np
 
     if ours.shape != theirs.shape:
         return f"shape {theirs.shape} in place of {ours.shape}"
-    return f"{int(np.count_nonzero(ours != theirs))} of {ours.size}"
+    return f"{int(np.count_nonzero(~np.isclose(theirs, ours, rtol=rtol, atol=0)))} of {ours.size}"
