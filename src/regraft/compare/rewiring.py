@@ -112,7 +112,8 @@ def rewired(walk: Walk, node: OperatorNode) -> Rewiring | None:
         for source in _sources(walk, held, match.layout.shape):
             overlay = {name: source.value}
             found = walk.try_run(node, overlay)
-            result = walk.find(found[node.outputs[0]], node) if found and node.outputs[0] else None
+            value: Any = found.get(node.outputs[0]) if found else None
+            result = walk.find(value, node) if hasattr(value, "dtype") else None
             if result is None or not _is_new(walk, result, source):
                 continue
             return _described(walk, node, position, held, source, result)
@@ -131,16 +132,15 @@ def _described(
         missing = [one for one in missing if not _reshapes_only(walk, one)] or missing
         names = tuple(one.name for one in missing)
         kinds = " and ".join(one.operator for one in missing)
-        cause = _cause_of_missing(missing)
+        cause = _cause_of_missing(walk, missing)
         detail = f"{kinds} is missing between {held.name} and {node.operator}"
         return Rewiring(names, False, result.name, cause, detail, result.ratio)
     twice = sum(one.name == held.name for one in walk.matches.values()) > 1
     if not is_there and twice and source.maker >= 0:  # something else stands in the place of what made the source
-        replaced = trace.graph.nodes[source.maker]
-        instead = walk.makers.get(node.inputs[position])
+        replaced, instead = _before_moves(walk, trace.graph.nodes[source.maker], walk.makers.get(node.inputs[position]))
         kind = instead.operator if instead is not None else "nothing"
         cause, detail = kind_of(replaced.operator), f"{kind} in place of {replaced.operator}"
-        if instead is not None and kind == replaced.operator:
+        if instead is not None and _does_the_same(walk, replaced, instead):
             is_weighted = any(walk.candidate.constant(name) is not None for name in instead.inputs if name)
             cause = "weight_duplicated" if is_weighted else "input_source"
             detail = f"{kind} makes {held.name} a second time, where the reference makes {source.name}"
@@ -151,22 +151,58 @@ def _described(
     return Rewiring((taker.name,), True, result.name, cause, detail, result.ratio)
 
 
+def _before_moves(
+    walk: Walk, ours: OperatorNode, theirs: OperatorNode | None
+) -> tuple[OperatorNode, OperatorNode | None]:
+    """The operators before those that only rearrange, on both sides."""
+    makers = {name: node for node in walk.trace.graph.nodes for name in node.outputs if name}
+    while theirs is not None and moves_only(ours.operator) and moves_only(theirs.operator):
+        before, other = makers.get(ours.inputs[0]), walk.makers.get(theirs.inputs[0])
+        if before is None or other is None:
+            break
+        ours, theirs = before, other
+    return ours, theirs
+
+
+def _does_the_same(walk: Walk, ours: OperatorNode, theirs: OperatorNode) -> bool:
+    """Are two operators of one role, or is one the sum that the other one's bias is part of?"""
+    if role(ours.operator) == role(theirs.operator):
+        return True
+    makers = [walk.trace.tensors[name].maker for name in ours.inputs if name in walk.trace.tensors]
+    before = {role(walk.trace.graph.nodes[maker].operator) for maker in makers if maker >= 0}
+    return role(ours.operator) == "add" and role(theirs.operator) in before
+
+
 def _reshapes_only(walk: Walk, node: OperatorNode) -> bool:
     tensors = walk.trace.tensors
     made = {tensors[name].family for name in node.outputs if name in tensors}
     return bool(made & {tensors[name].family for name in node.inputs if name in tensors})
 
 
-def _cause_of_missing(missing: Sequence[OperatorNode]) -> str:
+def _cause_of_missing(walk: Walk, missing: Sequence[OperatorNode]) -> str:
     kinds = {role(one.operator) for one in missing}
     if kinds <= _ACTIVATIONS:
         return "activation_missing"
     if all(moves_only(one.operator) for one in missing):
         return "transpose_perm" if "transpose" in kinds else "layout"
     if len(kinds) == 1:
+        if _factor(walk.trace.graph, missing[0]) == -1.0:
+            return "rotation_sign"
         special = {"slice": "slice_step", "neg": "rotation_sign"}
         return special.get(kinds.pop(), "node_missing")
     return "node_missing"
+
+
+def _factor(graph: Any, node: OperatorNode) -> float | None:
+    """The lone number that an operator multiplies by; None for others."""
+    if role(node.operator) != "mul":
+        return None
+    held = [graph.constant(name) for name in node.inputs if name]
+    numbers = [float(value.item()) for value in held if value is not None and value.size == 1]
+    if not numbers and hasattr(graph, "settings"):
+        given = graph.settings(node).get("other")
+        numbers = [float(given)] if isinstance(given, int | float) else []
+    return numbers[0] if numbers else None
 
 
 def _cause_of_inserted(walk: Walk, node: OperatorNode, value: Array) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ _CHECKS = ("_assert", "sym_constrain")
 
 
 class TorchGraph:
-    """The operators of an exported program; a tensor is named by the node that makes it.
+    """The operators of an exported program; a tensor is named by the node that makes it, or that picks it out.
 
     Args:
         model: the program.
@@ -148,9 +149,11 @@ class TorchGraph:
                     f"{node.operator} {node.name!r}: {str(error).strip()[:300]}", where=self.where
                 ) from error
         result = _from_torch(found)
-        if wide and hasattr(result, "dtype") and result.dtype.kind == "f" and str(result.dtype) != "float64":
+        results = result if node.outputs != (node.name,) else (result,)
+        made = {name: one for name, one in zip(node.outputs, results, strict=False) if name}
+        if wide and any(_is_narrow(one) for one in made.values()):
             raise Unsupported(f"{node.operator} {node.name!r} does not keep float64", where=self.where)
-        return {node.name: result}
+        return made
 
     def _read_nodes(self) -> Iterator[OperatorNode]:
         for place in self._places.values():
@@ -158,15 +161,37 @@ class TorchGraph:
                 ("aten._assert", *_CHECKS)
             ):
                 continue
+            if _is_part(place) and _parts(place.args[0]):
+                continue  # a result of the operator that makes several
             if place.op != "call_function":
                 raise Unsupported(f"the program has a {place.op}, which cannot be run alone", where=self.where)
             inputs = tuple(
                 str(used.target) if used.op == "placeholder" else used.name for used in place.all_input_nodes
             )
-            yield OperatorNode(place.name, str(place.target), inputs, (place.name,), module_scope(place))
+            outputs = _parts(place) or (place.name,)
+            yield OperatorNode(place.name, str(place.target), inputs, outputs, module_scope(place))
 
     def _attribute(self, place: torch.fx.Node) -> Any:
         return functools.reduce(getattr, str(place.target).split("."), self._model.graph)
+
+
+def _is_part(place: Any) -> bool:
+    return place.target is operator.getitem and isinstance(place.args[1], int)
+
+
+def _parts(place: Any) -> tuple[str, ...]:
+    """The names of the results of an operator that makes several; empty for others."""
+    users = list(place.users)
+    if not users or not all(map(_is_part, users)):
+        return ()
+    names = {user.args[1]: user.name for user in reversed(users)}
+    if min(names) < 0 or len(names) < len(users):
+        return ()
+    return tuple(names.get(position, "") for position in range(max(names) + 1))
+
+
+def _is_narrow(value: Any) -> bool:
+    return hasattr(value, "dtype") and value.dtype.kind == "f" and str(value.dtype) != "float64"
 
 
 def _to_torch(value: Any, *, wide: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from regraft.compare.roles import role
@@ -25,7 +25,7 @@ def variants(operator: str, now: Settings, x: Any) -> Iterator[dict[str, Any]]:
         now: its settings.
         x: its first operand.
     Yields:
-        what to change: the setting that is tried first, then those that have to follow it.
+        what to change: the setting that is tried first, then what may have to follow it.
     """
     kind = role(operator)
     for name, choose in _KNOBS.items():
@@ -33,11 +33,16 @@ def variants(operator: str, now: Settings, x: Any) -> Iterator[dict[str, Any]]:
             continue
         for value in choose(kind, now, name, x):
             if value != now[name]:
-                yield {name: value, **_following(now, name, value)}
+                yield {name: value}
+                following = _following(now, name, value)
+                if following:
+                    yield {name: value, **following}
 
 
 def _following(now: Settings, name: str, value: Any) -> dict[str, Any]:
-    """With another dilation the padding that keeps the size."""
+    """With another dilation the padding that keeps the size; with the nearest neighbour torch's rounding."""
+    if value == "nearest" and "nearest_mode" in now:
+        return {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
     pads = next((one for one in ("pads", "padding") if isinstance(now.get(one), list)), None)
     if name not in ("dilation", "dilations") or pads is None or not all(now[name]):
         return {}
@@ -76,9 +81,8 @@ def _order(kind: str, now: Settings, name: str, x: Any) -> Iterator[Any]:
         yield from map(list, itertools.permutations(range(rank)))
 
 
-def _ends(kind: str, now: Settings, name: str, x: Any) -> Iterator[Any]:
+def ends(pads: Sequence[int]) -> Iterator[list[int]]:
     """As much padding in all, elsewhere: first all beginnings, then all ends, as ONNX lists it; or none."""
-    pads = now[name]
     half = len(pads) // 2
     total = [pads[i] + pads[i + half] for i in range(half)]
     low = [extent // 2 for extent in total]
@@ -86,12 +90,16 @@ def _ends(kind: str, now: Settings, name: str, x: Any) -> Iterator[Any]:
     yield from ([0] * half + total, total + [0] * half, [0] * len(pads), low + high, high + low)
 
 
+def _ends(kind: str, now: Settings, name: str, x: Any) -> Iterator[Any]:
+    return ends(now[name])
+
+
 def _sides(kind: str, now: Settings, name: str, x: Any) -> Iterator[Any]:
-    """As much padding in all, elsewhere: before and behind each axis, as torch lists it; or none."""
-    pairs = list(zip(now[name][::2], now[name][1::2], strict=False))
-    total = [sum(pair) for pair in pairs]
-    for share in ([(0, one) for one in total], [(one, 0) for one in total], [(0, 0)] * len(pairs)):
-        yield [extent for pair in share for extent in pair]
+    """The same as torch lists it: before and behind each axis."""
+    pads = now[name]
+    for other in ends([*pads[::2], *pads[1::2]]):
+        half = len(other) // 2
+        yield [extent for pair in zip(other[:half], other[half:], strict=True) for extent in pair]
 
 
 def _same_everywhere(*values: int) -> Choose:

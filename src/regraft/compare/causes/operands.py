@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.compare.causes.interface import Hypothesis
+from regraft.compare.causes.knobs import ends
 from regraft.compare.roles import CONTROL_FLOW, role
 from regraft.runtime.rounding import round_to
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _MAX_OTHERS = 24
 GATES = {"lstm": 4, "gru": 3}
 """Recurrent layer → blocks of its weights."""
+_WITH_DIRECTION = ("LSTM", "GRU")
+"""Operators of ONNX whose weights have the direction as their first axis."""
 
 
 def operands(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
@@ -38,7 +41,9 @@ def operands(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]
             for elsewhere, other in _others(graph, name, value):
                 yield _with(graph, node, {name: other}, "weight_duplicated", f"{name} is {elsewhere}")
     yield from _orders(graph, node)
+    yield from _directions(graph, node, held)
     yield from _gate_orders(graph, node, held)
+    yield from _pads(graph, node, held)
 
 
 def _variants(value: Any, gates: int) -> Iterator[tuple[str, str, Array]]:
@@ -65,6 +70,10 @@ def _variants(value: Any, gates: int) -> Iterator[tuple[str, str, Array]]:
         yield "batchnorm_parameters", "its square", np.square(value)
     yield "weight_changed", "one more", value + 1
     yield "bias_missing", "zero", np.zeros_like(value)
+    if gates and value.ndim == 2 and value.shape[1] % (2 * gates) == 0:  # ONNX has both biases in one
+        half = value.shape[1] // 2
+        yield "bias_missing", "zero in its second half", np.concatenate([value[:, :half], 0 * value[:, half:]], 1)
+        yield "bias_missing", "zero in its first half", np.concatenate([0 * value[:, :half], value[:, half:]], 1)
     for precision in ("bfloat16", "float16"):
         yield "lowered_precision", f"rounded to {precision}", round_to(value, precision).astype(value.dtype)
     yield "weight_changed", "negated", -value
@@ -98,12 +107,42 @@ def _orders(graph: EditableGraph, node: OperatorNode) -> Iterator[Hypothesis]:
                 yield Hypothesis("operands_swapped", f"the operands of {node.operator} in the order {order}", run)
 
 
+def _directions(graph: EditableGraph, node: OperatorNode, held: Mapping[str, Any]) -> Iterator[Hypothesis]:
+    """The weights of the two directions of a recurrent layer swapped."""
+    import numpy as np
+
+    if role(node.operator) not in GATES:
+        return
+    weights = {name: value for name, value in held.items() if value is not None and value.dtype.kind == "f"}
+    names, half = list(weights), len(weights) // 2
+    if node.operator in _WITH_DIRECTION and all(value.shape[0] == 2 for value in weights.values()):
+        swapped = {name: np.ascontiguousarray(value[::-1]) for name, value in weights.items()}
+    elif [weights[name].shape for name in names[:half]] == [weights[name].shape for name in names[half:]]:
+        swapped = {name: weights[other] for name, other in zip(names, names[half:] + names[:half], strict=True)}
+    else:
+        return
+    yield _with(graph, node, swapped, "rnn_direction", f"the directions of {node.operator} are swapped")
+
+
+def _pads(graph: EditableGraph, node: OperatorNode, held: Mapping[str, Any]) -> Iterator[Hypothesis]:
+    """As much padding in all, elsewhere: the operand of ONNX's Pad."""
+    import numpy as np
+
+    if node.operator != "Pad" or held.get(node.inputs[1]) is None:
+        return
+    pads = held[node.inputs[1]]
+    for other in ends(pads.tolist()):
+        if other != pads.tolist():
+            changed = {node.inputs[1]: np.array(other, dtype=pads.dtype)}
+            yield _with(graph, node, changed, "padding", f"pads of Pad is {other}")
+
+
 def _gate_orders(graph: EditableGraph, node: OperatorNode, held: Mapping[str, Any]) -> Iterator[Hypothesis]:
     """All weights of a recurrent layer with their gates in one other order."""
     import numpy as np
 
     count = GATES.get(role(node.operator), 0)
-    axis = 1 if node.operator in ("LSTM", "GRU") else 0  # ONNX has the direction first
+    axis = 1 if node.operator in _WITH_DIRECTION else 0
     weights = {name: value for name, value in held.items() if value is not None and value.dtype.kind == "f"}
     if not count or any(value.shape[axis] % count for value in weights.values()):
         return

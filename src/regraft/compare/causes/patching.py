@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from regraft.compare.canonical import CanonicalTensor
 from regraft.compare.causes.borrowed import borrowed_settings, borrowed_weights
+from regraft.compare.causes.counterparts import replaced_weights
 from regraft.compare.causes.interface import Family, Hypothesis, NamedCause, Run
 from regraft.compare.causes.operands import operands
 from regraft.compare.causes.scalars import fitted, scalars
@@ -130,18 +130,25 @@ class _Side:
 
     def _borrow(self, deadline: float) -> NamedCause | None:
         """What the candidate holds in the operators of the reference; nothing on the candidate's own side."""
-        if not (self._is_reference and hasattr(self._graph, "protos") and hasattr(self._walk.candidate, "protos")):
+        if not self._is_reference:
             return None
         for node in reversed(self._region):
-            twins = [one for one in self._counterpart if role(one.operator) == role(node.operator)]
-            settings = (one for twin in twins for one in borrowed_settings(self._walk, node, twin))
-            for hypothesis in itertools.chain(settings, borrowed_weights(self._walk, node, self._counterpart)):
+            for hypothesis in self._borrowed(node):
                 if time.monotonic() > deadline:
                     return None
                 residual = self._residual(node, hypothesis.run)
                 if residual is not None and is_within(residual):
                     return self._named(node, hypothesis, residual)
         return None
+
+    def _borrowed(self, node: OperatorNode) -> Iterator[Hypothesis]:
+        if not (hasattr(self._graph, "protos") and hasattr(self._walk.candidate, "protos")):
+            yield from replaced_weights(self._walk, node, self._counterpart)
+            return
+        twins = [one for one in self._counterpart if role(one.operator) == role(node.operator)]
+        for twin in twins:
+            yield from borrowed_settings(self._walk, node, twin)
+        yield from borrowed_weights(self._walk, node, self._counterpart)
 
     def _fit(self, deadline: float) -> NamedCause | None:
         for node in reversed(self._region):

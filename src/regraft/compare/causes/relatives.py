@@ -74,7 +74,7 @@ def _relu(x: Any) -> Any:
 def _sigmoid(x: Any) -> Any:
     import numpy as np
 
-    return 1.0 / (1.0 + np.exp(-x))
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
 def _tanh(x: Any) -> Any:

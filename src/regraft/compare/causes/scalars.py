@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from regraft.runtime.operator_graph import EditableGraph, OperatorNode
 
 _REFINEMENTS = 48
+_MASKS = (-1e9, -1e4, -65504.0, -3.4028234663852886e38, -math.inf, -1e3, -1e2, -1e1, -1.0)
+"""What scores that must not be seen are set to."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -93,6 +95,8 @@ def fitted(scalar: Scalar, error: Callable[[float], float]) -> Iterator[float]:
     usual += [1 / now, math.copysign(abs(now) ** 0.5, now)] if now else []
     if scalar.cause == "epsilon" or 0 < abs(now) <= 1e-2:
         usual = [*EPSILONS, *usual]
+    if scalar.cause == "mask_value":
+        usual = [*_MASKS, *usual]
     tried = {value: error(value) for value in dict.fromkeys(usual) if value != now}
     best = min(tried, key=lambda value: tried[value], default=now)
     yield best

@@ -72,6 +72,8 @@ def _missing(node: OperatorNode) -> str:
         return "activation_missing"
     if moves_only(node.operator):
         return "layout"
+    if kind_of(node.operator) == "rounding_mode":
+        return "rounding_mode"
     return "bias_missing" if role(node.operator) == "add" else "node_missing"
 
 
