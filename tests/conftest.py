@@ -32,3 +32,4 @@ def asset() -> Callable[[str, str, str], Path]:
 @pytest.fixture(autouse=True)
 def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGRAFT_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))

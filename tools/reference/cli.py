@@ -29,7 +29,8 @@ def cli_page() -> str:
         "",
         "The result goes to stdout (or to `-o`), everything else to stderr. With `--json`, exit 2 prints",
         '`{"error": {"code", "what", "where", "hint"}}`; the codes are in [errors.md](errors.md).',
-        "`REGRAFT_STORE` names the store, `NO_COLOR` turns colour off, `CI` turns progress bars off.",
+        "`REGRAFT_STORE` names the store, `REGRAFT_CACHE` a folder for what can be measured again,",
+        "`REGRAFT_CACHE_MB` its size, `NO_COLOR` turns colour off, `CI` turns progress bars off.",
         "",
         *_block(application.get_help(context)),
     ]

@@ -60,12 +60,17 @@ class PlainTrace:
         graph: of the reference.
         feeds: its inputs.
         precision: of the own run, whose error is the floor; lower ones than float32 are not emulated here.
+        is_empty: run nothing: whoever makes it knows the tensors already.
     """
 
-    def __init__(self, graph: OperatorGraph, feeds: Feeds, *, precision: str = "float32") -> None:
+    def __init__(
+        self, graph: OperatorGraph, feeds: Feeds, *, precision: str = "float32", is_empty: bool = False
+    ) -> None:
         self.graph = graph
         self.unit = unit_roundoff(precision)
         self.tensors: dict[str, CanonicalTensor] = {}
+        if is_empty:
+            return
         given = {name: (value, array_dtype(value, "float64")) for name, value in feeds.items()}
         try:
             for position, _, made in run_through(graph, given, self._twice):

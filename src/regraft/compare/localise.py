@@ -20,6 +20,7 @@ from regraft.compare.precision import lowered_weights
 from regraft.compare.walk import Walk
 
 if TYPE_CHECKING:
+    from regraft.compare.kept import FloorCache
     from regraft.runtime.interface import Array, Feeds
     from regraft.runtime.operator_graph import OperatorGraph
 
@@ -107,6 +108,7 @@ def localise(
     outputs: Mapping[str, str] | None = None,
     precision: str = "float32",
     trace: CanonicalTrace | None = None,
+    floors: FloorCache | None = None,
 ) -> Localisation:
     """Find every origin of a divergence between two graphs.
 
@@ -118,13 +120,19 @@ def localise(
         outputs: reference's output → candidate's; None where the names or positions are the same.
         precision: whose rounding counts as noise.
         trace: canonical trace of the reference on these feeds, where it is known already.
+        floors: where canonical traces of this reference are kept.
     Raises:
         Unsupported: the reference does not run on these feeds at all.
     """
     lowered = lowered_weights(reference, candidate)
+    weights = ""
     if lowered is not None:
         reference, trace = reference.with_rounded_weights(lowered.precision, kept=lowered.kept), None
-    known = trace or CanonicalTrace(reference, feeds, precision=precision)
+        weights = f"{lowered.precision} {sorted(lowered.kept)}"
+    if floors is not None:
+        known = trace or floors.canonical(reference, feeds, precision=precision, weights=weights)
+    else:
+        known = trace or CanonicalTrace(reference, feeds, precision=precision)
     pairs = inputs or {name: name for name in feeds if name in candidate.inputs}
     returned = outputs or dict(zip(reference.outputs, candidate.outputs, strict=False))
     walk = Walk(known, candidate, inputs=pairs, outputs=returned)

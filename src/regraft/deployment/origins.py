@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.compare.exact import feeds_for
+from regraft.compare.kept import FloorCache
 from regraft.compare.layers import Layer, PlainTrace, divergence_by_layer, layers_of_taps
 from regraft.compare.localise import Localisation, localise
 from regraft.compare.noise import UNIT_ROUNDOFF
@@ -33,6 +34,7 @@ class Pair(msgspec.Struct, frozen=True):
         outputs: reference's output → candidate's.
         precision: whose rounding counts as noise.
         threads: of each operator.
+        floors: where what was measured of the reference is kept; None for nowhere.
     """
 
     reference: Any
@@ -41,6 +43,7 @@ class Pair(msgspec.Struct, frozen=True):
     outputs: Mapping[str, str]
     precision: str
     threads: int | None = None
+    floors: FloorCache | None = None
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -91,6 +94,7 @@ def diagnose(pair: Pair, cases: Sequence[FeedCase], worst: int, *, diverges: boo
             "inputs": dict(pair.inputs),
             "outputs": _tensors(pair, reference, candidate, cases[0].feeds),
             "precision": precision,
+            "floors": pair.floors,
         }
         found = localise(reference, candidate, _ours(pair, case.feeds), **links)  # type: ignore[arg-type]
         advance(1)
@@ -98,7 +102,7 @@ def diagnose(pair: Pair, cases: Sequence[FeedCase], worst: int, *, diverges: boo
         if optimised is not None:
             candidate = optimised
             found = localise(reference, candidate, _ours(pair, case.feeds), **links)  # type: ignore[arg-type]
-        trace = PlainTrace(reference, _ours(pair, case.feeds), precision=precision)
+        trace = _plain_trace(pair, reference, case, precision)
         layers = divergence_by_layer(trace, candidate, theirs, pairs=found.pairs)
         advance(1)
     return Diagnosis(found, tuple(layers), (), case, graphs=(reference, candidate), of_optimised=optimised is not None)
@@ -106,9 +110,14 @@ def diagnose(pair: Pair, cases: Sequence[FeedCase], worst: int, *, diverges: boo
 
 def _of_taps(pair: Pair, reference: OperatorGraph, case: FeedCase, theirs: Feeds, reason: str) -> Diagnosis:
     """The taps of one pass, for a candidate that is a recording."""
-    trace = PlainTrace(reference, _ours(pair, case.feeds))
+    trace = _plain_trace(pair, reference, case, "float32")
     layers, strangers = layers_of_taps(trace, pair.candidate.trace(theirs))
     return Diagnosis(None, tuple(layers), tuple(strangers), case, reason)
+
+
+def _plain_trace(pair: Pair, reference: OperatorGraph, case: FeedCase, precision: str) -> PlainTrace:
+    make = PlainTrace if pair.floors is None else pair.floors.plain
+    return make(reference, _ours(pair, case.feeds), precision=precision)
 
 
 def _ours(pair: Pair, feeds: Feeds) -> dict[str, Any]:
