@@ -17,7 +17,7 @@ def main() -> str:
     parts = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for kind, make in (("safetensors", _safetensors), ("torch zip", _torch_zip)):
+        for kind, make in (("safetensors", write_safetensors), ("torch zip", write_torch_zip)):
             suffix = ".safetensors" if kind == "safetensors" else ".pt"
             large, small = folder / f"large{suffix}", folder / f"small{suffix}"
             make(large, 256)
@@ -44,7 +44,7 @@ def _bytes_read(path: Path, store: list[str]) -> int:
     return next(m["value"] for m in json.loads(out)["measurements"] if m["name"] == "bytes_read")
 
 
-def _safetensors(path: Path, count: int) -> None:
+def write_safetensors(path: Path, count: int) -> None:
     size = 4 << 20
     header = {
         f"layer.{i}.weight": {"dtype": "F32", "shape": [1024, 1024], "data_offsets": [i * size, (i + 1) * size]}
@@ -56,7 +56,7 @@ def _safetensors(path: Path, count: int) -> None:
         file.truncate(8 + len(text) + count * size)
 
 
-def _torch_zip(path: Path, count: int) -> None:
+def write_torch_zip(path: Path, count: int) -> None:
     """In a process of its own: the memory that torch takes here would be counted as that of our children."""
     code = (
         "import sys, torch\n"

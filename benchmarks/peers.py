@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 
 VENV = Path(__file__).parent.parent / ".venv-peers"
-PACKAGES = ("picklescan==1.0.5", "modelscan==0.8.8", "polygraphy==0.53.6", "setuptools<81")
+PACKAGES = (
+    "picklescan==1.0.5",
+    "modelscan==0.8.8",
+    "fickling==0.1.12",
+    "typing_extensions",  # fickling imports it without saying so
+    "h5py",
+    "polygraphy==0.53.6",
+    "setuptools<81",
+)
 
 
 def program(name: str) -> str:

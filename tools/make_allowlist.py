@@ -11,8 +11,11 @@ import collections
 import contextlib
 import datetime
 import decimal
+import enum
 import fractions
+import functools
 import importlib
+import importlib.util
 import inspect
 import io
 import json
@@ -29,6 +32,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from allowlist_libraries import LIBRARIES as OPTIONAL
 from regraft.package.formats.pickle_machine import read_pickle
 from regraft.package.formats.pickle_streams import follow_joblib, follow_torch_legacy
 from regraft.package.formats.pickle_values import Call, Global, PickleStream
@@ -54,12 +58,18 @@ INERT_FUNCTIONS = re.compile(
     r"|scipy\.[\w.]+\.(__pyx_unpickle_\w+|newObj)"
     r"|scipy\.optimize\._optimize\.\w*MemoizeJac"
     r"|_codecs\.encode|copyreg\._reconstructor|copy_reg\._reconstructor|copyreg\.__newobj(_ex)?__"
+    r"|pandas\._libs\.(arrays\.__pyx_unpickle_NDArrayBacked|interval\.__pyx_unpickle_IntervalMixin"
+    r"|internals\._unpickle_block|tslibs\.(nattype\._nat_unpickle|timedeltas\._timedelta_unpickle"
+    r"|timestamps\._unpickle_timestamp|offsets\.__pyx_unpickle_\w+|period\._\w*unpickle\w*))"
+    r"|pandas\.core\.indexes\.(base\._new_Index|datetimes\._new_DatetimeIndex|interval\._new_IntervalIndex"
+    r"|timedeltas\._new_TimedeltaIndex|period\._new_PeriodIndex)"
     r"|array\._array_reconstructor)$"
 )
 """Functions (not classes) that are chosen by hand, as known to build a value from their arguments and nothing else.
 
 `_rebuild_from_type_v2`, `_reconstructor` and the random constructors call an argument of theirs: the rule family
-looks at that argument. `_load_from_bytes` unpickles its argument: the rule family follows those bytes too.
+looks at that argument, and at the class that pandas' `_new_*Index` build. `_load_from_bytes` unpickles its argument:
+the rule family follows those bytes too.
 """
 
 REFUSED = re.compile(r"^(_?operator\.|_?functools\.|types\.\w+Type$|builtins\.(__\w+|type$))")
@@ -133,6 +143,7 @@ def plain_values() -> Iterator[tuple[str, Any]]:
             object,
             type(None),
         ],
+        "enumerations": [enum.Enum, enum.IntEnum, enum.Flag, enum.IntFlag, enum.StrEnum],
         "errors": [ValueError("x"), KeyError("x"), RuntimeError("x"), TypeError("x")],
         "collections": [
             collections.OrderedDict(a=1),
@@ -196,6 +207,9 @@ def numpy_values() -> Iterator[tuple[str, Any]]:
     yield "seed sequence", np.random.SeedSequence(1)
     yield "memory map", np.zeros(3).view(np.memmap) if False else np.ndarray
     yield "finfo", np.float32
+    square = np.eye(2)
+    yield "results", [np.linalg.slogdet(square), np.linalg.eig(square), np.linalg.qr(square), np.linalg.svd(square)]
+    yield "unique", [np.unique_all(square), np.unique_counts(square), np.unique_inverse(square)]
 
 
 def scipy_values() -> Iterator[tuple[str, Any]]:
@@ -444,6 +458,7 @@ def collect() -> Collector:
         (torch_values, True, False),
         (torch_modules, True, False),
         (sklearn_values, False, True),
+        *((family, False, True) for family in dict.fromkeys(OPTIONAL.values()) if family not in _absent()),
     ]
     for family, with_torch, with_joblib in families:
         for label, value in family():
@@ -456,11 +471,18 @@ def collect() -> Collector:
     return collector
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of what was asked."""
+@functools.cache
+def _absent() -> frozenset[Callable[[], Iterator[tuple[str, Any]]]]:
+    """The families of values whose library is not here."""
+    return frozenset(family for name, family in OPTIONAL.items() if importlib.util.find_spec(name) is None)
+
+
+def library_versions(before: dict[str, str]) -> dict[str, str]:
+    """Versions of what was asked, now or before."""
     from importlib.metadata import version
 
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    here = [name for name, family in OPTIONAL.items() if family not in _absent() and name not in DISTRIBUTION]
+    return {**before, "python": platform.python_version(), **{name: version(name) for name in (*LIBRARIES, *here)}}
 
 
 def main() -> None:
@@ -474,7 +496,10 @@ def main() -> None:
             print(f"refused {module}.{name} {sorted(uses - allowed)}: {reason}")
         if allowed:
             names[module][name] = sorted(allowed)
-    record = {"seen_in": library_versions(), "names": names}
+    before = json.loads(TARGET.read_bytes())
+    absent = {name for name, family in OPTIONAL.items() if family in _absent()}
+    names |= {module: kept for module, kept in before["names"].items() if module.split(".")[0] in absent}
+    record = {"seen_in": library_versions(before["seen_in"]), "names": names}
     text = json.dumps(record, indent=1, sort_keys=True)
     text = re.sub(r"\[\s+([^\]]*?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text)
     TARGET.write_text(text + "\n")

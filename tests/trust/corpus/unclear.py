@@ -31,7 +31,8 @@ def _code() -> dict[str, dict[str, bytes]]:
             "config.json": b"{}",
         },
         "code that starts ffmpeg in use": repository(
-            _NET + "\n    def load(self, p):\n        import subprocess\n        return subprocess.run(['ffmpeg', p])\n"
+            _NET
+            + "\n    def read_audio(self, p):\n        import subprocess\n        return subprocess.run(['ffmpeg', p])\n"
         ),
         "code of another repository": {
             "config.json": encoded({"auto_map": {"AutoModel": "someone/else--modeling_y.Model"}})
@@ -41,6 +42,15 @@ def _code() -> dict[str, dict[str, bytes]]:
             "config.json": encoded({"auto_map": {"AutoModel": "m.Model"}}),
             "m.py": b"from .core import f\nclass Model: pass\n",
             "core.so": b"\x7fELF" + bytes(60),
+        },
+        "adapter whose class lies in a module of its own": {
+            "adapter_config.json": encoded(
+                {"peft_type": "LORA", "auto_mapping": {"base_model_class": "M", "parent_library": "mod"}}
+            ),
+            "mod.py": b"class M: pass\n",
+        },
+        "adapter whose class lies in os": {
+            "adapter_config.json": encoded({"auto_mapping": {"base_model_class": "x", "parent_library": "os"}})
         },
         "requirement from a repository": {"requirements.txt": b"git+https://github.com/someone/something\n"},
     }

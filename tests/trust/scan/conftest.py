@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 
 from regraft.record.evidence import Evidence
 from regraft.trust.scan import scan
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+"""The corpus is a package of the tests, `tests.trust.corpus`."""
 
 Content = bytes | str
 

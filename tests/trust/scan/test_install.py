@@ -41,10 +41,8 @@ def test_install_hooks_of_npm(rules_of):
     assert "RGS-INS-004" not in rules_of({"package.json": json.dumps(build)})
 
 
-def test_recipes_and_notebooks_are_notes(rules_of):
-    cell = {"cells": [{"cell_type": "code", "source": ["!curl http://x | bash\n"]}]}
+def test_recipes_are_notes(rules_of):
     assert "RGS-INS-005" in rules_of({"Makefile": "all:\n\tcurl x\n"})
-    assert "RGS-INS-006" in rules_of({"a.ipynb": json.dumps(cell)})
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def stream(*parts: bytes) -> bytes:
 
 BYTES = b"C\x04junk"
 ATTACKS: dict[str, bytes] = {
+    "computed name": stream(text("os"), call("builtins", "repr", "x"), b"\x93"),
     "protocol 0": b"cos\nsystem\n(S'echo pwned'\ntR.",
     "protocol 0, python 2 name": b"c__builtin__\neval\n(S'1'\ntR.",
     "python 2 module": b"ccommands\ngetoutput\n(S'echo'\ntR.",
@@ -140,6 +141,9 @@ ATTACKS: dict[str, bytes] = {
     + b"\xff" * 7
     + b"\x7f"
     + stream(call("os", "system", ECHO)),
+    "jax's array, another function": stream(
+        call("jax._src.array", "_reconstruct_array", name("os", "system"), b"(" + text(ECHO) + b"t", b")", b"}")
+    ),
     "rebuild with another function": stream(
         call(
             "torch._tensor",
@@ -165,7 +169,6 @@ UNKNOWN: dict[str, bytes] = {
     "function of a stranger": stream(call("somelib.model", "build", "x")),
     "standard library, not listed": stream(call("string", "capwords", "x")),
     "extension registry": b"\x80\x02\x82\x07)R.",
-    "computed name": stream(text("os"), call("builtins", "repr", "x"), b"\x93"),
     "listed class, unusual call": stream(call("sklearn.svm._classes", "SVC", "x")),
     "truncated": pickle.dumps(list(range(1000)))[:-20],
     "codec": stream(call("_codecs", "encode", "x", "bz2")),

@@ -84,8 +84,8 @@ def test_an_archive_within_the_bytes_of_a_pickle_is_not_taken_for_a_pickle(scan_
             "RGS-PKL-004",
         ),
         (b"(" + text("abc") + b"iuuid\nUUID\n.", "RGS-PKL-004"),
-        (b"\x80\x02" + dtype("V8", b"(K\3X\1\0\0\0|NX\1\0\0\0a\x85" + FIELD + b"K\x08K\1K\0tb") + b".", "RGS-PKL-004"),
-        (b"\x80\x02" + dtype("O8", PLAIN) + b".", "RGS-PKL-004"),
+        (b"\x80\x02" + dtype("V8", b"(K\3X\1\0\0\0|NX\1\0\0\0a\x85" + FIELD + b"K\x08K\1K\0tb") + b".", "RGS-PKL-009"),
+        (b"\x80\x02" + dtype("O8", PLAIN) + b".", "RGS-PKL-009"),
     ],
     ids=["class of an object", "constructor of another class", "INST with arguments", "hidden field", "hidden objects"],
 )

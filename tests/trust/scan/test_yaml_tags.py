@@ -13,6 +13,8 @@ from regraft.record.evidence import Verdict
         'lr: 1\na: !apply:os.system ["x"]\n',
         "a: [1, !new:builtins.eval {source: x}]\n",
         "a: !name:os.system\n",
+        "%TAG !p! tag:yaml.org,2002:python/object/apply:\n---\na: !p!os.system [x]\n",
+        "a: !!python/object/apply:os%2Esystem [x]\n",
     ],
 )
 def test_a_tag_that_calls_something_dangerous_fails(scan_files, text):
@@ -27,7 +29,7 @@ def test_a_tag_that_calls_something_dangerous_fails(scan_files, text):
         "a: !!python/object/apply:strange.thing [x]\n",
         "a: !new:strange.Thing\n",
         "a: !!python/name:mymodule.x\n",
-        "%TAG !p! tag:yaml.org,2002:python/object/apply:\n---\na: !p!os.system [x]\n",
+        "%TAG !p! tag:yaml.org,2002:python/object/apply:\n---\na: !p!strange.thing [x]\n",
     ],
 )
 def test_a_tag_that_nobody_knows_is_inconclusive(scan_files, text):

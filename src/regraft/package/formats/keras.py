@@ -117,6 +117,13 @@ def model_config(probe: Probe) -> dict[str, JSON] | None:
     return _object(text) if isinstance(text, str) else None
 
 
+def training_config(probe: Probe) -> dict[str, JSON] | None:
+    """Optimizer, losses and metrics of a model in HDF5, which are built with it; None where there are none."""
+    tree = None if probe.zip is not None else tree_or_none(probe)
+    text = None if tree is None else tree.attribute("training_config")
+    return _object(text) if isinstance(text, str) else None
+
+
 def config_objects(config: JSON) -> Iterator[dict[str, JSON]]:
     """Every serialised object (a dict with `class_name`) of a config, at any depth, outermost first."""
     pending: list[JSON] = [config]

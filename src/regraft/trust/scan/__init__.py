@@ -40,6 +40,9 @@ _FAMILIES: tuple[str, ...] = (
     "tensorflow:TensorflowFamily",
     "torchscript:TorchscriptFamily",
     "skops:SkopsFamily",
+    "xml_entities:XmlEntitiesFamily",
+    "notebook:NotebookFamily",
+    "foreign_operators:ForeignOperatorsFamily",
 )
 """`module:Class` of every rule family."""
 

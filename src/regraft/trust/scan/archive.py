@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 
 from regraft.errors import RegraftError
@@ -92,6 +93,14 @@ EXTRA_BYTES = Rule(
     "Nothing, if you know the tool that wrote it.",
 )
 
+DEVICE = Rule(
+    "RGS-ARC-012",
+    Severity.HIGH,
+    "A device or pipe in an archive",
+    "Unpacking it with enough rights makes a door to a disk, or a file that whoever reads it waits on for ever.",
+    "Do not unpack it. Report it to where you got it from.",
+)
+
 _RULE_OF_KIND: dict[str, Rule] = {
     "traversal": LEADS_OUT,
     "absolute-name": LEADS_OUT,
@@ -120,6 +129,11 @@ _RULE_OF_KIND: dict[str, Rule] = {
 _RULES_OF_NAMES = (LEADS_OUT, ODD_NAME)
 _EXECUTABLE_HEADS = (b"\x7fELF", b"MZ", b"#!", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _MAX_LINK_BYTES = 4096
+_GUARDED_PLACE = re.compile(
+    r"a link that leads out .*(/etc\b|/root\b|/proc\b|/sys\b|/dev\b|/boot\b|/var/(run|log|spool)\b"
+    r"|/\.(ssh|aws|gnupg|kube|docker|netrc|config|bash\w*|profile|git-credentials)\b|\bWindows\b|\bAppData\b)"
+)
+"""Places where systems and people keep what no model needs. A link to data elsewhere on a disk is no attack."""
 _VERIFIED_BYTES = 1 << 20
 """Stored members up to this size are checked against their CRC-32: code and pickles, not weights."""
 
@@ -141,6 +155,7 @@ class ArchiveFamily:
         BROKEN,
         CASE_TWIN,
         EXTRA_BYTES,
+        DEVICE,
     )
 
     def examine(self, site: Site) -> Iterator[Finding]:
@@ -157,15 +172,23 @@ class ArchiveFamily:
             problems = site.archive.problems
         for problem in problems:
             yield _of_problem(problem, site)
+        links = {member.name.rstrip("/") for member in site.archive.members if member.is_link}
         for member in site.archive.members:
             if member.is_link:
                 yield from _of_link(member, site)
+            elif member.is_special:
+                yield DEVICE.finding("a device, pipe or socket", _place(member, site))
+            if links and (above := _link_above(member.name, links)) is not None:
+                message = f"is written through the link {above!r}, wherever that leads by then"
+                yield LINK_OUT.finding(message, _place(member, site), target=above)
 
     def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
         """What is odd about the names of the files themselves."""
         for entry in package.entries:
             for kind, what in name_problems(entry.path):
                 yield _RULE_OF_KIND[kind].finding(what, Where(file=entry.path), kind=kind)
+            if entry.obstacle is not None and _GUARDED_PLACE.search(entry.obstacle):
+                yield LINK_OUT.finding(entry.obstacle, Where(file=entry.path))
         if package.container is not None:
             yield from _of_container(package.container)
 
@@ -204,8 +227,18 @@ def _of_link(member: Member, site: Site) -> Iterator[Finding]:
     base = "" if archive.kind == "tar" and _is_hard_link(archive, target) else posixpath.dirname(member.name)
     resolved = posixpath.normpath(posixpath.join(base, target.replace("\\", "/")))
     if target.startswith(("/", "\\")) or resolved == ".." or resolved.startswith("../") or target[1:2] == ":":
-        name = member.name if site.member is None else f"{site.member}!{member.name}"
-        yield LINK_OUT.finding(f"a link to {target!r}", Where(site.file, name), target=target)
+        yield LINK_OUT.finding(f"a link to {target!r}", _place(member, site), target=target)
+
+
+def _place(member: Member, site: Site) -> Where:
+    return Where(site.file, member.name if site.member is None else f"{site.member}!{member.name}")
+
+
+def _link_above(name: str, links: set[str]) -> str | None:
+    """The link that a member lies below. Who packs a folder does not follow links: nothing lies below them."""
+    parts = posixpath.normpath(name).split("/")
+    above = ("/".join(parts[:length]) for length in range(1, len(parts)))
+    return next((path for path in above if path in links or f"./{path}" in links), None)
 
 
 def _is_hard_link(archive: Archive, target: str) -> bool:

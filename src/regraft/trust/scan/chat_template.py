@@ -13,6 +13,7 @@ from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.descriptions import description_of
 from regraft.trust.scan.entrypoints import has_hidden_letters
 from regraft.trust.scan.interface import Rule, Site
+from regraft.trust.scan.template_meanings import Meanings
 
 if TYPE_CHECKING:
     import jinja2
@@ -67,8 +68,21 @@ _MAX_TEMPLATE_BYTES = 1 << 20
 _MAX_NODES = 100_000
 _FREE_OBJECTS = frozenset({"cycler", "joiner", "lipsum", "namespace", "self", "request", "url_for"})
 _INTERNALS = frozenset({"mro", "func_globals", "gi_frame", "cr_frame", "f_globals", "f_builtins", "func_code"})
-_CONTENT_NAMES = frozenset({"content", "text", "prompt", "query"})
-_WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}( [A-Za-z][A-Za-z'-]+)*")
+_WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}( [A-Za-z'-]+)*|[\w-]+(\.[\w-]+)+")
+_INTERNAL_TEXT = re.compile(r"__(class|globals|subclasses|builtins|import|init|mro|bases?|dict|code|getattribute)__")
+_BY_ATTRIBUTE = {
+    "map": 0,
+    "selectattr": 0,
+    "rejectattr": 0,
+    "sort": 2,
+    "groupby": 0,
+    "unique": 1,
+    "sum": 0,
+    "min": 1,
+    "max": 1,
+}
+"""Filters that look up an attribute, and the place of its name among their arguments (after `attribute=`)."""
+_TIME = frozenset({"strftime_now", "now", "today"})
 _FORMAT_WORDS = frozenset(
     "text image image_url video audio think thinking function tool tools system user assistant type role name "
     "content input output json string object array python reasoning input_text input_image input_audio".split()
@@ -191,6 +205,7 @@ def _environment() -> jinja2.Environment:
 def _look(tree: nodes.Template) -> Iterator[tuple[Rule, int, str]]:
     from jinja2 import nodes as syntax
 
+    meanings = Meanings(tree)
     pending: list[Any] = [tree]
     count = 0
     while pending:
@@ -203,15 +218,17 @@ def _look(tree: nodes.Template) -> Iterator[tuple[Rule, int, str]]:
         if isinstance(node, syntax.Getattr):
             yield from _attribute(node.attr, node)
         elif isinstance(node, syntax.Getitem):
-            yield from _item(node)
-        elif isinstance(node, syntax.Filter) and node.name in ("attr", "map"):
-            yield from _filter(node)
+            yield from _item(node, meanings)
+        elif isinstance(node, syntax.Filter):
+            yield from _filter(node, meanings)
         elif isinstance(node, syntax.Include | syntax.Import | syntax.FromImport | syntax.Extends):
             yield FOREIGN, node.lineno, type(node).__name__.lower()
         elif isinstance(node, syntax.Compare):
-            yield from _comparison(node)
+            yield from _comparison(node, meanings)
         elif isinstance(node, syntax.Call):
-            yield from _call(node)
+            yield from _call(node, meanings)
+        elif isinstance(node, syntax.Const) and isinstance(node.value, str) and _INTERNAL_TEXT.search(node.value):
+            yield ESCAPE, node.lineno, f"holds the text {node.value[:80]!r}"
         elif isinstance(node, syntax.Mul) and any(_is_huge(side) for side in (node.left, node.right)):
             yield COSTLY, node.lineno, "multiplies by a huge number"
 
@@ -221,21 +238,25 @@ def _attribute(name: str, node: Any) -> Iterator[tuple[Rule, int, str]]:
         yield ESCAPE, node.lineno, f"looks up {name}"
 
 
-def _item(node: Any) -> Iterator[tuple[Rule, int, str]]:
-    key = _folded(node.arg)
+def _item(node: Any, meanings: Meanings) -> Iterator[tuple[Rule, int, str]]:
+    from jinja2 import nodes as syntax
+
+    key = meanings.constant(node.arg)
     if isinstance(key, str):
         yield from _attribute(key, node)
-    elif _mentions_free_object(node.node):
-        yield EVASIVE, node.lineno, "looks up a computed name on a template object"
+    elif not isinstance(node.arg, syntax.Slice) and (
+        _mentions_free_object(node.node) or isinstance(node.node, syntax.Const | syntax.List | syntax.Tuple)
+    ):
+        yield EVASIVE, node.lineno, "looks up a computed name on an object of the template"
 
 
-def _filter(node: Any) -> Iterator[tuple[Rule, int, str]]:
-    named = [pair.value for pair in node.kwargs if pair.key == "attribute"]
-    arguments = named if node.name == "map" else node.args
-    if node.name == "map" and node.args and _folded(node.args[0]) == "attr":
-        arguments = node.args[1:]
-    for argument in arguments[:1]:
-        name = _folded(argument)
+def _filter(node: Any, meanings: Meanings) -> Iterator[tuple[Rule, int, str]]:
+    if node.name == "replace" and node.node is not None and meanings.is_content(node.node):
+        words = [word for word in map(meanings.constant, node.args) if isinstance(word, str)]
+        if words and _is_word(words[0]):
+            yield TRIGGER, node.lineno, f"replaces {words[0]!r} in the content"
+    for argument in _attribute_arguments(node, meanings):
+        name = meanings.constant(argument)
         if name is None:
             yield EVASIVE, node.lineno, f"|{node.name} with a computed name"
         else:
@@ -243,46 +264,51 @@ def _filter(node: Any) -> Iterator[tuple[Rule, int, str]]:
                 yield from _attribute(part, node)
 
 
-def _comparison(node: Any) -> Iterator[tuple[Rule, int, str]]:
-    from jinja2 import nodes as syntax
+def _attribute_arguments(node: Any, meanings: Meanings) -> list[Any]:
+    """The arguments of a filter that name an attribute to look up."""
+    named = [pair.value for pair in node.kwargs if pair.key == "attribute"]
+    if node.name == "attr":
+        return node.args[:1] or named
+    if node.name == "map":
+        first = meanings.constant(node.args[0]) if node.args else None
+        return node.args[1:2] if first == "attr" else named
+    if node.name not in _BY_ATTRIBUTE:
+        return []
+    place = _BY_ATTRIBUTE[node.name]
+    return named or node.args[place : place + 1]
 
+
+def _comparison(node: Any, meanings: Meanings) -> Iterator[tuple[Rule, int, str]]:
     for operand in node.ops:
         sides = [node.expr, operand.expr]
-        words = [s.value for s in sides if isinstance(s, syntax.Const) and isinstance(s.value, str)]
-        if operand.op in ("in", "notin") and words and any(_is_content(s) for s in sides) and _is_word(words[0]):
-            yield TRIGGER, node.lineno, f"asks whether the content contains {words[0]!r}"
+        values = [meanings.constant(side) for side in sides]
+        words = [value for value in values if isinstance(value, str)] or meanings.words(node.expr)
+        is_asked = operand.op in ("in", "notin") and any(map(meanings.is_content, sides))
+        found = next((word for word in words if _is_word(word) and word not in meanings.keys), None)
+        if is_asked and found is not None:
+            yield TRIGGER, node.lineno, f"asks whether the content contains {found!r}"
+        elif operand.op in ("gt", "gteq", "lt", "lteq") and any(map(_asks_the_time, sides)):
+            yield TRIGGER, node.lineno, "behaves otherwise from some date on"
 
 
-def _call(node: Any) -> Iterator[tuple[Rule, int, str]]:
+def _call(node: Any, meanings: Meanings) -> Iterator[tuple[Rule, int, str]]:
     from jinja2 import nodes as syntax
 
     callee = node.node
     if isinstance(callee, syntax.Name) and callee.name == "range" and any(map(_is_huge, node.args)):
         yield COSTLY, node.lineno, "loops over a huge range"
-    if isinstance(callee, syntax.Getattr) and callee.attr in ("startswith", "endswith", "find", "count"):
-        words = [arg.value for arg in node.args if isinstance(arg, syntax.Const) and isinstance(arg.value, str)]
-        if words and _is_content(callee.node) and _is_word(words[0]):
+    if isinstance(callee, syntax.Getattr) and callee.attr in ("startswith", "endswith", "find", "count", "replace"):
+        words = [word for word in map(meanings.constant, node.args) if isinstance(word, str)]
+        if words and meanings.is_content(callee.node) and _is_word(words[0]):
             yield TRIGGER, node.lineno, f"asks whether the content {callee.attr} {words[0]!r}"
 
 
-def _folded(node: Any) -> object:
-    """A constant expression's value, concatenations and joins included; None when it is computed at run time."""
+def _asks_the_time(node: Any) -> bool:
     from jinja2 import nodes as syntax
 
-    if isinstance(node, syntax.Const):
-        return node.value
-    if isinstance(node, syntax.Concat | syntax.Add):
-        parts = node.nodes if isinstance(node, syntax.Concat) else [node.left, node.right]
-        values = [_folded(part) for part in parts]
-        return "".join(map(str, values)) if all(value is not None for value in values) else None
-    if isinstance(node, syntax.Filter) and node.name in ("join", "reverse", "lower", "string") and node.node:
-        inner = node.node
-        if isinstance(inner, syntax.List | syntax.Tuple):
-            values = [_folded(item) for item in inner.items]
-            return "".join(map(str, values)) if all(value is not None for value in values) else None
-        value = _folded(inner)
-        return str(value)[::-1] if node.name == "reverse" and value is not None else value
-    return None
+    return any(
+        isinstance(call.node, syntax.Name) and call.node.name in _TIME for call in node.find_all(syntax.Call)
+    ) or (isinstance(node, syntax.Call) and isinstance(node.node, syntax.Name) and node.node.name in _TIME)
 
 
 def _mentions_free_object(node: Any) -> bool:
@@ -291,20 +317,6 @@ def _mentions_free_object(node: Any) -> bool:
     while isinstance(node, syntax.Getattr | syntax.Getitem | syntax.Call):
         node = node.node
     return isinstance(node, syntax.Name) and node.name in _FREE_OBJECTS - {"namespace"}
-
-
-def _is_content(node: Any) -> bool:
-    from jinja2 import nodes as syntax
-
-    while isinstance(node, syntax.Filter):
-        node = node.node
-    if isinstance(node, syntax.Call) and isinstance(node.node, syntax.Getattr):
-        node = node.node.node
-    if isinstance(node, syntax.Getattr):
-        return node.attr in _CONTENT_NAMES
-    if isinstance(node, syntax.Getitem):
-        return isinstance(node.arg, syntax.Const) and node.arg.value in _CONTENT_NAMES
-    return isinstance(node, syntax.Name) and node.name in _CONTENT_NAMES
 
 
 def _is_word(text: str) -> bool:

@@ -11,6 +11,7 @@ from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity, Where
 from regraft.trust.scan.entrypoints import EntryPoint, entry_points, is_script, path_of
 from regraft.trust.scan.interface import Rule, Site
+from regraft.trust.scan.notebook import HIDES_OR_PIPES
 from regraft.trust.scan.python.effects import Kind
 from regraft.trust.scan.python.names import MAX_SOURCE_BYTES
 from regraft.trust.scan.python.program import Phase, Program, Run
@@ -151,11 +152,7 @@ def _judge_entry(
 ) -> Iterator[Finding]:
     """Harm that an entry point does; where there is none, that its code would run (an archive's once)."""
     first = points[0]
-    harmful = {
-        (run.path, run.effect.line, run.effect.name): run
-        for run in reversed(runs)
-        if run.effect.kind in _fatal_kinds(first, run.phase)
-    }
+    harmful = {(run.path, run.effect.line, run.effect.name): run for run in reversed(runs) if _is_fatal(first, run)}
     for run in harmful.values():
         yield _harm(run, first, by_path)
     if harmful or first.as_main or (first.archive is not None and first.archive in listed):
@@ -165,10 +162,13 @@ def _judge_entry(
     yield _would_run(points, runs, by_path)
 
 
-def _fatal_kinds(point: EntryPoint, phase: Phase) -> frozenset[Kind]:
-    if point.as_main:
-        return _FAILS_INSTALLED if phase <= Phase.LOAD else frozenset()
-    return _FAILS_AT[phase]
+def _is_fatal(point: EntryPoint, run: Run) -> bool:
+    if not point.as_main:
+        return run.effect.kind in _FAILS_AT[run.phase]
+    if run.phase > Phase.LOAD or run.effect.kind not in _FAILS_INSTALLED:
+        return False
+    is_build_step = run.phase is Phase.LOAD and run.effect.kind is Kind.SHELL
+    return not is_build_step or HIDES_OR_PIPES.search(run.effect.text) is not None
 
 
 def _harm(run: Run, point: EntryPoint, by_path: dict[str, Site]) -> Finding:

@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
+from regraft.package.formats import Description
 from regraft.package.limits import MAX_NESTING, MAX_TEXT_BYTES
 from regraft.record.bounded_yaml import parse_yaml
+from regraft.trust.scan.descriptions import description_of
 from regraft.trust.scan.interface import Site
 
 _LETTER = rb"\\(?:x|u00|U000000)(?:[46][1-9a-fA-F]|[57][0-9aA]|5[fF])"
@@ -28,6 +30,8 @@ _CODE_WORDS = (b"auto_map", b"custom_pipelines", b"_target_", b"weight_map")
 _CODE_KEYS = re.compile(rb"(?:" + b"|".join(_CODE_WORDS) + rb""")["']?[ \t\r\n]*:|""" + _LETTER)
 _ESCAPES = (b"\\u00", b"\\x", b"\\U000000")
 _HIDDEN = re.compile(_LETTER)
+_TARGET = re.compile(r"""_target_\\?["']?\s*:\s*\\?["']?(?P<name>[A-Za-z_][\w.]*)""")
+_WITH_METADATA = frozenset({"safetensors", "gguf", "onnx"})
 _CONFIG_SUFFIXES = frozenset({".json", ".yaml", ".yml", "mlmodel"})
 """Suffixes, and the name of the one configuration without (mlflow's MLmodel, in YAML)."""
 _ENTRY_FILES = {
@@ -109,6 +113,21 @@ def configuration(site: Site) -> Any:
 def has_hidden_letters(text: bytes) -> bool:
     """Is a letter written as an escape, so that a search for a key would miss it (`"auto\\u005fmap"`)?"""
     return any(escape in text for escape in _ESCAPES) and _HIDDEN.search(text) is not None
+
+
+def targets_in_text(site: Site) -> Iterator[tuple[str, str]]:
+    """(field, dotted name) of `_target_` keys where no parser of ours reaches: YAML with aliases, metadata of weights.
+
+    A text of metadata is a configuration that its library parses and instantiates (ml-flextok, CVE-2026-22584).
+    """
+    if site.probe.suffix in _CONFIG_SUFFIXES:
+        if is_unreadable_configuration(site) and site.probe.reader.size <= MAX_TEXT_BYTES:
+            text = site.probe.reader.read_all(limit=MAX_TEXT_BYTES).decode("utf-8", "replace")
+            yield from (("_target_", match["name"]) for match in _TARGET.finditer(text))
+    elif site.format is not None and site.format.name in _WITH_METADATA:
+        found = description_of(site)
+        for key, value in found.metadata.items() if isinstance(found, Description) else ():
+            yield from ((key, match["name"]) for match in _TARGET.finditer(value))
 
 
 def is_unreadable_configuration(site: Site) -> bool:
@@ -215,6 +234,8 @@ def local_file(reference: Reference) -> tuple[str, str] | None:
 
 
 def _targets(reference: Reference, by_path: Mapping[str, Site]) -> Iterator[EntryPoint]:
+    if reference.kind == "loader-module":
+        yield from _mlflow_code(reference, by_path)
     if reference.kind in ("base-model", "kernel", "library", "loader-module"):
         return
     target = local_file(reference)
@@ -225,8 +246,28 @@ def _targets(reference: Reference, by_path: Mapping[str, Site]) -> Iterator[Entr
     folder = posixpath.dirname(path_of(reference.site))
     for candidate in (path, posixpath.join(folder, reference.value.split(".")[0], "__init__.py")):
         if candidate in by_path:
+            yield from _packages_above(candidate, folder, named_by, by_path)
             yield EntryPoint(candidate, class_name or None, named_by)
             return
+
+
+def _packages_above(path: str, folder: str, named_by: str, by_path: Mapping[str, Site]) -> Iterator[EntryPoint]:
+    """What an import of a module in a package runs first: the `__init__.py` of every folder on the way to it."""
+    above = posixpath.dirname(path)
+    while len(above) > len(folder):
+        if (init := f"{above}/__init__.py") in by_path and init != path:
+            yield EntryPoint(init, None, named_by)
+        above = posixpath.dirname(above)
+
+
+def _mlflow_code(reference: Reference, by_path: Mapping[str, Site]) -> Iterator[EntryPoint]:
+    """The module that mlflow imports to load a model, out of the folder of code that it puts on the path."""
+    folder = posixpath.dirname(path_of(reference.site))
+    module = reference.value.replace(".", "/")
+    for base in ("", "code", "data"):
+        path = posixpath.normpath(posixpath.join(folder, base, f"{module}.py"))
+        if path in by_path:
+            yield EntryPoint(path, None, f"{path_of(reference.site)}, {reference.field}")
 
 
 def _pipeline_parts(site: Site, content: dict[str, Any]) -> Iterator[Reference]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +10,9 @@ from regraft.errors import Damaged
 from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
+from regraft.trust.scan.entrypoints import path_of
 from regraft.trust.scan.interface import Rule, Site
+from regraft.trust.scan.notebook import HIDES_OR_PIPES
 from regraft.trust.scan.python.effects import Kind
 from regraft.trust.scan.python.program import Program
 
@@ -48,12 +51,12 @@ RECIPE = Rule(
     "Shell scripts, Makefiles, Dockerfiles and notebooks run nothing by themselves; no loader reaches them.",
     "Read them before you start them.",
 )
-NOTEBOOK = Rule(
-    "RGS-INS-006",
-    Severity.INFO,
-    "A notebook that runs shell commands",
-    "Running its cells executes them with your rights.",
-    "Read the cells before you run them.",
+PIPED = Rule(
+    "RGS-INS-008",
+    Severity.UNKNOWN,
+    "A script that runs what it downloads",
+    "No loader starts it, but whoever does hands the machine to whatever the address serves at that moment.",
+    "Fetch what it names yourself, look at it, then pass --allow RGS-INS-008:FILE.",
 )
 
 _TEXT_BYTES = 1 << 20
@@ -74,7 +77,9 @@ _HARMFUL_HOOK = re.compile(
     r"\b(curl|wget|nc|ncat|powershell|certutil|bitsadmin)\b|/dev/tcp/|base64\s+(-d|--decode)|\bnode\s+-e\b|\beval\b"
     r"|\|\s*(ba|z)?sh\b"
 )
-_CELL_SHELL = re.compile(r'"\s*[!%](?:sh|bash|system)?\s*(?P<command>[^"\\]*(curl|wget|bash|nc |base64|rm -rf)[^"\\]*)')
+_SCRIPTS = frozenset({".sh", ".bash", ".bat", ".cmd", ".ps1"})
+_STARTED = re.compile(r"\b(?:node|sh|bash)\s+(?:\./)?(?P<path>[\w./-]+\.(?:[cm]?js|sh))\b")
+_STARTS_PROGRAMS = re.compile(r"child_process|\bexecSync\b|\bspawn(Sync)?\s*\(|\beval\s*\(|new\s+Function\s*\(")
 
 
 class InstallFamily:
@@ -82,10 +87,10 @@ class InstallFamily:
 
     name = "install"
     judges: frozenset[str] = frozenset()
-    rules: Sequence[Rule] = (STARTUP_CODE, STARTUP_LINE, FOREIGN_SOURCE, INSTALL_HOOK, RECIPE, NOTEBOOK)
+    rules: Sequence[Rule] = (STARTUP_CODE, STARTUP_LINE, FOREIGN_SOURCE, INSTALL_HOOK, RECIPE, PIPED)
 
     def examine(self, site: Site) -> Iterator[Finding]:
-        """Findings about one `.pth`, requirements, package.json or notebook file."""
+        """Findings about one `.pth`, requirements, package.json or script file."""
         name = site.probe.name
         if site.probe.suffix == ".pth" and _is_text(site):
             yield from _startup_file(site)
@@ -93,13 +98,17 @@ class InstallFamily:
             yield from _requirements(site)
         elif site.probe.basename == "package.json":
             yield from _npm_hooks(site)
-        elif site.probe.suffix == ".ipynb" and site.probe.reader.size <= _TEXT_BYTES:
-            match = _CELL_SHELL.search(site.probe.text or "")
+        elif site.probe.suffix in _SCRIPTS and site.probe.reader.size <= _TEXT_BYTES:
+            match = HIDES_OR_PIPES.search(site.probe.text or "")
             if match:
-                yield NOTEBOOK.finding(f"a cell runs: {match['command'].strip()[:120]}", site.where())
+                line = (site.probe.text or "").count("\n", 0, match.start()) + 1
+                yield PIPED.finding(f"runs: {match[0][:160]}", site.where(line=line))
 
     def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
-        """One note about all recipes."""
+        """What npm's hooks start, and one note about all recipes."""
+        for site in sites:
+            if site.probe.basename == "package.json":
+                yield from _started_scripts(site, sites)
         recipes = [site for site in sites if _RECIPES.search(site.probe.name)]
         if recipes:
             names = [site.probe.name for site in recipes]
@@ -143,6 +152,22 @@ def _requirements(site: Site) -> Iterator[Finding]:
         if not _WELL_KNOWN_INDEX.match(source):
             line = text.count("\n", 0, match.start()) + 1
             yield FOREIGN_SOURCE.finding(f"a requirement from {source[:160]}", site.where(line=line), source=source)
+
+
+def _started_scripts(site: Site, sites: Sequence[Site]) -> Iterator[Finding]:
+    """Scripts of the package that a hook starts, if they start programs that fetch or hide something."""
+    content = site.probe.json
+    scripts = content.get("scripts") if isinstance(content, dict) else None
+    by_path = {path_of(other): other for other in sites}
+    for hook in _HOOKS:
+        command = scripts.get(hook) if isinstance(scripts, dict) else None
+        started = _STARTED.search(command) if isinstance(command, str) else None
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path_of(site)), started["path"])) if started else ""
+        text = by_path[path].probe.text if path in by_path else None
+        harm = _HARMFUL_HOOK.search(text or "")
+        if text and harm and (_STARTS_PROGRAMS.search(text) or path.endswith(".sh")):
+            where = by_path[path].where(line=text.count("\n", 0, harm.start()) + 1)
+            yield INSTALL_HOOK.finding(f"{hook} starts this script, which runs {harm[0][:80]}", where)
 
 
 def _npm_hooks(site: Site) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from regraft.package.formats import Description
-from regraft.package.formats.keras import config_objects, model_config
+from regraft.package.formats.keras import config_objects, model_config, training_config
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.descriptions import description_of
@@ -95,9 +95,8 @@ class KerasFamily:
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about one model file."""
-        config = _config(site)
         reported: set[tuple[str, str]] = set()
-        for item in config_objects(config) if config is not None else ():
+        for item in (item for config in _configs(site) for item in config_objects(config)):
             for rule, message, name in _judge(item):
                 if (rule.id, name) not in reported:
                     reported.add((rule.id, name))
@@ -117,10 +116,16 @@ def _is_hdf5(site: Site) -> bool:
     return site.format is not None and site.format.name in ("keras-h5", "keras-v3", "hdf5")
 
 
-def _config(site: Site) -> JSON:
+def _configs(site: Site) -> Iterator[JSON]:
+    """The architecture, and what a model was compiled with: its losses and metrics are built with it."""
     kind = site.format.name if site.format is not None else ""
     if kind in ("keras-h5", "keras-v3"):
-        return model_config(site.probe)
+        yield from (config for config in (model_config(site.probe), training_config(site.probe)) if config is not None)
+    else:
+        yield _of_json(site)
+
+
+def _of_json(site: Site) -> JSON:
     if site.probe.suffix != ".json" or site.inside == "keras-v3" or b"class_name" not in site.probe.head:
         return None
     content = site.probe.json

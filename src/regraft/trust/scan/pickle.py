@@ -71,6 +71,15 @@ TRAILING = Rule(
     "Nothing, unless something else reads that file.",
 )
 
+HIDDEN = Rule(
+    "RGS-PKL-009",
+    Severity.HIGH,
+    "A stream that is written to mislead",
+    "No pickler writes this: a name that the stream puts together while it is loaded, or raw bytes that would be taken "
+    "for objects. It is there to get past whoever looks.",
+    "Do not load it. Report it to where you got it from.",
+)
+
 _RULES = {
     "runs": RUNS,
     "handed_over": HANDED_OVER,
@@ -78,6 +87,7 @@ _RULES = {
     "unusual": UNUSUAL,
     "computed": COMPUTED,
     "changes": CHANGES,
+    "hidden": HIDDEN,
 }
 _ZIP_MAGIC = b"PK\x03\x04"
 _TORCHSCRIPT = frozenset({"torchscript", "torch-package", "torch-export", "pt2"})
@@ -93,7 +103,7 @@ class PickleFamily:
 
     name = "pickle"
     judges: frozenset[str] = frozenset(PICKLE_FORMATS)
-    rules: Sequence[Rule] = (RUNS, HANDED_OVER, UNLISTED, UNUSUAL, COMPUTED, BROKEN, CHANGES, TRAILING)
+    rules: Sequence[Rule] = (RUNS, HANDED_OVER, UNLISTED, UNUSUAL, COMPUTED, BROKEN, CHANGES, TRAILING, HIDDEN)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about the streams of one file or member."""

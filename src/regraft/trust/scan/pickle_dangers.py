@@ -25,11 +25,13 @@ EFFECTS: dict[str, str] = {
         "torch.utils.collect_env.* torch.utils.bottleneck.* torch.distributed.run.* "
         "torch.distributed.launch.* torch.distributed.elastic.* torch.multiprocessing.* torch._inductor.* "
         "ctypes.* _ctypes.* cffi.* mailcap.* imaplib.IMAP4_stream pydoc.* idlelib.* turtledemo.* git.* sh.* "
-        "paramiko.* fabric.* invoke.* pexpect.* plumbum.* Cython.Build.* scipy.weave.* sysconfig._main "
+        "pipes.* _posixshmem.* _osx_support.* _aix_support.* _pyrepl.* paramiko.* fabric.* invoke.* pexpect.* "
+        "plumbum.* Cython.Build.* scipy.weave.* sysconfig._main "
         "signal.*"
     ),
     "runs Python code": (
-        "builtins.eval builtins.exec builtins.execfile builtins.compile builtins.breakpoint builtins.input "
+        "_interpreters.* _xxsubinterpreters.* _xxinterpchannels.* builtins.eval builtins.exec builtins.execfile "
+        "builtins.compile builtins.breakpoint builtins.input "
         "builtins.__build_class__ code.interact code.InteractiveInterpreter* code.InteractiveConsole* "
         "code.compile_command codeop.* types.CodeType types.FunctionType types.LambdaType runpy.* timeit.* "
         "cProfile.* profile.run* profile.Profile* trace.Trace* pdb.* bdb.* doctest.* unittest.* lib2to3.* "
@@ -47,7 +49,8 @@ EFFECTS: dict[str, str] = {
         "ptpython.* dataclasses.make_dataclass dataclasses._create_fn nltk.app.* ansible.* celery.*"
     ),
     "imports a module of the stream's choice": (
-        "builtins.__import__ importlib.* imp.* pkgutil.* zipimport.* sys.* modulefinder.* pkg_resources.* "
+        "builtins.__import__ importlib.* _frozen_importlib.* _frozen_importlib_external.* imp.* pkgutil.* "
+        "zipimport.* sys.* modulefinder.* pkg_resources.* "
         "hydra.utils.* hydra._internal.* torch._utils._import_dotted_name transformers.dynamic_module_utils.* "
         "cloudpickle.subimport cloudpickle.cloudpickle.subimport cloudpickle.cloudpickle_fast.subimport "
         "dill._dill._import_module dill._dill._load_module six._import_module django.utils.module_loading.* "
@@ -68,7 +71,9 @@ EFFECTS: dict[str, str] = {
         "torch.serialization._load torch.serialization._legacy_load pandas.read_pickle pandas.io.pickle.* "
         "pandas.compat.pickle_compat.* jsonpickle.* sklearn.externals.joblib.load multiprocessing.reduction.* "
         "copyreg.add_extension copyreg.pickle copyreg.constructor yaml.load yaml.unsafe_load yaml.full_load "
-        "yaml.load_all yaml.unsafe_load_all keras.models.load_model skops.io.load"
+        "yaml.load_all yaml.unsafe_load_all keras.models.load_model skops.io.load transformers.pipeline "
+        "transformers.pipelines.pipeline datasets.load_dataset datasets.load.load_dataset mlflow.pyfunc.load_model "
+        "spacy.load"
     ),
     "reads, writes or deletes files": (
         "builtins.open io.open io.FileIO io.open_code codecs.open os.* posix.* nt.* posixpath.* ntpath.* "
@@ -136,8 +141,10 @@ _MODULES = frozenset(
     )
 )
 _ALIASES = re.compile(
-    r"^(six\.moves|sklearn\.externals\.six\.moves|future|past|eventlet\.green|gevent\.monkey)\.(?=\w+\.)"
+    r"^(six\.moves|sklearn\.externals\.six\.moves|future|past|eventlet\.green|gevent\.monkey|ray(?=\.cloudpickle)"
+    r"|[\w.]+\.(_?vendor(ed)?|externals?|extern|thirdparty|third_party))\.(?=\w+\.)"
 )
+"""Ways to other libraries: compatibility layers, and copies that libraries carry."""
 
 
 @functools.cache
@@ -163,7 +170,7 @@ def _bare(path: str) -> str:
 
 
 def danger_of(module: str | None, name: str | None) -> str | None:
-    """The effect of calling a global, None when it is not known to be dangerous.
+    """The effect of calling a global by the lists above, None when it is not known to be dangerous.
 
     Args:
         module, name: as in `Global`; `name` may be dotted.

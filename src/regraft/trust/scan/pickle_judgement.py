@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -18,14 +19,25 @@ from regraft.package.formats.pickle_values import (
     bytes_of,
 )
 from regraft.trust.scan.allowlist import AllowList, allow_list
+from regraft.trust.scan.library_effects import effect_of_call
 from regraft.trust.scan.pickle_dangers import CALLERS, danger_of
 
 _RECONSTRUCTORS = frozenset({"copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__"})
+_INDEX_MAKER = re.compile(r"pandas\.core\.indexes\.\w+\._new_\w*Index")
+_CALLS_ITS_FIRST = {
+    "_rebuild_from_type_v2": 2,
+    "_rebuild_from_type": 2,
+    "_reconstruct_array": 1,
+    "reconstruct_device_array": 1,
+}
+"""Functions of torch and jax that call their first argument, and the place of what they call it with."""
 _ENCODINGS = frozenset({"latin1", "latin-1", "iso-8859-1", "utf-8", "utf8", "ascii"})
 _ATTRIBUTE_GETTERS = frozenset({"builtins.getattr", "operator.attrgetter"})
 _ON_IMPORT = frozenset({"antigravity", "this", "idlelib", "turtledemo"})
 _TYPE = "builtins.type"
 _NESTED_BYTES = "torch.storage._load_from_bytes"
+_CALLING = frozenset({"reduce", "inst", "obj"})
+"""Opcodes that call a function, or a class with its constructor."""
 _MAX_RENDERED = 300
 _MAX_FIELD_DEPTH = 6
 _MAX_VALUES = 2_000_000
@@ -35,7 +47,7 @@ class Judgement(msgspec.Struct, frozen=True):
     """One thing to say about a stream.
 
     Attributes:
-        kind: `runs`, `handed_over`, `changes`, `unlisted`, `unusual`, `computed`.
+        kind: `runs`, `handed_over`, `changes`, `hidden`, `unlisted`, `unusual`, `computed`.
         path: the name concerned.
         offset: of the opcode that names or calls it.
         message: for a human.
@@ -106,14 +118,15 @@ class Judge:
                 yield Judgement("changes", target.path, call.offset, message, args=render(call.args))
             elif isinstance(target, Call) and target.path == "numpy.dtype" and _hides_objects(target, call.arguments):
                 message = "an element type with objects that says it has none: numpy would take raw bytes for pointers"
-                yield Judgement("unusual", target.path, call.offset, message, args=render(call.args))
+                yield Judgement("hidden", target.path, call.offset, message, args=render(call.args))
             elif not isinstance(target, Call):
                 yield Judgement("unusual", "?", call.offset, f"{call.kind} on a value that is no container")
         elif isinstance(target, Global):
             self._called.add(id(target))
             yield from self._call(target, call.args, call.kind, call.offset)
         elif isinstance(target, Call):
-            yield self._call_of_result(target, call)
+            if not self._is_reviewed_method(target.function, target.arguments):
+                yield self._call_of_result(target, call)
         else:
             yield Judgement("unusual", "?", call.offset, "calls a value that is no function")
 
@@ -123,16 +136,17 @@ class Judge:
             return
         arguments = args if isinstance(args, tuple) else ()
         if name.path in _ATTRIBUTE_GETTERS:
-            yield self._attribute(name, arguments, offset)
+            if not self._is_reviewed_method(name, arguments):
+                yield self._attribute(name, arguments, offset)
         elif name.path == _TYPE and len(arguments) == 1:
             return
         elif self._names.allows(name.module, name.name, kind):
             yield from self._allowed_call(name, args, kind, offset)
         elif name.path in CALLERS:
-            yield self._caller(name, args, offset)
+            yield self._caller(name, args, kind, offset)
         elif self._is_inert(name):
             return
-        elif (effect := danger_of(name.module, name.name)) is not None and not self._is_known(name):
+        elif (effect := self._effect(name, kind)) is not None:
             yield _runs(name.path, effect, args, offset)
         elif self._is_known(name):
             seen = ", ".join(sorted(self._names.uses_of(name.module, name.name)))
@@ -141,6 +155,13 @@ class Judge:
         else:
             message = f"calls {name.path}, which nobody has reviewed: look at what it does when created or restored"
             yield Judgement("unlisted", name.path, offset, message, args=render(args))
+
+    def _effect(self, name: Global, kind: str) -> str | None:
+        """What using a name in this way does; a known name is harmless in the ways that are known, not called."""
+        effect = None if self._is_known(name) and kind not in _CALLING else danger_of(name.module, name.name)
+        if effect is None and kind in _CALLING:
+            effect = effect_of_call(name.module, name.name)
+        return effect
 
     def _allowed_call(self, name: Global, args: Value, kind: str, offset: int) -> Iterator[Judgement]:
         """An allowed constructor: are its arguments those that its library writes?"""
@@ -153,13 +174,20 @@ class Judge:
             yield Judgement("unusual", path, offset, message, args=render(args))
         elif path in _RECONSTRUCTORS:
             yield from self._reconstructed(name, arguments, offset)
-        elif path.endswith(("._rebuild_from_type_v2", "._rebuild_from_type")):
+        elif (place := _CALLS_ITS_FIRST.get(path.rpartition(".")[2])) is not None:
             function = arguments[0] if arguments else None
-            if isinstance(function, Global) and len(arguments) > 2:
+            if isinstance(function, Global) and len(arguments) > place:
                 self._called.add(id(function))
-                yield from self._call(function, arguments[2], "reduce", offset)
+                yield from self._call(function, arguments[place], "reduce", offset)
             else:
                 yield Judgement("unusual", path, offset, f"{path} without a function to call", args=render(args))
+        elif _INDEX_MAKER.fullmatch(path):
+            made = arguments[0] if arguments else None
+            if isinstance(made, Global) and self._is_known(made) and made.path.startswith("pandas."):
+                self._called.add(id(made))
+            else:
+                message = f"{path} builds another class than an index: {render(made)}"
+                yield Judgement("unusual", path, offset, message, args=render(args))
         elif path == _NESTED_BYTES:
             content = bytes_of(arguments[0]) if arguments else None
             if content is None and arguments and isinstance(arguments[0], Blob) and arguments[0].kind == "bytes":
@@ -205,11 +233,21 @@ class Judge:
             return _runs(name.path, "reads or writes attributes by name", arguments, offset)
         return Judgement("unlisted", name.path, offset, f"takes the attribute {attribute[:80]} of an object it built")
 
-    def _caller(self, name: Global, args: Value, offset: int) -> Judgement:
+    def _is_reviewed_method(self, getter: Value, arguments: tuple[Value, ...]) -> bool:
+        """Is this `getattr(Class, "method")` of a class method that is on the list, as its library pickles it?"""
+        if not isinstance(getter, Global) or getter.path != "builtins.getattr" or len(arguments) != 2:
+            return False
+        owner, attribute = arguments
+        if not isinstance(owner, Global) or not isinstance(attribute, str):
+            return False
+        self._called.add(id(owner))
+        return self._names.allows(owner.module, f"{owner.name}.{attribute}", "reduce")
+
+    def _caller(self, name: Global, args: Value, kind: str, offset: int) -> Judgement:
         for inner in _globals_in(args):
             self._called.add(id(inner))
-            effect = danger_of(inner.module, inner.name)
-            if effect is not None and not self._is_known(inner):
+            effect = None if self._is_known(inner) else self._effect(inner, kind)
+            if effect is not None:
                 return _runs(inner.path, effect, args, offset, through=name.path)
         inner_names = ", ".join(inner.path for inner in _globals_in(args)) or "its arguments"
         message = f"{name.path} calls {inner_names[:200]}, now or when it is used"
@@ -243,8 +281,10 @@ def _runs(path: str, effect: str, args: Value, offset: int, *, through: str | No
 
 
 def _computed(name: Global, offset: int) -> Judgement:
-    what = name.path if name.extension is not None else "a name that the stream computes"
-    return Judgement("computed", name.path, offset, f"imports {what}: only the loading process knows what that is")
+    if name.extension is None:
+        message = "imports a name that the stream computes, which no pickler writes: it is hidden on purpose"
+        return Judgement("hidden", name.path, offset, message)
+    return Judgement("computed", name.path, offset, f"imports {name.path}: only the loading process knows what that is")
 
 
 def _is_huge(arguments: tuple[Value, ...]) -> bool:

@@ -16,6 +16,7 @@ from regraft.trust.scan.entrypoints import (
     local_file,
     path_of,
     references,
+    targets_in_text,
 )
 from regraft.trust.scan.interface import Rule, Site
 from regraft.trust.scan.pickle_dangers import danger_of
@@ -78,6 +79,14 @@ NO_BASE_NAME = Rule(
     "Do not load this package. Report it to where you got it from.",
 )
 
+UNASKED_CODE = Rule(
+    "RGS-REP-010",
+    Severity.HIGH,
+    "Code of another repository would be loaded without consent",
+    "The key is one that the library writes for itself. Set by hand, it made transformers before 5.3 fetch and run "
+    "that repository's code although remote code was not trusted (CVE-2026-4372).",
+    "Do not load this package. Report it to where you got it from.",
+)
 UNREADABLE = Rule(
     "RGS-REP-009",
     Severity.UNKNOWN,
@@ -113,6 +122,7 @@ class RepositoryFamily:
         OTHER_BASE,
         NO_BASE_NAME,
         UNREADABLE,
+        UNASKED_CODE,
     )
 
     def examine(self, site: Site) -> Iterator[Finding]:
@@ -126,6 +136,9 @@ class RepositoryFamily:
         for site in sites:
             for reference in references(site):
                 yield from _judge(reference, paths, modules)
+            for field, name in targets_in_text(site):
+                if is_dangerous(name):
+                    yield DANGEROUS_CALL.finding(f"{field} calls {name}", site.where(field=field), call=name)
             if is_unreadable_configuration(site):
                 yield UNREADABLE.finding("a key that names code, in a file that cannot be parsed", site.where())
             if site.probe.basename.endswith((".index.json", "model.json")):
@@ -138,7 +151,8 @@ def _judge(reference: Reference, paths: set[str], modules: set[str]) -> Iterator
         yield from _base_model(reference)
     elif reference.kind == "kernel":
         if value.split("/")[0].rpartition("|")[2] != _KERNEL_PUBLISHER:
-            yield REMOTE_CODE.finding(f"{reference.field} loads compiled kernels from {value}", where, name=value)
+            rule = UNASKED_CODE if reference.field.endswith("_attn_implementation_internal") else REMOTE_CODE
+            yield rule.finding(f"{reference.field} loads compiled kernels from {value}", where, name=value)
     elif reference.kind == "library":
         if is_dangerous(f"{value}.x") or value.split(".")[0] not in _KNOWN_LIBRARIES:
             yield FOREIGN_CALL.finding(f"{reference.field} imports {value}", where, name=value)
@@ -150,6 +164,8 @@ def _judge(reference: Reference, paths: set[str], modules: set[str]) -> Iterator
     elif reference.kind == "import-path":
         if is_dangerous(value):
             yield DANGEROUS_CALL.finding(f"{reference.field} calls {value}", where, call=value)
+    elif reference.kind == "pipeline-part" and is_dangerous(library := value.partition(".")[2]):
+        yield DANGEROUS_CALL.finding(f"{reference.field} imports {library}", where, call=library)
     elif "--" in value:
         repository, _, name = value.partition("--")
         yield REMOTE_CODE.finding(f"{reference.field} loads {name} from {repository}", where, name=value)

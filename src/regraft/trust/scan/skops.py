@@ -85,6 +85,8 @@ def _judge(node: dict[str, Any]) -> tuple[Rule | None, str]:
         name = str(content.get("function", name))
         head = module.split(".")[0]
     named = f"{module}.{name}" if module else name
+    if loader == "MethodNode" and (method := _method(node)) is not None and method.startswith("_"):
+        return DANGEROUS_TYPE, f"{named}.{method}"
     if head in ("builtins", "") and name in _BUILTINS:
         return None, named
     if is_dangerous(named) and named != "builtins.function":
@@ -96,6 +98,13 @@ def _judge(node: dict[str, Any]) -> tuple[Rule | None, str]:
     if head in _TRUSTED or (loader in _CALLING and head in ("operator", "functools", "builtins", "types")):
         return None, named
     return UNKNOWN_TYPE, named
+
+
+def _method(node: dict[str, Any]) -> str | None:
+    """The attribute that a method node looks up on its object."""
+    content = node.get("content")
+    function = content.get("func") if isinstance(content, dict) else None
+    return function if isinstance(function, str) else None
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:

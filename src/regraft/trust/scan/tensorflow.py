@@ -14,14 +14,22 @@ FILE_OPERATOR = Rule(
     "RGS-TFL-001",
     Severity.HIGH,
     "A graph operator that reads or writes files",
-    "ReadFile, WriteFile and their kin open paths that the model chooses, with your rights, when the graph runs.",
+    "ReadFile, WriteFile, readers and writers of data sets open paths that the model chooses, with your rights, when "
+    "the graph runs.",
+    "Do not run this model. Report it to where you got it from.",
+)
+NETWORK_OPERATOR = Rule(
+    "RGS-TFL-004",
+    Severity.HIGH,
+    "A graph operator that talks to a server",
+    "The operator opens a connection to an address that the model chooses when the graph runs.",
     "Do not run this model. Report it to where you got it from.",
 )
 OUTSIDE_OPERATOR = Rule(
     "RGS-TFL-002",
     Severity.UNKNOWN,
     "A graph operator that reaches outside of the graph",
-    "It calls back into Python, opens data files, or talks to a server; what happens depends on its surroundings.",
+    "It calls back into Python, or keeps data in a file; what happens depends on its surroundings.",
     "Look at what the operator is given, then pass --allow NAME.",
 )
 CUSTOM_OPERATOR = Rule(
@@ -34,14 +42,18 @@ CUSTOM_OPERATOR = Rule(
 
 _FILE_OPERATORS = frozenset(
     "ReadFile WriteFile MatchingFiles DumpFile WriteImageSummary WriteGraphSummary CreateSummaryFileWriter "
-    "ExtractFile ReaderReadV2 WholeFileReader WholeFileReaderV2 Save SaveSlices WriteRawProtoSummary".split()
+    "ExtractFile ReaderReadV2 WholeFileReader WholeFileReaderV2 Save SaveSlices WriteRawProtoSummary TextLineDataset "
+    "TextLineReader TextLineReaderV2 TFRecordDataset TFRecordDatasetV2 TFRecordReader TFRecordReaderV2 "
+    "FixedLengthRecordDataset FixedLengthRecordDatasetV2 FixedLengthRecordReader FixedLengthRecordReaderV2 SqlDataset "
+    "LoadDataset SaveDataset SaveDatasetV2 DatasetToTFRecord SnapshotDataset SnapshotDatasetV2 ImmutableConst "
+    "LMDBReader LMDBDataset".split()
+)
+_NETWORK_OPERATORS = frozenset(
+    "RpcCall RpcServer RpcClient DataServiceDataset DataServiceDatasetV2 DataServiceDatasetV3 DataServiceDatasetV4 "
+    "RegisterDataset RegisterDatasetV2 GenerateBigQueryReaderPartitions BigQueryReader".split()
 )
 _OUTSIDE_OPERATORS = frozenset(
-    "PyFunc PyFuncStateless EagerPyFunc TextLineDataset TextLineReaderV2 TFRecordDataset TFRecordReaderV2 "
-    "FixedLengthRecordDataset FixedLengthRecordDatasetV2 SqlDataset RpcCall RpcServer RpcClient DataServiceDataset "
-    "DataServiceDatasetV2 DataServiceDatasetV3 DataServiceDatasetV4 LoadDataset SaveDataset SaveDatasetV2 "
-    "CacheDataset CacheDatasetV2 SnapshotDataset SnapshotDatasetV2 ImmutableConst CompositeTensorVariantFromComponents "
-    "RegisterDataset GenerateBigQueryReaderPartitions BigQueryReader LMDBReader LMDBDataset".split()
+    "PyFunc PyFuncStateless EagerPyFunc CacheDataset CacheDatasetV2 CompositeTensorVariantFromComponents".split()
 )
 _GRAPHS = frozenset({"tf-saved-model", "tf-meta-graph", "tf-graph", "tfjs"})
 _KNOWN_CUSTOM = frozenset({"TFLite_Detection_PostProcess", "AudioSpectrogram", "Mfcc"})
@@ -52,7 +64,7 @@ class TensorflowFamily:
 
     name = "tensorflow"
     judges: frozenset[str] = frozenset({"tf-saved-model", "tf-meta-graph", "tf-graph"})
-    rules: Sequence[Rule] = (FILE_OPERATOR, OUTSIDE_OPERATOR, CUSTOM_OPERATOR)
+    rules: Sequence[Rule] = (FILE_OPERATOR, OUTSIDE_OPERATOR, CUSTOM_OPERATOR, NETWORK_OPERATOR)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about one SavedModel, GraphDef, TensorFlow.js or TFLite file."""
@@ -67,6 +79,8 @@ class TensorflowFamily:
             name = operator.removeprefix("Flex")
             if name in _FILE_OPERATORS:
                 yield FILE_OPERATOR.finding(f"{operator} occurs {count} times", site.where(), name=operator)
+            elif name in _NETWORK_OPERATORS:
+                yield NETWORK_OPERATOR.finding(f"{operator} occurs {count} times", site.where(), name=operator)
             elif name in _OUTSIDE_OPERATORS:
                 yield OUTSIDE_OPERATOR.finding(f"{operator} occurs {count} times", site.where(), name=operator)
             elif operator in custom and operator not in _KNOWN_CUSTOM:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
+from urllib.parse import unquote
 
 from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.package.package import Package
@@ -32,7 +34,7 @@ _TAG = re.compile(
     r"|(?<![^\s\[{,:-])!(?:new|apply|name|module|applyref):)(?P<name>[\w.%]*)"
 )
 """Source: PyYAML 6, constructor.py; HyperPyYAML 1.2, core.py."""
-_HANDLE = re.compile(r"^%TAG\s+\S+\s+tag:yaml\.org,2002:python\S*", re.MULTILINE)
+_HANDLE = re.compile(r"^%TAG\s+(?P<handle>\S+)\s+tag:yaml\.org,2002:python/?(?P<prefix>\S*)", re.MULTILINE)
 _MARKS = (b"python/", b"!new:", b"!apply:", b"!name:", b"!module:", b"!applyref:", b"%TAG")
 _SUFFIXES = frozenset({".yaml", ".yml"})
 _MAX_FINDINGS = 40
@@ -56,6 +58,7 @@ class YamlTagsFamily:
         for handle in _HANDLE.finditer(text):
             where = site.where(line=text.count("\n", 0, handle.start()) + 1)
             yield FOREIGN_TAG.finding("declares a handle for tags of Python objects", where)
+            yield from _by_handle(handle, text, site)
         met: set[str] = set()
         for tag in _TAG.finditer(text):
             name = tag["name"]
@@ -69,8 +72,16 @@ class YamlTagsFamily:
         return iter(())
 
 
+def _by_handle(handle: re.Match[str], text: str, site: Site) -> Iterator[Finding]:
+    """Tags that are written with a handle: `!p!os.system` after `%TAG !p! tag:yaml.org,2002:python/object/apply:`."""
+    uses = re.compile(rf"(?<![^\s\[{{,:-]){re.escape(handle['handle'])}(?P<name>[\w.%/:]+)")
+    for use in islice(uses.finditer(text, handle.end()), _MAX_FINDINGS):
+        name = f"{handle['prefix']}{use['name']}".rpartition(":")[2]
+        yield from _judge(name, site, text.count("\n", 0, use.start()) + 1)
+
+
 def _judge(name: str, site: Site, line: int) -> Iterator[Finding]:
-    where = site.where(line=line)
+    where, name = site.where(line=line), unquote(name)
     if name and is_dangerous(name):
         yield DANGEROUS_TAG.finding(f"a tag calls {name}", where, call=name)
     elif not is_known_library(name):

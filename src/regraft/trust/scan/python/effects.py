@@ -27,6 +27,7 @@ class Kind(StrEnum):
     WRITE_OUTSIDE = "writes a file outside of the package"
     SECRETS = "touches a place where secrets are kept"
     UNPICKLE = "deserialises objects, which may run code"
+    REMOTE = "fetches and runs code of a repository"
     HOOK = "changes what other code does"
     DYNAMIC = "calls something that cannot be told from the text"
 
@@ -86,6 +87,7 @@ _TABLE: dict[str, Kind] = {
         "yaml.full_load pandas.read_pickle torch.load".split(),
         Kind.UNPICKLE,
     ),
+    **dict.fromkeys("torch.hub.load torch.hub.load_local kernels.get_kernel".split(), Kind.REMOTE),
     **dict.fromkeys(
         "sys.settrace sys.setprofile sys.addaudithook threading.settrace sys.meta_path.insert sys.meta_path.append "
         "sys.path_hooks.append sys.path_hooks.insert gc.get_objects gc.get_referrers".split(),

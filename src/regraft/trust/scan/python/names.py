@@ -9,7 +9,7 @@ import builtins
 import codecs
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from regraft.errors import Damaged, LimitExceeded
@@ -122,9 +122,24 @@ class Names:
             return None
         try:
             value = self._fold(node, depth + 1)
-        except (ValueError, TypeError, OverflowError, LookupError, ArithmeticError, MemoryError, zlib.error):
+        except (
+            ValueError,
+            TypeError,
+            OverflowError,
+            LookupError,
+            ArithmeticError,
+            AttributeError,
+            MemoryError,
+            zlib.error,
+        ):
             return None
         return value if isinstance(value, int) or (value is not None and len(value) <= _MAX_FOLDED) else None
+
+    def aliases(self) -> Iterator[tuple[str, str]]:
+        """(name, dotted path) of what is imported or bound to a name; (`*`, module) of what is imported whole."""
+        for name, meanings in self._meanings.items():
+            yield from ((name, path) for path in meanings)
+        yield from (("*", module) for module in self._stars)
 
     def _step(self) -> None:
         self._steps += 1
@@ -315,6 +330,8 @@ def _canonical(path: str) -> str:
     for written, meant in (("posix.", "os."), ("nt.", "os."), ("__builtin__.", "builtins."), ("_io.", "io.")):
         if path.startswith(written):
             return meant + path[len(written) :]
+    if path.startswith("six.moves."):
+        return path.removeprefix("six.moves.")
     if path.startswith("builtins.") and path.split(".")[1] in ("str", "bytes", "type", "object"):
         return path
     return path.removesuffix(".__call__")

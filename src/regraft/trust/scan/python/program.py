@@ -25,9 +25,12 @@ _USE_METHODS = frozenset(
     "_sanitize_parameters _forward step convert_tokens_to_string _convert_token_to_id apply_chat_template "
     "get_features embed run".split()
 )
+_INSTALL_METHODS = frozenset({"run", "initialize_options", "finalize_options"})
+"""Methods of a command class that an installer calls."""
 _INSTALLER_WORDS = frozenset(
     "install develop build build_py build_ext egg_info dist_info bdist_wheel sdist editable_wheel bdist_egg".split()
 )
+_PROPERTIES = frozenset({"property", "cached_property", "lazy_property"})
 _MAX_MODULES = 500
 
 
@@ -66,7 +69,7 @@ class Program:
 
     def __init__(self, sources: Mapping[str, str | bytes]) -> None:
         self._sources = sources
-        self._modules: dict[str, _Module] = {}
+        self._modules: dict[str, Module] = {}
         self._spread: set[tuple[str, str, Phase]] = set()
         self._importer: dict[str, str] = {}
         self.problems: dict[str, Damaged] = {}
@@ -87,7 +90,8 @@ class Program:
             wanted.setdefault(path, set()).add(class_name)
         for path in wanted:
             self._mark(path, "<module>", Phase.IMPORT, phases, as_main)
-        for phase, methods in ((Phase.LOAD, _LOAD_METHODS), (Phase.USE, _USE_METHODS)):
+        at_load = _LOAD_METHODS | _INSTALL_METHODS if as_main else _LOAD_METHODS
+        for phase, methods in ((Phase.LOAD, at_load), (Phase.USE, _USE_METHODS)):
             for path, names in wanted.items():
                 self._mark_classes(path, names, methods, phase, phases, as_main)
         for path in {path for path, _ in phases}:
@@ -107,15 +111,15 @@ class Program:
         """Paths of the files that would be imported."""
         return sorted(self._modules)
 
-    def _module(self, path: str, as_main: bool = False) -> _Module:
+    def _module(self, path: str, as_main: bool = False) -> Module:
         if path not in self._modules:
             try:
                 if len(self._modules) >= _MAX_MODULES:
                     raise Damaged(f"more than {_MAX_MODULES} modules would be imported", where=path)
-                self._modules[path] = _Module(path, parse(self._sources[path], where=path), as_main)
+                self._modules[path] = Module(path, parse(self._sources[path], where=path), as_main)
             except Damaged as damage:
                 self.problems[path] = damage
-                self._modules[path] = _Module(path, ast.Module([], []), as_main)
+                self._modules[path] = Module(path, ast.Module([], []), as_main)
         return self._modules[path]
 
     def _runs(self, path: str, name: str, phase: Phase) -> Iterator[Run]:
@@ -171,13 +175,13 @@ class Program:
             if target != path and found:
                 self._mark_classes(target, found, methods, phase, phases, as_main)
 
-    def _imports(self, module: _Module) -> list[str]:
+    def _imports(self, module: Module) -> list[str]:
         found = []
         for name in module.names.imported:
             found += [path for path in _candidates(module.path, name) if path in self._sources]
         return found
 
-    def _called(self, module: _Module, unit: _Unit, phase: Phase) -> list[tuple[str, str]]:
+    def _called(self, module: Module, unit: _Unit, phase: Phase) -> list[tuple[str, str]]:
         """Units that a unit may call: by local name, by method name, or through an imported neighbour."""
         found: list[tuple[str, str]] = []
         for node in unit.nodes:
@@ -185,7 +189,9 @@ class Program:
                 target = node.func if isinstance(node, ast.Call) else node
                 if isinstance(target, ast.Name):
                     found += module.units_named(target.id, instantiate=isinstance(node, ast.Call))
-                elif isinstance(target, ast.Attribute) and isinstance(node, ast.Call):
+                elif isinstance(target, ast.Attribute) and (
+                    isinstance(node, ast.Call) or target.attr in module.properties
+                ):
                     spread = (module.path, target.attr, phase)
                     if spread not in self._spread:  # all methods of that name are on their way already
                         self._spread.add(spread)
@@ -194,7 +200,7 @@ class Program:
                     found += self._called_elsewhere(module, target)
         return found
 
-    def _called_elsewhere(self, module: _Module, target: ast.expr) -> Iterator[tuple[str, str]]:
+    def _called_elsewhere(self, module: Module, target: ast.expr) -> Iterator[tuple[str, str]]:
         try:
             meanings = module.names.resolve(target)
         except Damaged as damage:
@@ -210,12 +216,27 @@ class Program:
                     yield from self._module(path).units_named(name, instantiate=True)
 
 
-class _Module:
+class Module:
+    """The units of one source: its body, its functions and methods, and which classes it defines.
+
+    Args:
+        path: a name for it.
+        tree: its syntax.
+        as_main: it is run as a script.
+    Attributes:
+        names: what names mean in it.
+        units: name (`function`, `Class.method`, `<module>`) → the nodes that run together.
+        methods: name → the units of that name, of whatever class.
+        properties: names of methods that reading an attribute calls.
+        classes: name → names of its bases, as far as they are plain names.
+    """
+
     def __init__(self, path: str, tree: ast.Module, as_main: bool) -> None:
         self.path = path
         self.names = Names(tree)
         self.units: dict[str, _Unit] = {}
         self.methods: dict[str, list[str]] = {}
+        self.properties: set[str] = set()
         self.classes: dict[str, list[str]] = {}
         body: list[ast.AST] = []
         self._collect(tree.body, "", body, as_main)
@@ -269,6 +290,8 @@ class _Module:
         self.units[name] = _Unit(name, inner if previous is None else previous.nodes + inner)
         if owner:
             self.methods.setdefault(node.name, []).append(name)
+            if any(isinstance(maker, ast.Name) and maker.id in _PROPERTIES for maker in node.decorator_list):
+                self.properties.add(node.name)
 
     def _add_class(self, node: ast.ClassDef, pending: list[ast.AST], nodes: list[ast.AST], as_main: bool) -> None:
         pending += [*node.decorator_list, *node.bases, *(k.value for k in node.keywords)]

@@ -1,0 +1,68 @@
+"""Rules about XML: entities that make a parser read files or servers, or grow without end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from regraft.package.package import Package
+from regraft.record.evidence import Finding, Severity
+from regraft.trust.scan.interface import Rule, Site
+
+EXTERNAL_ENTITY = Rule(
+    "RGS-XML-001",
+    Severity.HIGH,
+    "An XML entity that stands for a file or an address",
+    "Parsers that resolve external entities put the content of that file, or what the server answers, into the model's "
+    "description, and may send it elsewhere (CWE-611).",
+    "Do not load this file. Report it to where you got it from.",
+)
+GROWING_ENTITY = Rule(
+    "RGS-XML-002",
+    Severity.HIGH,
+    "XML entities that multiply",
+    "Entities made of entities expand to far more than the file holds: a parser that resolves them fills the memory "
+    "(CWE-776).",
+    "Do not load this file. Report it to where you got it from.",
+)
+
+_ENTITY = re.compile(
+    rb"<!ENTITY\s+(?:%\s+)?[^\s>]+\s+"
+    rb"(?:(?P<external>SYSTEM|PUBLIC)\s[^>]{0,400}|\"(?P<value>[^\"]{0,4096})|'(?P<single>[^']{0,4096}))"
+)
+_REFERENCE = re.compile(rb"&[A-Za-z_][\w.-]*;")
+_PROLOGUE_BYTES = 1 << 20
+_MAX_ENTITIES = 1000
+_MULTIPLYING = 3
+"""Entities that each hold several references to others, from which on expansion is more than an abbreviation."""
+
+
+class XmlEntitiesFamily:
+    """Looks at the document type declaration of whatever is XML."""
+
+    name = "xml_entities"
+    judges: frozenset[str] = frozenset()
+    rules: Sequence[Rule] = (EXTERNAL_ENTITY, GROWING_ENTITY)
+
+    def examine(self, site: Site) -> Iterator[Finding]:
+        """Findings about one document."""
+        if not site.probe.head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+            return
+        prologue = site.probe.reader.read_at(0, min(site.probe.reader.size, _PROLOGUE_BYTES))
+        if b"<!ENTITY" not in prologue:
+            return
+        multiplying = 0
+        for count, entity in enumerate(_ENTITY.finditer(prologue)):
+            if count >= _MAX_ENTITIES:
+                break
+            if entity["external"]:
+                what = entity[0].decode("utf-8", "replace")[:160]
+                yield EXTERNAL_ENTITY.finding(f"declares {what}", site.where(offset=entity.start()))
+            multiplying += len(_REFERENCE.findall(entity["value"] or entity["single"] or b"")) > 1
+        if multiplying >= _MULTIPLYING:
+            message = f"{multiplying} entities are made of several others"
+            yield GROWING_ENTITY.finding(message, site.where(), entities=multiplying)
+
+    def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
+        """Nothing here needs several files."""
+        return iter(())

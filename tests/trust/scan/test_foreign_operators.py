@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import json
+
+from tests.trust.corpus.graph_files import coreml_with_custom_layer, saved_model
+
+from regraft.trust.scan.foreign_operators import tensorflow_operators
+
+
+def test_the_list_holds_what_graphs_are_made_of():
+    assert {"MatMul", "Conv2D", "StatefulPartitionedCall", "RestoreV2"} <= tensorflow_operators()
+    assert len(tensorflow_operators()) > 1000
+
+
+def test_operators_that_tensorflow_does_not_have(rules_of):
+    assert "RGS-OPR-001" in rules_of({"saved_model.pb": saved_model("SentencepieceOp")})
+    assert "RGS-OPR-001" not in rules_of({"saved_model.pb": saved_model("Conv2D", "_FusedConv2D", "XlaCallModule")})
+    web = {"format": "graph-model", "modelTopology": {"node": [{"name": "x", "op": "Mine"}]}, "weightsManifest": []}
+    assert "RGS-OPR-001" in rules_of({"model.json": json.dumps(web)})
+
+
+def test_operators_of_an_openvino_extension(rules_of):
+    text = '<?xml version="1.0"?><net name="n" version="11"><layers>{}</layers><edges/></net>'
+    layer = '<layer id="0" name="x" type="{}" version="{}"><output><port id="0"/></output></layer>'
+    assert "RGS-OPR-002" in rules_of({"m.xml": text.format(layer.format("Mine", "my_extension"))})
+    assert "RGS-OPR-002" not in rules_of({"m.xml": text.format(layer.format("Relu", "opset1"))})
+
+
+def test_custom_layers_of_core_ml(rules_of):
+    assert "RGS-OPR-003" in rules_of({"m.mlmodel": coreml_with_custom_layer()})
