@@ -26,7 +26,7 @@ from regraft.deployment.convert.interface import Source
 from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.onnx_graph import OnnxGraph
-from regraft.runtime.openvino_model import OpenVinoModel
+from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
 from regraft.runtime.operator_graph import OperatorGraph
 
 Made = Callable[[nn.Module, str], OperatorGraph]
@@ -61,7 +61,7 @@ def onnx_graph(module: nn.Module, name: str) -> OperatorGraph:
 
 def openvino_graph(module: nn.Module, name: str) -> OperatorGraph:
     """The ONNX file in OpenVINO, computing in float32."""
-    return operator_graph(OpenVinoModel(_onnx(module, name), precision="float32"), feeds(name))
+    return operator_graph(OpenVinoModel(graph_from_bytes(_onnx(module, name)), precision="float32"), feeds(name))
 
 
 def _onnx(module: nn.Module, name: str) -> bytes:

