@@ -31,7 +31,7 @@ from calibration_models import Network, networks
 from calibration_tables import summarised, written_tables
 from regraft.compare.exact import feeds_for
 from regraft.compare.measure import EXACT, JITTER, Answer, Yardstick, measured
-from regraft.compare.noise import ratios, smallest_normal, unit_roundoff
+from regraft.compare.noise import least_floor, ratios, unit_roundoff
 from regraft.deployment.convert.interface import Source
 from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.trial import values_for
@@ -227,8 +227,11 @@ def _row(
     inputs = {name: name for name in feeds[0] if name in wanted}
     found = list(candidate(feeds_for(candidate, {name: feeds[0][name] for name in inputs})))
     series = measured(answers, candidate, feeds, inputs=inputs, outputs=dict(zip(answers[0].truth, found, strict=True)))
-    unit, smallest = unit_roundoff(precision), smallest_normal(precision)
-    worst = [r for one in series for r in ratios(one.candidate, one.own[precision], unit=unit, smallest=smallest)]
+    unit = unit_roundoff(precision)
+    worst = []
+    for one in series:
+        own = one.own[precision]
+        worst += ratios(one.candidate, own, unit=unit, smallest=least_floor(own, precision))
     return labels | {
         "precision": precision,
         "rms_ratio": float(f"{max(ratio.rms for ratio in worst):.4g}"),

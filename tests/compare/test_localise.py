@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from regraft.compare.localise import Localisation, localise
 from regraft.runtime.onnx_graph import OnnxGraph
@@ -150,3 +151,24 @@ def test_layouts_are_found_and_not_assumed() -> None:
     found = located(channels_last)
     assert found.origins == ()
     assert found.pairs["r"].layout.axes is not None
+
+
+def test_a_sigmoid_of_very_negative_numbers_is_no_fault() -> None:
+    """onnxruntime's is exact to a unit of one: it says 0 for −20, and 1 / (1 + exp(20)) is 2e-9."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 5])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    one = numpy_helper.from_array(np.float32([1.0]), "one")
+    spelt_out = [
+        helper.make_node("Neg", ["x"], ["n"]),
+        helper.make_node("Exp", ["n"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["s"]),
+        helper.make_node("Reciprocal", ["s"], ["y"]),
+    ]
+    protos = [
+        helper.make_model(
+            helper.make_graph(nodes, "g", [x], [y], [one]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+        )
+        for nodes in ([helper.make_node("Sigmoid", ["x"], ["y"])], spelt_out)
+    ]
+    values = np.random.default_rng(0).normal(-20, 3, size=(40, 5)).astype(np.float32)
+    assert not localise(*map(OnnxGraph, protos), {"x": values}).origins

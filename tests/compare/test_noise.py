@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.compare.deviation import Deviation, deviation
-from regraft.compare.noise import ratios, smallest_normal, unit_roundoff
+from regraft.compare.noise import least_floor, ratios, smallest_normal, unit_roundoff
 
 UNIT = unit_roundoff("float32")
 
@@ -80,6 +80,19 @@ def test_an_output_that_is_zero_throughout_takes_its_scale_from_the_other_feeds(
     assert small.rms < 1
     assert small.peak < 1
     assert large.rms > 30
+
+
+def test_probabilities_are_exact_to_a_part_of_one_and_other_small_numbers_to_a_part_of_themselves() -> None:
+    exact = np.full((4, 200), 2e-9)
+    rounded_off = deviation(np.zeros((4, 200)), exact)
+    own = deviation(exact.astype(np.float32), exact)
+    (of_one,) = ratios([rounded_off], [own], unit=UNIT, smallest=least_floor([own], "float32"))
+    assert of_one.rms < 1
+    assert of_one.peak < 1
+    mixed = deviation(-exact.astype(np.float32), -exact)
+    assert least_floor([own, mixed], "float32") == smallest_normal("float32")
+    (by_itself,) = ratios([rounded_off], [own], unit=UNIT)
+    assert by_itself.rms > 1e6
 
 
 def test_float16_has_larger_smallest_numbers() -> None:

@@ -16,17 +16,21 @@ import msgspec
 from regraft.compare.deviation import HUGE, Deviation, deviation
 from regraft.compare.floors import Floors, SmallPart, quick_ratio
 from regraft.compare.matching import TensorIndex
-from regraft.compare.noise import Ratio, ratios, unit_roundoff
+from regraft.compare.noise import OF_ONE, Ratio, ratios, unit_roundoff
+from regraft.compare.roles import role
 from regraft.errors import Unsupported
 from regraft.runtime.rounding import round_to
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds
     from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
+    from regraft.runtime.spill import Spill
 
 JITTERED_RUNS = 4
 PLAUSIBLE = 1e-3
 """Relative error of one operator in float32 beyond which it is no rounding."""
+_ROUNDING_OF_ONE = 2.0**-22
+"""An error that is rounding whatever the result's size: a sigmoid of −20 is computed from numbers near one."""
 FEW = 256
 """A tensor of so few elements can be exact by chance: its floor is that of jittered runs, too."""
 DWARFED = 100.0
@@ -98,6 +102,7 @@ class CanonicalTrace:
         precision: judged precision: its rounding is emulated after every operator to find the floor.
         constants: name → value in place of the reference's weight, as weights that were rounded on purpose.
         is_empty: run nothing: whoever makes it knows the tensors already.
+        spill: where values are put, so that few of them are in memory; None to hold them.
     """
 
     def __init__(
@@ -108,8 +113,10 @@ class CanonicalTrace:
         precision: str = "float32",
         constants: Mapping[str, Array] | None = None,
         is_empty: bool = False,
+        spill: Spill | None = None,
     ) -> None:
         self.graph = graph
+        self.spill = spill
         self.unit = unit_roundoff(precision)
         self.precision = precision
         self.constants = dict(constants or {})
@@ -122,6 +129,8 @@ class CanonicalTrace:
         for name, value in feeds.items():
             self._keep(name, -1, value, _exactly(value), None)
         for position, node in enumerate(() if is_empty else graph.nodes):
+            if spill is not None:
+                spill.breathe()
             try:
                 self._run(position, node)
             except Unsupported as error:
@@ -221,6 +230,8 @@ class CanonicalTrace:
             runs = [plain[name], *(run[name] for run in jittered if _is_close(value, run[name]))]
             known = errors.get(name) if plain is own_run else None
             own, unstable = _own_error(value, runs, known)
+            if own is not None and role(node.operator) == "sigmoid":
+                own = _at_least(own, OF_ONE * self.unit)
             small = _small_part(value, runs) if own is not None else None
             self._keep(name, position, value, own, unstable, is_exact=is_exact, small=small)
 
@@ -261,6 +272,7 @@ class CanonicalTrace:
         if not name:
             return
         kept = np.ascontiguousarray(round_to(value, "float32") if _is_float(value) else value).reshape(value.shape)
+        kept = self.spill.put(kept) if self.spill is not None else kept
         self.values[name] = kept
         self.tensors[name] = CanonicalTensor(name, position, kept, own, unstable, family_of(kept), is_exact, small)
 
@@ -297,7 +309,9 @@ def _is_rounding(error: Deviation | None) -> bool:
     A kernel in float64 that is further off is another operator (onnx's reference evaluator ignores the lengths of
     sequences); a jittered run that is further off has met a discontinuity.
     """
-    return error is not None and error.incomparable == 0 and error.relative <= PLAUSIBLE
+    if error is None or error.incomparable:
+        return False
+    return error.relative <= PLAUSIBLE or error.peak <= _ROUNDING_OF_ONE
 
 
 def _small_part(exact: Array, runs: list[Array]) -> SmallPart | None:
@@ -358,6 +372,10 @@ def _larger(one: Deviation, other: Deviation) -> Deviation:
         rms=max(one.rms, other.rms),
         peaks=tuple(max(pair) for pair in zip(one.peaks, other.peaks, strict=True)),
     )
+
+
+def _at_least(own: Deviation, floor: float) -> Deviation:
+    return msgspec.structs.replace(own, rms=max(own.rms, floor), peaks=tuple(max(peak, floor) for peak in own.peaks))
 
 
 def _is_float(value: Any) -> bool:

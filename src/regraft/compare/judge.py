@@ -10,7 +10,7 @@ from importlib.resources import files
 import msgspec
 
 from regraft.compare.measure import OutputSeries
-from regraft.compare.noise import Ratio, ratios, smallest_normal, unit_roundoff
+from regraft.compare.noise import Ratio, least_floor, ratios, unit_roundoff
 from regraft.errors import Unsupported
 
 
@@ -115,8 +115,8 @@ def judge(series: OutputSeries, limits: Threshold) -> OutputJudgement:
         feed = next(i for i, one in enumerate(series.candidate) if one.flips > series.excused[i])
         reason = f"{flips} integers differ that the reference's own runs agree on"
         return OutputJudgement(series.name, Judgement.BEYOND, (), feed, reason)
-    unit, smallest = unit_roundoff(limits.precision), smallest_normal(limits.precision)
-    found = ratios(series.candidate, series.own[limits.precision], unit=unit, smallest=smallest)
+    own, unit = series.own[limits.precision], unit_roundoff(limits.precision)
+    found = ratios(series.candidate, own, unit=unit, smallest=least_floor(own, limits.precision))
     worst = max(range(len(found)), key=lambda i: _severity(found[i], limits))
     return OutputJudgement(series.name, _judged(found, limits), tuple(found), worst, _reason(found[worst], limits))
 

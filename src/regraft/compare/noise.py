@@ -24,6 +24,8 @@ Source: Higham, Accuracy and Stability of Numerical Algorithms, section 2.1.
 
 FLUSHED = 2.0**-126
 """The smallest normal float32: processors and kernels may take what is smaller for zero, so no floor is lower."""
+OF_ONE = 0.25
+"""Units of one by which a sigmoid may be wrong, however small it is."""
 _SMALLEST_NORMAL = {"float64": 2.0**-1022, "float16": 2.0**-14}
 
 
@@ -55,6 +57,19 @@ def smallest_normal(precision: str) -> float:
     return _SMALLEST_NORMAL.get(precision, FLUSHED)
 
 
+def least_floor(own: Sequence[Deviation], precision: str) -> float:
+    """What no floor of an output is below: the smallest normal number, and for probabilities a part of one.
+
+    Kernels make a sigmoid from numbers near one: onnxruntime says 0 where it is 2e-9.
+
+    Args:
+        own: error of the reference at one output, feed by feed.
+        precision: whose floor it is.
+    """
+    is_probability = bool(own) and all(one.low >= 0.0 and one.high <= 1.0 for one in own)
+    return max(smallest_normal(precision), OF_ONE * unit_roundoff(precision) if is_probability else 0.0)
+
+
 def ratios(
     candidate: Sequence[Deviation], own: Sequence[Deviation], *, unit: float, smallest: float = FLUSHED
 ) -> list[Ratio]:
@@ -69,7 +84,7 @@ def ratios(
         candidate: error of the candidate at one tensor, one entry a feed.
         own: error of the reference at the same tensor on the same feeds.
         unit: unit roundoff of the precision that the floor is for.
-        smallest: its smallest normal number.
+        smallest: what no floor is below, see `least_floor`.
     Returns:
         one ratio a feed; 0 where candidate and exact agree bit by bit.
     Raises:

@@ -17,7 +17,7 @@ import msgspec
 from regraft.compare.deviation import Deviation
 from regraft.compare.judge import Judgement, Threshold
 from regraft.compare.measure import Answer, OutputSeries, Yardstick, measured
-from regraft.compare.noise import Ratio, ratios, smallest_normal, unit_roundoff
+from regraft.compare.noise import Ratio, least_floor, ratios, unit_roundoff
 from regraft.errors import BadFeeds, Unsupported
 from regraft.runtime.feed_changes import FeedChanger
 from regraft.runtime.feeds import FeedCase
@@ -209,8 +209,8 @@ class _Search:
             return Ratio(math.inf, math.inf, own.rms)
         silent = [msgspec.structs.replace(one, rms=0.0, peaks=(0.0,) * len(one.peaks)) for one in pool[:-1]]
         precision = self._limits.precision
-        unit, smallest = unit_roundoff(precision), smallest_normal(precision)
-        return ratios([*silent, theirs], pool, unit=unit, smallest=smallest)[-1]
+        smallest = least_floor(pool, precision)
+        return ratios([*silent, theirs], pool, unit=unit_roundoff(precision), smallest=smallest)[-1]
 
     def _consider(self, trial: _Trial, changer: FeedChanger, random: np.random.Generator) -> None:
         """Keep a trial that is better than the best; one beyond the benign threshold only with its neighbours."""

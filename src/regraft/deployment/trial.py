@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.errors import BadFeeds, RegraftError, Unsupported, UsageError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Feeds, Model
     from regraft.runtime.text import TextEncoder
 
+Refusal: TypeAlias = tuple[FeedCase, str, RegraftError]
+"""A case, the role of the model that refused it (`reference` or `candidate`), and how."""
 _HEAVY_ELEMENTS = 50_000
 _HEAVY_SIZES = (1, 2)
 _HEAVY_VALUES = ("normal", "uniform", "zeros", "large", "padded")
@@ -25,9 +27,12 @@ _HEAVY_VALUES = ("normal", "uniform", "zeros", "large", "padded")
 _BEYOND_COARSE = "large"
 """Values that coarse precisions cannot be judged on: float16 overflows, and saturated gates flip by rounding alone."""
 _COARSE = 2.0**-12
+_LARGER = ((), (64, 32, 96), (320, 224, 256))
+"""Sizes of every dimension but the first, to go on with where smaller ones are refused: networks that halve their
+input five times want multiples of 32, detectors and spectrograms more."""
 
 
-def trial_feeds(
+def accepted_feeds(
     reference: Opened,
     candidate: Model,
     given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
@@ -35,8 +40,8 @@ def trial_feeds(
     inputs: Mapping[str, str],
     precision: str = "float32",
     seed: int,
-) -> list[FeedCase]:
-    """Cases to compare two models on; the user's own come first, made-up ones follow.
+) -> tuple[list[FeedCase], list[Refusal]]:
+    """Cases to compare two models on: the user's own first, then made-up ones, in larger sizes where small are refused.
 
     Args:
         reference: its model's signature says what is legal.
@@ -46,33 +51,42 @@ def trial_feeds(
         inputs: reference's input → candidate's.
         precision: that the candidate is judged by.
         seed: of what is made up.
+    Returns:
+        the cases that both accept, and the others with the model that refused them.
     Raises:
         UsageError, BadFeeds: what the user gave does not fit.
         Unsupported: nothing was given, and the signature does not say enough to make something up.
     """
     assert reference.model is not None
     recorded = _recorded(reference.model, candidate, inputs)
+    own = recorded if recorded else _given(reference, given)
+    accepted, refused = runnable(own, reference.model, candidate, inputs=inputs)
     if recorded is not None:
-        return recorded or _given(reference, given)
-    own = _given(reference, given)
-    fixed = _fixed_sizes(reference.model.signature, candidate.signature, inputs)
-    try:
-        made = list(_generated(reference.model.signature, fixed, seed, precision))
-    except Unsupported:
-        if not own:
-            raise
-        made = []
-    return own + made
+        return accepted, refused
+    signature = reference.model.signature
+    fixed = _fixed_sizes(signature, candidate.signature, inputs)
+    for larger in _LARGER if _grows(signature, fixed) else _LARGER[:1]:
+        try:
+            made = list(_generated(signature, fixed, seed, precision, larger))
+        except Unsupported:
+            if not own:
+                raise
+            break
+        found, not_found = runnable(made, reference.model, candidate, inputs=inputs)
+        accepted, refused = accepted + found, refused + not_found
+        if found and not not_found:
+            break
+    return accepted, refused
 
 
 def runnable(
     cases: Sequence[FeedCase], reference: Model, candidate: Model, *, inputs: Mapping[str, str]
-) -> tuple[list[FeedCase], list[tuple[FeedCase, str, RegraftError]]]:
+) -> tuple[list[FeedCase], list[Refusal]]:
     """The cases that both models accept; and of the others, which model refused them (`reference` or `candidate`)."""
     from regraft.compare.exact import feeds_for
 
     accepted: list[FeedCase] = []
-    refused: list[tuple[FeedCase, str, RegraftError]] = []
+    refused: list[Refusal] = []
     for case in cases:
         try:
             who = "reference"
@@ -150,21 +164,34 @@ def _fixed_sizes(ours: Signature, theirs: Signature, inputs: Mapping[str, str]) 
     return fixed
 
 
-def _generated(signature: Signature, fixed: Mapping[str, tuple[int, ...]], seed: int, precision: str) -> list[FeedCase]:
+def _symbols(signature: Signature) -> dict[str, bool]:
+    """Dimensions without a fixed size → whether they are the first of some input: rows, usually."""
+    found: dict[str, bool] = {}
+    for port in signature.inputs:
+        for axis, extent in enumerate(port.shape or ()):
+            if not isinstance(extent, int):
+                symbol = extent if extent is not None else f"{port.name}.{axis}"
+                found[symbol] = found.get(symbol, False) or axis == 0
+    return found
+
+
+def _grows(signature: Signature, fixed: Mapping[str, tuple[int, ...]]) -> bool:
+    return any(not is_first and symbol not in fixed for symbol, is_first in _symbols(signature).items())
+
+
+def _generated(
+    signature: Signature, fixed: Mapping[str, tuple[int, ...]], seed: int, precision: str, larger: Sequence[int]
+) -> list[FeedCase]:
     elements = max(
         (math.prod(extent for extent in port.shape or () if isinstance(extent, int)) for port in signature.inputs),
         default=0,
     )
-    is_heavy = elements > _HEAVY_ELEMENTS
-    symbols = {extent for port in signature.inputs for extent in port.shape or () if isinstance(extent, str)}
-    symbols |= {
-        f"{port.name}.{axis}"
-        for port in signature.inputs
-        for axis, extent in enumerate(port.shape or ())
-        if extent is None
-    }
+    is_heavy = elements > _HEAVY_ELEMENTS or bool(larger)
     usual = _HEAVY_SIZES if is_heavy else SIZES
-    sizes = {symbol: fixed.get(symbol, usual) for symbol in symbols}
+    sizes = {
+        symbol: fixed.get(symbol, usual if is_first or not larger else larger)
+        for symbol, is_first in _symbols(signature).items()
+    }
     values = values_for(precision, _HEAVY_VALUES if is_heavy else (*FLOAT_VALUES, *INTEGER_VALUES))
     return list(generated_feeds(signature, seed=seed, sizes=sizes, values=values))
 

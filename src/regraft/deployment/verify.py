@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +10,16 @@ import msgspec
 
 from regraft.compare.exact import feeds_for
 from regraft.compare.judge import Judgement, OutputJudgement, Threshold, judge, threshold
-from regraft.compare.measure import OutputSeries, Tolerance, Yardstick, measured
+from regraft.compare.measure import Answer, OutputSeries, Tolerance, Yardstick, measured
 from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.compare.pairing import Pairing, pair_inputs, pair_outputs
 from regraft.compare.precision import is_lower, recognised_precision
 from regraft.compare.reduce import reduce_origin
+from regraft.deployment.floors import kept_floors
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
 from regraft.deployment.origins import DIAGNOSIS_ERRORS, Diagnosis, Pair, diagnose
 from regraft.deployment.reach import measure_coverage, measure_noise, search_feeds
-from regraft.deployment.trial import runnable, trial_feeds
+from regraft.deployment.trial import accepted_feeds
 from regraft.deployment.verify_evidence import (
     report_decisions,
     report_layers,
@@ -34,6 +35,7 @@ from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict
 from regraft.runtime.feeds import FeedCase
 
 if TYPE_CHECKING:
+    from regraft.compare.kept import FloorCache
     from regraft.deployment.bench.subject import PermitSource
     from regraft.record.store import Store
     from regraft.runtime.interface import Feeds, Model
@@ -155,6 +157,7 @@ class _Comparison:
         self._outputs: Pairing | None = None
         self._yardstick: Yardstick | None = None
         self._thresholds: Threshold | None = None
+        self._floors: FloorCache | None = None
         self.diagnosis: Diagnosis | None = None
 
     def run(
@@ -175,12 +178,10 @@ class _Comparison:
             return
         reference, candidate = ours.model, theirs.model
         inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where)
+        self._floors = kept_floors(ours, threads=threads, has_own_code=self._draft.parameters["factory"] is not None)
         precisions = self._precisions(reference, candidate)
-        cases, refused = runnable(
-            trial_feeds(ours, candidate, given, inputs=inputs.names, precision=precisions.judged, seed=self._seed),
-            reference,
-            candidate,
-            inputs=inputs.names,
+        cases, refused = accepted_feeds(
+            ours, candidate, given, inputs=inputs.names, precision=precisions.judged, seed=self._seed
         )
         report_refused(self._draft, refused, tried=len(cases) + len(refused))
         if not cases:
@@ -192,7 +193,8 @@ class _Comparison:
         elif self._judged:
             self._verdict = self._conclude(precisions)
         if localise and self._outputs is not None:
-            pair = Pair(reference, candidate, inputs.names, self._outputs.names, precisions.judged, threads)
+            names = (inputs.names, self._outputs.names)
+            pair = Pair(reference, candidate, *names, precisions.judged, threads, self._floors)
             self._diagnose(pair, cases)
             self._reach_further(pair, cases, coverage=coverage)
 
@@ -235,13 +237,14 @@ class _Comparison:
             reference(feeds_for(reference, first)), candidate(feeds_for(candidate, theirs)), candidate.where
         )
         self._outputs = outputs
-        limits = self._limits(reference, cases, precisions)
-        yardstick = self._yardstick = limits[0]
-        self._thresholds = limits[1]
+        feeds = [case.feeds for case in cases]
+        yardstick, answers = self._answers(reference, feeds, precisions)
+        self._yardstick = yardstick
+        limits = self._thresholds = self._limits(yardstick, precisions)
         series = measured(
-            yardstick.answers([case.feeds for case in cases]),
+            answers,
             candidate,
-            [case.feeds for case in cases],
+            feeds,
             inputs=inputs.names,
             outputs=outputs.names,
             tolerance=self._tolerance,
@@ -250,27 +253,37 @@ class _Comparison:
             "floor": yardstick.method, "floor_reason": yardstick.reason, "judged_precision": precisions.judged,
             "inputs_matched_by": inputs.by, "outputs_matched_by": outputs.by, "feeds": [case.name for case in cases],
         }  # fmt: skip
-        if limits[1] is not None:
-            self._judged = [judge(one, limits[1]) for one in series]
-            report_outputs(self._draft, series, self._judged, cases, limits[1])
+        if limits is not None:
+            self._judged = [judge(one, limits) for one in series]
+            report_outputs(self._draft, series, self._judged, cases, limits)
         return series
 
-    def _limits(
-        self, reference: Model, cases: Sequence[FeedCase], precisions: Precisions
-    ) -> tuple[Yardstick, Threshold | None]:
-        """The yardstick, and the thresholds for it; None where only fixed tolerances or decisions can judge."""
+    def _answers(
+        self, reference: Model, feeds: Sequence[Feeds], precisions: Precisions
+    ) -> tuple[Yardstick, Iterable[Answer]]:
+        """The yardstick and what it says to these feeds, from the disk where it was measured before."""
         judged = precisions.judged if precisions.judged in UNIT_ROUNDOFF else "float32"
-        yardstick = Yardstick(reference, cases[0].feeds, precisions=(judged,), seed=self._seed)
+        if self._floors is None:
+            yardstick = Yardstick(reference, feeds[0], precisions=(judged,), seed=self._seed)
+            return yardstick, yardstick.answers(feeds)
+        yardstick, answers = self._floors.yardstick(reference, feeds, precision=judged, seed=self._seed)
+        if answers is None:
+            answers = list(yardstick.answers(feeds))
+            self._floors.keep_answers(yardstick, feeds, answers)
+        return yardstick, answers
+
+    def _limits(self, yardstick: Yardstick, precisions: Precisions) -> Threshold | None:
+        """The thresholds for a yardstick; None where only fixed tolerances or decisions can judge."""
         if self._tolerance is not None:
-            return yardstick, None
+            return None
         if precisions.judged not in UNIT_ROUNDOFF:
             self._draft.find(_undecidable(precisions))
-            return yardstick, None
+            return None
         try:
-            return yardstick, threshold(yardstick.method, judged)
+            return threshold(yardstick.method, precisions.judged)
         except Unsupported as error:
             self._draft.find(_cannot(error, "", rule="precision.uncalibrated"))
-            return yardstick, None
+            return None
 
     def _conclude(self, precisions: Precisions) -> Verdict:
         found = {one.judgement for one in self._judged}

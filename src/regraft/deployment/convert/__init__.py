@@ -16,7 +16,7 @@ import msgspec
 from regraft.deployment.convert.companions import write_companions
 from regraft.deployment.convert.interface import Converter, Hop, Source
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
-from regraft.deployment.trial import trial_feeds
+from regraft.deployment.trial import accepted_feeds
 from regraft.deployment.verify import verify
 from regraft.errors import DigestMismatch, RegraftError, Unsupported, UsageError
 from regraft.package.package import open_package
@@ -205,7 +205,7 @@ def _hops(source: Opened, to: str, seed: int, draft: Draft) -> list[Hop]:
     with ExitStack() as stack:
         try:
             ways = route(model.runtime, to)
-            cases = trial_feeds(source, model, None, inputs=_same(model), seed=seed)
+            cases, _ = accepted_feeds(source, model, None, inputs=_same(model), seed=seed)
         except RegraftError as error:
             raise _HopFailedError("route", error) from error
         examples = [case.feeds for case in cases[:_EXAMPLES]]
