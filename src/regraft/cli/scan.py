@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from regraft.cli.options import Settings, common_options
 from regraft.cli.output import Shown, each
+
+if TYPE_CHECKING:
+    from regraft.record.evidence import Evidence
 
 
 @click.command("scan")
@@ -17,8 +23,23 @@ from regraft.cli.output import Shown, each
     help="What you have reviewed: a global (module.name), a rule (RGS-COD-004) or a rule in one file "
     "(RGS-COD-004:modeling_x.py). Only inconclusive findings can be allowed.",
 )
+@click.option(
+    "--allow-file", type=click.Path(path_type=Path), metavar="FILE", help="The same, with a reason and a last day each."
+)
+@click.option(
+    "--write-allow-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write an allow file with an entry for everything that is inconclusive now; its reasons are yours to write.",
+)
 @common_options
-def command(refs: tuple[str, ...], allow: tuple[str, ...], settings: Settings) -> int:
+def command(
+    refs: tuple[str, ...],
+    allow: tuple[str, ...],
+    allow_file: Path | None,
+    write_allow_file: Path | None,
+    settings: Settings,
+) -> int:
     """Is it safe to load? Every byte of every file, and of every member of its containers, is looked at; nothing
     is loaded, unpickled or executed.
 
@@ -33,8 +54,17 @@ def command(refs: tuple[str, ...], allow: tuple[str, ...], settings: Settings) -
     regraft scan ./repo --format sarif -o scan.sarif
     """
     from regraft.trust.scan import scan
+    from regraft.trust.scan.allow_file import write_allow_file as write
+
+    records: list[Evidence] = []
 
     def examine(ref: str) -> Shown:
-        return Shown(scan(ref, store=settings.store, offline=settings.offline, allow=allow))
+        evidence = scan(ref, store=settings.store, offline=settings.offline, allow=allow, allow_file=allow_file)
+        records.append(evidence)
+        return Shown(evidence)
 
-    return each(refs, examine, settings)
+    status = each(refs, examine, settings)
+    if write_allow_file is not None:
+        count = write(write_allow_file, records)
+        click.echo(f"written: {write_allow_file}, {count} entries whose reasons are yours to write", err=True)
+    return status

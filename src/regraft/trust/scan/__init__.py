@@ -7,6 +7,7 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ from regraft.package.reference import ModelRef
 from regraft.package.sources.interface import SourceOptions
 from regraft.progress import progress
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict, Where
+from regraft.trust.scan.allow_file import CHANGED_SINCE, EXPIRED, UNUSED, apply_allowances, read_allow_file
 from regraft.trust.scan.interface import Rule, RuleFamily, Site
 from regraft.trust.scan.walk import RULES as WALK_RULES
 from regraft.trust.scan.walk import Walk
@@ -81,7 +83,7 @@ UNJUDGED = Rule(
     "Its usual loader can execute what the file holds, and no rule family looks into it.",
     "Open it in a sandbox only, or ask the publisher for an inert format.",
 )
-_OWN_RULES = (EMPTY, CHANGED, FAMILY_FAILED, UNREADABLE, UNJUDGED, *WALK_RULES)
+_OWN_RULES = (EMPTY, CHANGED, FAMILY_FAILED, UNREADABLE, UNJUDGED, EXPIRED, UNUSED, CHANGED_SINCE, *WALK_RULES)
 
 _ORDER = {severity: i for i, severity in enumerate(Severity)}
 _OUTCOMES = {Verdict.PASS: "clean", Verdict.INCONCLUSIVE: "unknown", Verdict.FAIL: "dangerous"}
@@ -93,6 +95,7 @@ def scan(
     store: Store | None = None,
     offline: bool = False,
     allow: Collection[str] = (),
+    allow_file: str | os.PathLike[str] | None = None,
     compute: bool = True,
 ) -> Evidence:
     """Judge whether loading a package could run code or harm the machine; nothing of it is loaded.
@@ -103,25 +106,31 @@ def scan(
         offline: no network.
         allow: what a person has reviewed: a global (`module.name`), a rule (`RGS-COD-004`), or a rule in
             one file (`RGS-COD-004:modeling_x.py`). Only inconclusive findings can be allowed.
+        allow_file: the same with reasons and days on which they run out (`trust.scan.allow_file`).
         compute: hash every byte; otherwise digests are declared or partial.
     Returns:
         evidence of kind `scan`; outcome `clean`, `unknown` or `dangerous`.
     Raises:
+        UsageError, NotFound: the allow file is none.
         RegraftError: the package as a whole cannot be opened.
     """
     cpu = time.process_time()
+    allowances = () if allow_file is None else read_allow_file(Path(allow_file))
     draft = Draft("scan", parameters={"allow": [*sorted(allow)]} if allow else {})
+    if allowances:
+        draft.parameters["allow_file"] = [msgspec.to_builtins(allowance) for allowance in allowances]
     package = open_package(ref, options=SourceOptions(offline=offline, store=store))
     draft.parameters["reference"] = str(package.ref)
     try:
         manifest = _manifest(package, draft, compute=compute)
         draft.subject.extend(package.subjects(manifest))
+        digests = {subject.name: str(subject.sha256) for subject in draft.subject}
         walk = Walk(package)
         findings = [*_examine(package, walk), *walk.findings]
         if not walk.files:
             findings.append(EMPTY.finding("the package has no files", Where()))
-        for finding in _in_order(findings):
-            draft.find(_reviewed(finding, allow))
+        for finding in _in_order(apply_allowances(findings, allow, allowances, digests=digests)):
+            draft.find(finding)
         _measure(draft, package, walk, manifest, cpu)
     finally:
         if package is not ref:
@@ -194,24 +203,6 @@ def _manifest(package: Package, draft: Draft, *, compute: bool) -> Manifest:
         else:
             draft.find(CHANGED.finding(flaw.what, where, declared=flaw.declared, computed=flaw.computed))
     return manifest
-
-
-def _reviewed(finding: Finding, allow: Collection[str]) -> Finding:
-    """A finding that a person has reviewed becomes a note that says so."""
-    if finding.severity is not Severity.UNKNOWN or not allow:
-        return finding
-    names = {finding.rule, f"{finding.rule}:{finding.where.file}", *_globals_named(finding)}
-    entry = next((entry for entry in sorted(allow) if entry in names), None)
-    if entry is None:
-        return finding
-    return msgspec.structs.replace(finding, severity=Severity.INFO, data={**finding.data, "allowed": entry})
-
-
-def _globals_named(finding: Finding) -> Iterator[str]:
-    for key in ("global", "call", "name"):
-        value = finding.data.get(key)
-        if isinstance(value, str):
-            yield value
 
 
 def _in_order(findings: Iterable[Finding]) -> list[Finding]:
