@@ -23,16 +23,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.mutations.architectures import reference
 from benchmarks.mutations.architectures.exported import CACHE
-from benchmarks.mutations.baselines import first_beyond, polygraphy
+from benchmarks.mutations.baselines import first_beyond, polygraphy, polygraphy_reduce
 from benchmarks.mutations.benign import benign_names, pair
 from benchmarks.mutations.corpus import Entry, entries, mutant
-from benchmarks.mutations.interface import Feeds
+from benchmarks.mutations.effects import FAINT, difference
+from benchmarks.mutations.interface import Fault, Feeds, Reference
+from benchmarks.mutations.running import Stopped, run
 from benchmarks.mutations.scoring import Score, original_names, score, upper_bound
 from benchmarks.mutations.variants import VARIANTS
 
 TOLERANCES = (1e-5, 1e-4)
+COUNTED = ("visible", "faint")
 COLUMNS = ("variant", "n", "detected", "exact", "≤ 3 nodes", "contained", "cause", "extra", "failed", "median s",
-           "first > 1e-5 exact", "first > 1e-4 exact", "Polygraphy exact")  # fmt: skip
+           "first > 1e-5 exact", "first > 1e-4 exact", "Polygraphy run exact", "debug reduce exact")  # fmt: skip
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -42,7 +45,8 @@ class Result(msgspec.Struct, frozen=True):
         name: of the mutant or of the benign pair.
         variant: of the mutant; `benign` for a pair.
         reference: name of the network.
-        label: what the fault does; `benign` for a pair.
+        label: what the fault does; `benign` for a pair; `healed` where an optimiser removed the fault with what it
+            fused.
         kinds: of the faults.
         origins: what was said: reference nodes, candidate nodes, cause.
         seconds: of the localiser alone.
@@ -50,6 +54,8 @@ class Result(msgspec.Struct, frozen=True):
         failed: why the localiser failed; empty otherwise.
         fixed: tolerance → whether the first tensor beyond it is detected, and comes from the right node.
         polygraphy: the same for Polygraphy at 1e-5, and seconds; None where it was not asked.
+        reduced: of the part that `polygraphy debug reduce` ends at: how many nodes, whether that is the right one
+            alone, and seconds; None where it was not asked.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Result(msgspec.Struct, frozen=True):
     failed: str = ""
     fixed: dict[str, tuple[bool, bool]] = {}
     polygraphy: tuple[bool, bool, float] | None = None
+    reduced: tuple[int, bool, float] | None = None
 
 
 def localised(right: onnx.ModelProto, mine: onnx.ModelProto, feeds: Feeds, *, threads: int = 1) -> Any:
@@ -76,14 +83,17 @@ def localised(right: onnx.ModelProto, mine: onnx.ModelProto, feeds: Feeds, *, th
 def judge_mutant(entry: Entry, variants: tuple[str, ...], ask_polygraphy: bool) -> list[Result]:
     """All variants of one mutant, on the first feeds that show the fault."""
     planted, of = mutant(entry), reference(entry.reference)
-    feeds = of.feeds[entry.effect.feeds[0] if entry.effect.feeds else 0]
+    feeds = of.feeds[telling_feeds(entry)]
     kinds = tuple(fault.kind for fault in planted.faults)
     results = []
     for variant in variants:
-        common = (entry.name, variant, entry.reference, entry.effect.label, kinds)
+        label = entry.effect.label
+        common = (entry.name, variant, entry.reference, label, kinds)
         began = time.perf_counter()
         try:
             candidate = VARIANTS[variant](planted.proto)
+            if variant == "fused" and label in COUNTED and is_healed(of, candidate):
+                common = (*common[:3], "healed", kinds)
             began = time.perf_counter()
             origins = localised(of.proto, candidate, feeds).origins
         except Exception as error:  # noqa: BLE001  whatever it is, it is the localiser's failure, and is counted
@@ -95,6 +105,7 @@ def judge_mutant(entry: Entry, variants: tuple[str, ...], ask_polygraphy: bool) 
         places = {place for fault in planted.faults for place in (*fault.origin, *fault.enclosing[:1])}
         found = {tolerance: first_beyond(of, candidate, feeds, tolerance) for tolerance in TOLERANCES}
         peer = polygraphy(of, candidate, feeds, TOLERANCES[0]) if ask_polygraphy else None
+        part = polygraphy_reduce(of, candidate, feeds, TOLERANCES[0]) if ask_polygraphy else None
         results.append(
             Result(
                 *common,
@@ -103,9 +114,41 @@ def judge_mutant(entry: Entry, variants: tuple[str, ...], ask_polygraphy: bool) 
                 score(origins, planted.faults, of, original=names),
                 fixed={f"{tolerance:g}": (node is not None, node in places) for tolerance, node in found.items()},
                 polygraphy=None if peer is None else (peer[0] is not None, peer[0] in places, peer[1]),
+                reduced=None if part is None else (len(part[0]), _is_exact(part[0], planted.faults, names), part[1]),
             )
         )
     return results
+
+
+def _is_exact(nodes: tuple[str, ...], faults: tuple[Fault, ...], names: dict[str, str] | None) -> bool:
+    """Is a part of the candidate one node, that of a fault? Nodes that were fused have no counterpart."""
+    right = {place for fault in faults for place in (*fault.origin, *fault.candidate)}
+    return len(nodes) == 1 and (names or {}).get(nodes[0], nodes[0]) in right
+
+
+def telling_feeds(entry: Entry) -> int:
+    """The first feeds of a reference on which an output shows every fault of a mutant, each by itself."""
+    shown = [set(entry.effect.feeds)]
+    if len(entry.steps) > 1:
+        alone = {one.steps: set(one.effect.feeds) for one in entries() if len(one.steps) == 1}
+        shown += [alone[(step,)] for step in entry.steps if (step,) in alone]
+    common = set.intersection(*shown)
+    return min(common or shown[0], default=0)
+
+
+def is_healed(of: Reference, candidate: onnx.ModelProto) -> bool:
+    """Does a rewritten mutant answer as the reference does? An optimiser may fuse a faulty pattern as if it were not.
+
+    onnxruntime 1.32 makes a LayerNormalization of a subtraction whose operands are swapped, for instance.
+    """
+    try:
+        for feeds in of.feeds:
+            right, mine = run(of.proto, feeds), run(candidate, feeds)
+            if any(difference(right[name], mine[name])[0] >= FAINT for name in right):
+                return False
+    except (Stopped, KeyError):
+        return False
+    return True
 
 
 def judge_benign(name: str) -> list[Result]:
@@ -152,7 +195,7 @@ def _crashed(job: tuple[Callable[..., list[Result]], tuple[Any, ...]]) -> Result
 def tables(results: Iterable[Result]) -> str:
     """The results as Markdown."""
     every = list(results)
-    counted = [one for one in every if one.label in ("visible", "faint")]
+    counted = [one for one in every if one.label in COUNTED]
     rows = [
         f"| {' | '.join(COLUMNS)} |",
         f"|{'---|' * len(COLUMNS)}",
@@ -168,7 +211,7 @@ def tables(results: Iterable[Result]) -> str:
     rows += ["", f"Benign: {alarms} false alarms on {len(benign)} pairs (95 % bound {bound:.1%}), {failed} failed."]
     for key in ("1e-05", "0.0001"):
         rows.append(f"Fixed tolerance {key}: {sum(one.fixed[key][0] for one in benign)} false alarms.")
-    for label in ("invisible", "unreached", "equivalent"):
+    for label in ("invisible", "unreached", "equivalent", "healed"):
         mine = [one for one in every if one.label == label]
         found = sum(bool(one.origins) for one in mine)
         rows.append(f"{label}: something found in {found} of {len(mine)} candidates.")
@@ -188,7 +231,8 @@ def _row(variant: str, mine: list[Result]) -> str:
     seconds = sorted(one.seconds for one in mine)[len(mine) // 2]
     fixed = [share(one.fixed[key][1] for one in mine if key in one.fixed) for key in ("1e-05", "0.0001")]
     peer = share(one.polygraphy[1] for one in mine if one.polygraphy)
-    cells = [variant, str(len(mine)), *columns, str(extra), str(failed), f"{seconds:.2f}", *fixed, peer]
+    part = share(one.reduced[1] for one in mine if one.reduced)
+    cells = [variant, str(len(mine)), *columns, str(extra), str(failed), f"{seconds:.2f}", *fixed, peer, part]
     return f"| {' | '.join(cells)} |"
 
 

@@ -19,6 +19,13 @@ import numpy
 def load_data():
     yield dict(numpy.load({path!r}))
 """
+_ALL_LOADER = """
+import numpy, onnx
+def load_data():
+    known = numpy.load({path!r})
+    yield {{one.name: known[one.name] for one in onnx.load("polygraphy_debug.onnx").graph.input}}
+"""
+REDUCE_LIMIT_S = 120
 _MISMATCHED = re.compile(r"Mismatched outputs: \[(.*)\]")
 
 
@@ -64,25 +71,54 @@ def polygraphy(of: Reference, candidate: onnx.ModelProto, feeds: Feeds, toleranc
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        onnx.save(of.proto, str(place / "reference.onnx"))
+        _save_reference(of, feeds, place)
         onnx.save(candidate, str(place / "candidate.onnx"))
-        np.savez(place / "feeds.npz", **feeds)
-        (place / "loader.py").write_text(_LOADER.format(path=str(place / "feeds.npz")))
         common = ["--onnxrt", "--onnx-outputs", "mark", "all", "--data-loader-script", place / "loader.py"]
-        first = [
-            program("polygraphy"),
-            "run",
-            place / "reference.onnx",
-            *common,
-            "--save-outputs",
-            place / "saved.json",
-        ]
-        subprocess.run(first, check=True, capture_output=True)
         second = [program("polygraphy"), "run", place / "candidate.onnx", *common]
         second += ["--load-outputs", place / "saved.json", "--atol", str(tolerance), "--rtol", "0"]
         done = subprocess.run(second, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     return _first_named(of, done.stdout + done.stderr, failed=done.returncode != 0), seconds
+
+
+def polygraphy_reduce(
+    of: Reference, candidate: onnx.ModelProto, feeds: Feeds, tolerance: float
+) -> tuple[tuple[str, ...], float]:
+    """`polygraphy debug reduce --mode=bisect`: nodes of the smallest part of a candidate that fails, and seconds.
+
+    Each part is run on the reference's tensors, where it wants more than the feeds, and its outputs are compared with
+    the reference's of the same names. It has `REDUCE_LIMIT_S`; no nodes where it finds nothing in that time.
+    """
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        _save_reference(of, feeds, place)
+        onnx.save(candidate, str(place / "candidate.onnx"))
+        np.savez(place / "known.npz", **feeds, **trace(of.proto, feeds))
+        (place / "known.py").write_text(_ALL_LOADER.format(path=str(place / "known.npz")))
+        shapes = [f"{name}:[{','.join(map(str, value.shape))}]" for name, value in feeds.items()]
+        check = [program("polygraphy"), "run", "polygraphy_debug.onnx", "--onnxrt", "--data-loader-script"]
+        check += [place / "known.py", "--load-outputs", place / "saved.json", "--atol", str(tolerance), "--rtol", "0"]
+        reduce = [program("polygraphy"), "debug", "reduce", place / "candidate.onnx", "--mode=bisect"]
+        reduce += ["--fail-regex", "Mismatched outputs", "-o", place / "reduced.onnx"]
+        reduce += ["--model-input-shapes", *shapes, "--check", *check]
+        try:
+            subprocess.run(reduce, cwd=place, capture_output=True, check=False, timeout=REDUCE_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return (), time.perf_counter() - began
+        path = place / "reduced.onnx"
+        nodes = tuple(node.name for node in onnx.load(str(path)).graph.node) if path.exists() else ()
+    return nodes, time.perf_counter() - began
+
+
+def _save_reference(of: Reference, feeds: Feeds, place: Path) -> None:
+    """The reference, the feeds, a script that loads them, and all of the reference's tensors as Polygraphy has them."""
+    onnx.save(of.proto, str(place / "reference.onnx"))
+    np.savez(place / "feeds.npz", **feeds)
+    (place / "loader.py").write_text(_LOADER.format(path=str(place / "feeds.npz")))
+    run = [program("polygraphy"), "run", place / "reference.onnx", "--onnxrt", "--onnx-outputs", "mark", "all"]
+    run += ["--data-loader-script", place / "loader.py", "--save-outputs", place / "saved.json"]
+    subprocess.run(run, check=True, capture_output=True)
 
 
 def _first_named(of: Reference, text: str, *, failed: bool) -> str | None:

@@ -31,7 +31,9 @@ def _transpose_perm(graph: Graph, node: onnx.NodeProto) -> Planted | None:
     return Planted()
 
 
-@family.kind("transpose_as_reshape", "Transpose", cause="transpose_perm", also=("layout", "reshape_order"))
+@family.kind(
+    "transpose_as_reshape", "Transpose", cause="transpose_perm", also=("layout", "reshape_order", "weight_transposed")
+)
 def _transpose_as_reshape(graph: Graph, node: onnx.NodeProto) -> Planted | None:
     """The right shape, but the numbers were not moved."""
     perm = attribute(node, "perm")

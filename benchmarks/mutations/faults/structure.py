@@ -133,7 +133,9 @@ def _constant_folding(graph: Graph, node: onnx.NodeProto) -> Planted | None:
     return Planted() if graph.fold(node, folded.astype(np.float32)) else None
 
 
-@family.kind("constant_value", "Mul", "Div", "Add", "Sub", "Pow", "Max", cause="constant_value")
+@family.kind(
+    "constant_value", "Mul", "Div", "Add", "Sub", "Pow", "Max", cause="constant_value", also=("attention_scale",)
+)
 def _constant_value(graph: Graph, node: onnx.NodeProto) -> Planted | None:
     """A scalar written down with two digits, or a hundredth off."""
     for index, value in enumerate(graph.inputs(node)):

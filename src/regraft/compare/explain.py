@@ -8,31 +8,26 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.compare.grafting import Graft, grafted, pin_of
-from regraft.compare.matching import Layout, Match, layouts
+from regraft.compare.matching import Match
 from regraft.compare.noise import Ratio
 from regraft.compare.rewiring import Rewiring, bypassed, first_turned, rewired
 from regraft.compare.roles import moves_only, role
+from regraft.compare.supposed import Supposed
 from regraft.compare.transplant import Transplant, transplanted
 
 if TYPE_CHECKING:
     from regraft.compare.canonical import CanonicalTensor
     from regraft.compare.walk import Walk
-    from regraft.runtime.interface import Array
     from regraft.runtime.operator_graph import OperatorNode
 
 MANY = 3
 """Operands beyond which one that differs does not make another operator of it: states and lengths of sequences."""
 _MAX_SUSPECTS = 10
 _MAX_ENDS = 12
+_MAX_HEALING = 3
+"""Tensors of the reference that an open result before the suspects is taken for, one after the other."""
 _MAX_CONFIRMED = 3
 """Ends of a region that are tried for a cause, when the nearest has none."""
-_MAX_COUNTERPARTS = 24
-_MAX_LAYOUTS = 6
-_TELLING = -0.5
-"""Decades of relative error below which the layout that differs least is taken for the right one."""
-_SURE = 3
-_MAX_FOLLOWED = 14
-"""Operators behind a tensor that are run to see whether a counterpart is the right one."""
 
 
 class Explanation(msgspec.Struct):
@@ -64,6 +59,7 @@ class Explainer:
         self._trace = walk.trace
         self._suspects = suspects
         self._taken = walk.matched_names()
+        self._supposed = Supposed(walk)
 
     def explain(self) -> Explanation:
         """The simplest explanation that holds: a changed setting, a changed connection, a region, or none."""
@@ -74,13 +70,31 @@ class Explainer:
                 found = attempt(node)
                 if found is not None:
                     return found
-        return self._region() or self._nothing()
+        return self._healed() or self._region() or self._nothing()
+
+    def _healed(self) -> Explanation | None:
+        """An open result before the suspects that mends the first of them, once it is what it should be.
+
+        A small fault can sink into the rounding of one branch, or of numbers that mostly vanish behind it.
+        """
+        from regraft.compare.causes import named_cause
+
+        for node in self._open_before():
+            for theirs in filter(None, node.outputs):
+                for tensor in self._supposed.counterparts(theirs, self._walk.computed.get(theirs))[:_MAX_HEALING]:
+                    pin = self._supposed.pinned(theirs, tensor)
+                    if self._supposed.heals(self._suspects[0], theirs, pin):
+                        return self._with_cause(named_cause, theirs, pin, "confirmed")
+        return None
 
     def _vouched_by_chance(self) -> list[OperatorNode]:
         """Open operators before the suspects: a small fault can sink into the rounding of one branch alone."""
+        return [node for node in self._open_before() if self._is_grounded(node)][:_MAX_SUSPECTS]
+
+    def _open_before(self) -> list[OperatorNode]:
+        """Operators with open results on which the first suspect depends, in order."""
         ends = [name for name in self._suspects[0].outputs if name]
-        open_ones = [node for node in self._walk.origin_region(ends) if node not in self._suspects]
-        return [node for node in open_ones if self._is_grounded(node)][:_MAX_SUSPECTS]
+        return [node for node in self._walk.origin_region(ends) if node not in self._suspects]
 
     def _is_grounded(self, node: OperatorNode) -> bool:
         """Does the operator take nothing but what corresponds?"""
@@ -155,7 +169,7 @@ class Explainer:
         for theirs, ours in zip(node.outputs, twin.outputs, strict=False):
             tensor = self._trace.tensors.get(ours)
             if theirs and tensor is not None:
-                pins[theirs] = self._pinned(theirs, tensor)
+                pins[theirs] = self._supposed.pinned(theirs, tensor)
         return pins
 
     def _grafted(self, node: OperatorNode) -> Explanation | None:
@@ -167,7 +181,7 @@ class Explainer:
 
     def _from_graft(self, node: OperatorNode, found: Graft) -> Explanation:
         theirs = node.outputs[0]
-        pin = self._pinned(theirs, self._trace.tensors[found.tensor])
+        pin = self._supposed.pinned(theirs, self._trace.tensors[found.tensor])
         is_as_large = self._walk.computed[theirs].size == self._trace.tensors[found.tensor].value.size
         return Explanation(
             reference=(found.twin.name,),
@@ -186,7 +200,7 @@ class Explainer:
     def _inserted(self, node: OperatorNode) -> Explanation | None:
         """An operator without which everything behind it agrees."""
         for theirs in node.outputs:
-            found = bypassed(self._walk, node, theirs, self.follow) if theirs else None
+            found = bypassed(self._walk, node, theirs, self._supposed.follow) if theirs else None
             if found is not None:
                 return self._from_rewiring(node, theirs, found)
         return None
@@ -198,7 +212,7 @@ class Explainer:
 
     def _from_rewiring(self, node: OperatorNode, theirs: str, found: Rewiring) -> Explanation:
         tensor = self._trace.tensors[found.tensor]
-        pin = self._pinned(theirs, tensor)
+        pin = self._supposed.pinned(theirs, tensor)
         return Explanation(
             reference=found.reference,
             candidate=(node.name,) if found.is_of_candidate else (),
@@ -221,23 +235,20 @@ class Explainer:
         confirmed: list[Explanation] = []
         for theirs in self._ends():
             value = self._walk.computed.get(theirs)
-            for tensor in self._counterparts(theirs, value):
-                if likely is None and self._is_twin(theirs, tensor):
+            for tensor in self._supposed.counterparts(theirs, value):
+                if likely is None and self._supposed.is_twin(theirs, tensor):
                     likely = (theirs, tensor)
-                for pin in self._pins_in_layouts(theirs, tensor):
-                    if self.follow(theirs, pin):
+                for pin in self._supposed.pins_in_layouts(theirs, tensor):
+                    if self._supposed.follow(theirs, pin):
                         found = self._with_cause(named_cause, theirs, pin, "confirmed")
                         confirmed.append(found)
                         if found.cause is not None or len(confirmed) == _MAX_CONFIRMED:
                             return found if found.cause is not None else confirmed[0]
                         break
-                else:
-                    continue
-                break
         if confirmed:
             return confirmed[0]
         if likely is not None:
-            return self._with_cause(named_cause, likely[0], self._pinned(*likely), "likely")
+            return self._with_cause(named_cause, likely[0], self._supposed.pinned(*likely), "likely")
         return None
 
     def _with_cause(self, named_cause: Any, theirs: str, pin: Match, by: str) -> Explanation:
@@ -289,125 +300,15 @@ class Explainer:
         count = 0
         for node in self._suspects:
             for name in node.outputs:
-                if name and name not in self._walk.matches and (name in self._walk.consumers or self._returned(name)):
+                if (
+                    name
+                    and name not in self._walk.matches
+                    and (name in self._walk.consumers or self._supposed.returned(name))
+                ):
                     yield name
                     count += 1
             if count >= _MAX_ENDS:
                 return
-
-    def _returned(self, theirs: str) -> str | None:
-        return self._walk.output_pairs.get(theirs)
-
-    def _counterparts(self, theirs: str, value: Array | None) -> list[CanonicalTensor]:
-        """Tensors that may be what an open one should be: as large, made from the same, the nearest first."""
-        returned = self._returned(theirs)
-        region = self._walk.origin_region([theirs])
-        wanted = {self._trace.tensors[match.name].family for match in self._walk.leaves(region)}
-        maker = self._walk.makers[theirs]
-        sized = list(self._trace.tensors.values())
-        if value is not None:
-            index = self._walk.index
-            sized = [*index.of_size(value.size), *index.filled_up(value)]
-        ranked = []
-        for tensor in sized:
-            if tensor.maker < 0 or (tensor.name in self._taken and tensor.name != returned):
-                continue
-            if value is not None and (tensor.own is None) != (value.dtype.kind in "iub"):
-                continue
-            operators = self._trace.region([tensor.name], self._taken - {tensor.name})
-            leaves = self._trace.leaves(operators)
-            if not leaves & wanted:
-                continue
-            ours = self._trace.graph.nodes[tensor.maker]
-            unlike = (role(ours.operator) != role(maker.operator)) + (ours.operator != maker.operator)
-            rank = (tensor.name != returned, leaves != wanted, unlike, _distance(value, tensor), len(operators))
-            ranked.append((rank, tensor.maker, tensor))
-        ranked.sort(key=lambda one: one[:2])
-        return [tensor for _, _, tensor in ranked[:_MAX_COUNTERPARTS]]
-
-    def _is_twin(self, theirs: str, tensor: CanonicalTensor) -> bool:
-        maker, ours = self._walk.makers[theirs], self._trace.graph.nodes[tensor.maker]
-        return role(maker.operator) == role(ours.operator) or self._returned(theirs) == tensor.name
-
-    def _pins_in_layouts(self, theirs: str, tensor: CanonicalTensor) -> Iterator[Match]:
-        """The pair in the layout in which it differs least; in others too where it differs too much to tell."""
-        best = self._pinned(theirs, tensor)
-        yield best
-        value = self._walk.computed.get(theirs)
-        ways = list(self._layouts(value, tensor))
-        if value is None or not ways:
-            return
-        if _distance(best.layout.to_reference(value, tensor.value.shape), tensor) < _TELLING:
-            return
-        for layout in ways[:_MAX_LAYOUTS]:
-            if layout != best.layout:
-                ratio = tensor.ratio(layout.to_reference(value, tensor.value.shape), unit=self._trace.unit)
-                yield msgspec.structs.replace(best, layout=layout, ratio=ratio)
-
-    def _layouts(self, value: Array | None, tensor: CanonicalTensor) -> Iterator[Layout]:
-        """Ways in which an array may hold a tensor's numbers, filled up to whole blocks or not."""
-        index = self._walk.index
-        if value is not None and (value.size == tensor.value.size or index.blocked):
-            yield from layouts(value.shape, tensor.value.shape, blocked=index.blocked)
-
-    def _pinned(self, theirs: str, tensor: CanonicalTensor) -> Match:
-        """A pair that corresponds without agreeing, in the layout in which it differs least."""
-        value = self._walk.computed.get(theirs)
-        ways = list(self._layouts(value, tensor))
-        if value is None or not ways:
-            return Match(tensor.name, Layout(tensor.value.shape), None, by="pinned", is_sound=False)
-        best, least = ways[0], float("inf")
-        for layout in ways:
-            distance = _distance(layout.to_reference(value, tensor.value.shape), tensor)
-            if distance < least:
-                best, least = layout, distance
-        ratio = tensor.ratio(best.to_reference(value, tensor.value.shape), unit=self._trace.unit)
-        return Match(tensor.name, best, ratio, by="pinned", is_sound=False)
-
-    def follow(self, theirs: str, pin: Match) -> bool:
-        """Does what follows agree with the reference, once a tensor is replaced by its supposed counterpart?
-
-        An output must agree, or something that depends on that counterpart in the reference, too, and behind it most
-        of what follows: one sum with a constant agrees by chance. Where much agrees, another fault behind it may
-        spoil the rest.
-        """
-        walk, trace = self._walk, self._trace
-        if theirs in walk.output_pairs and not walk.consumers.get(theirs):
-            return walk.output_pairs[theirs] == pin.name
-        tensor = trace.tensors[pin.name]
-        overlay: dict[str, Any] = {theirs: pin.layout.to_candidate(tensor.value)}
-        hits = misses = causes = 0
-        missed: set[str] = set()
-        for node in walk.after([theirs])[:_MAX_FOLLOWED]:
-            doubtful = [n for n in node.inputs if n and n not in overlay and not self._is_known(n)]
-            if doubtful or not any(name in overlay for name in node.inputs):
-                continue
-            found = walk.try_run(node, overlay)
-            if found is None:
-                continue
-            overlay.update(found)
-            matches = {name: walk.find(v, node, name) for name, v in found.items() if hasattr(v, "dtype")}
-            for name, match in matches.items():
-                if match is not None and match.name == walk.output_pairs.get(name):
-                    return True
-                if match is not None and match.ratio is not None and (hits or self._depends(match.name, pin.name)):
-                    hits += 1
-                    overlay[name] = match.layout.to_candidate(trace.tensors[match.name].value)
-                elif hits and found[name].dtype.kind == "f":
-                    misses += 1
-                    causes += missed.isdisjoint(node.inputs)
-                    missed.add(name)
-        return hits > 0 and (hits >= misses or (hits >= _SURE and hits >= causes))
-
-    def _is_known(self, theirs: str) -> bool:
-        return theirs in self._walk.matches or self._walk.candidate.constant(theirs) is not None
-
-    def _depends(self, later: str, earlier: str) -> bool:
-        trace = self._trace
-        if trace.tensors[later].family == trace.tensors[earlier].family:
-            return False
-        operators = trace.region([later], [earlier, *self._taken - {later}])
-        return trace.tensors[earlier].family in trace.leaves(operators)
 
     def _before(self, region: Sequence[OperatorNode]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(match.name for match in self._walk.leaves(region)))
@@ -431,24 +332,6 @@ class Explainer:
             by="likely",
             before=self._before([first]),
         )
-
-
-def _distance(value: Array | None, tensor: CanonicalTensor) -> float:
-    """RMS difference per RMS of the reference's tensor, in steps of a quarter decade; large where incomparable."""
-    import numpy as np
-
-    if value is None or object in (value.dtype, tensor.value.dtype) or value.size != tensor.value.size:
-        return 1e9
-    ours = tensor.value.astype(np.float64).ravel()
-    theirs = value.astype(np.float64).ravel()
-    usable = np.isfinite(ours) & np.isfinite(theirs) & (np.abs(ours) < 1e30)
-    if not usable.any():
-        return 1e9
-    scale = np.sqrt(np.square(ours[usable]).mean())
-    error = np.sqrt(np.square(ours[usable] - theirs[usable]).mean())
-    if error == 0:
-        return -20.0
-    return round(4 * float(np.log10(error / scale if scale > 0 else error))) / 4
 
 
 __all__ = ["Explainer", "Explanation"]

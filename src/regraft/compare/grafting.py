@@ -15,7 +15,8 @@ import msgspec
 from regraft.compare.causes.borrowed import borrowed_settings, borrowed_weights
 from regraft.compare.causes.interface import Hypothesis
 from regraft.compare.causes.patching import scaled
-from regraft.compare.matching import Layout, Match, is_within, layouts
+from regraft.compare.causes.settings import settings
+from regraft.compare.matching import Layout, Match, in_blocks, is_within, layouts
 from regraft.compare.noise import Ratio
 from regraft.compare.roles import role
 from regraft.errors import Unsupported
@@ -62,11 +63,18 @@ def grafted(walk: Walk, node: OperatorNode) -> Graft | None:
     value = walk.computed.get(node.outputs[0])
     if value is None or not hasattr(value, "dtype") or value.dtype.kind != "f":
         return None
+    graph: Any = walk.trace.graph
     for twin in _twins(walk, node):
         chain = list(_chain(walk, twin))
         for one in chain:
-            settings = borrowed_settings(walk, one, node) if one is twin else ()
-            for hypothesis in (*settings, *borrowed_weights(walk, one, [node])):
+            theirs = borrowed_settings(walk, one, node) if one is twin else ()
+            own = settings(graph, one, walk.trace.values) if one is not twin else ()
+            for hypothesis in (*theirs, *own):
+                found = _followed(walk, chain, one, hypothesis, value)
+                if found is not None:
+                    return found
+        for one in chain:
+            for hypothesis in borrowed_weights(walk, one, [node]):
                 found = _followed(walk, chain, one, hypothesis, value)
                 if found is not None:
                     return found
@@ -143,9 +151,7 @@ def _agreeing(
 def _of_reference(layout: Layout, shape: tuple[int, ...]) -> Layout:
     """The layout that the candidate's array would have if it were as large as the reference's."""
     if layout.block:
-        blocks = -(-shape[1] // layout.block)
-        channels = shape[1] if shape[1] % layout.block else 0
-        return Layout((shape[0], blocks * layout.block, *shape[2:]), block=layout.block, channels=channels)
+        return in_blocks(shape, layout.block)
     if layout.axes is None or len(layout.axes) != len(shape):
         return msgspec.structs.replace(layout, shape=shape)
     theirs = list(shape)

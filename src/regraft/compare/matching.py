@@ -261,6 +261,18 @@ class _Group:
         return [self.tensors[i] for i in np.flatnonzero(chosen & self._kinds[value.dtype.kind in "iub"]).tolist()]
 
 
+def in_blocks(shape: tuple[int, ...], block: int) -> Layout:
+    """The layout of a tensor in blocks of channels, the last of which is filled up.
+
+    Args:
+        shape: of the reference's tensor, (N, C, H, W).
+        block: channels of a block.
+    """
+    blocks = -(-shape[1] // block)
+    channels = shape[1] if shape[1] % block else 0
+    return Layout((shape[0], blocks * block, *shape[2:]), block=block, channels=channels)
+
+
 def is_within(ratio: Ratio) -> bool:
     """Is a divergence one that rounding of the same operator explains?"""
     return ratio.rms <= MATCH_RMS and ratio.peak <= MATCH_PEAK

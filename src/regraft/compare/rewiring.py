@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +11,7 @@ from regraft.compare.causes.attributes import kind_of
 from regraft.compare.matching import Layout, Match
 from regraft.compare.noise import Ratio
 from regraft.compare.roles import moves_only, role
+from regraft.compare.transplant import transplanted
 
 if TYPE_CHECKING:
     from regraft.compare.canonical import CanonicalTensor
@@ -85,20 +86,23 @@ def _place_of_inserted(walk: Walk, node: OperatorNode, name: str, value: Array) 
 def first_turned(walk: Walk, name: str) -> str | None:
     """The first of the reference's rearrangements of a tensor whose result the candidate does not have as it lies."""
     trace = walk.trace
-    family = trace.tensors[name].family
+    makers = {made: node for node in trace.graph.nodes for made in node.outputs if made}
+    while name in makers and moves_only(makers[name].operator) and makers[name].inputs[0] in trace.tensors:
+        name = makers[name].inputs[0]
+    families = {trace.tensors[name].family}
     held = {
-        match.layout.shape
+        (trace.tensors[match.name].family, match.layout.shape)
         for match in walk.matches.values()
-        if match.layout.axes is None and trace.tensors[match.name].family == family
+        if match.layout.axes is None
     }
     for one in trace.graph.nodes:
         taken = [trace.tensors[i].family for i in one.inputs if i in trace.tensors]
         made = trace.tensors.get(one.outputs[0])
-        if made is None or not moves_only(one.operator) or family not in taken:
+        if made is None or not moves_only(one.operator) or families.isdisjoint(taken):
             continue
-        is_there = made.value.shape in held if made.family == family else made.name in walk.matched_names()
-        if not is_there:
+        if (made.family, made.value.shape) not in held:
             return one.name
+        families.add(made.family)
     return None
 
 
@@ -135,33 +139,67 @@ def _described(
         cause = _cause_of_missing(walk, missing)
         detail = f"{kinds} is missing between {held.name} and {node.operator}"
         return Rewiring(names, False, result.name, cause, detail, result.ratio)
+    if source.maker == held.maker >= 0:
+        return _of_results(trace.graph.nodes[held.maker], result)
     twice = sum(one.name == held.name for one in walk.matches.values()) > 1
     if not is_there and twice and source.maker >= 0:  # something else stands in the place of what made the source
-        replaced, instead = _before_moves(walk, trace.graph.nodes[source.maker], walk.makers.get(node.inputs[position]))
+        replaced, instead = _where_apart(walk, trace.graph.nodes[source.maker], walk.makers.get(node.inputs[position]))
         kind = instead.operator if instead is not None else "nothing"
         cause, detail = kind_of(replaced.operator), f"{kind} in place of {replaced.operator}"
-        if instead is not None and _does_the_same(walk, replaced, instead):
-            is_weighted = any(walk.candidate.constant(name) is not None for name in instead.inputs if name)
+        changed = None
+        if instead is not None and instead.operator == replaced.operator and hasattr(walk.candidate, "protos"):
+            changed = transplanted(walk, instead, replaced)
+        if changed is not None:
+            cause, detail = changed.cause, changed.detail
+        elif instead is not None and _does_the_same(walk, replaced, instead):
+            held_by = (walk.candidate.constant(name) for name in instead.inputs if name)
+            is_weighted = any(value is not None and value.dtype.kind == "f" and value.size > 1 for value in held_by)
             cause = "weight_duplicated" if is_weighted else "input_source"
             detail = f"{kind} makes {held.name} a second time, where the reference makes {source.name}"
         return Rewiring((replaced.name,), True, result.name, cause, detail, result.ratio)
-    taker = trace.graph.nodes[trace.tensors[result.name].maker]
+    if source.maker >= 0 and node.inputs[position] in walk.makers:
+        apart = _where_apart(walk, trace.graph.nodes[source.maker], walk.makers[node.inputs[position]])
+        if apart[1] is not None and apart[0].operator == apart[1].operator and len(apart[0].outputs) > 1:
+            return _of_results(apart[0], result)
+    between = trace.region([result.name], [source.name, *walk.matched_names() - {result.name}])
+    takes = [
+        one for one in between if source.family in {trace.tensors[i].family for i in one.inputs if i in trace.tensors}
+    ]
+    taker = takes[0] if takes else trace.graph.nodes[trace.tensors[result.name].maker]
     detail = f"operand {position} of {node.operator} is {held.name}, where the reference takes {source.name}"
     cause = "residual_source" if role(node.operator) == "add" else "input_source"
     return Rewiring((taker.name,), True, result.name, cause, detail, result.ratio)
 
 
-def _before_moves(
+def _of_results(made_by: OperatorNode, result: Match) -> Rewiring:
+    """The results of an operator of several are taken for one another."""
+    word = "split_order" if role(made_by.operator) in ("split", "chunk") else "output_order"
+    detail = f"the results of {made_by.operator} are in another order"
+    return Rewiring((made_by.name,), True, result.name, word, detail, result.ratio)
+
+
+def _where_apart(
     walk: Walk, ours: OperatorNode, theirs: OperatorNode | None
 ) -> tuple[OperatorNode, OperatorNode | None]:
-    """The operators before those that only rearrange, on both sides."""
+    """The operators, from two on, back to those that take the same on both sides."""
     makers = {name: node for node in walk.trace.graph.nodes for name in node.outputs if name}
-    while theirs is not None and moves_only(ours.operator) and moves_only(theirs.operator):
-        before, other = makers.get(ours.inputs[0]), walk.makers.get(theirs.inputs[0])
-        if before is None or other is None:
+    for _ in walk.trace.graph.nodes:
+        before = _makers_of_others(walk, makers, ours, theirs) if theirs is not None else None
+        if before is None:
             break
-        ours, theirs = before, other
+        ours, theirs = before
     return ours, theirs
+
+
+def _makers_of_others(
+    walk: Walk, makers: Mapping[str, OperatorNode], ours: OperatorNode, theirs: OperatorNode
+) -> tuple[OperatorNode, OperatorNode] | None:
+    """What made the first operand that is another tensor on one side than on the other."""
+    for mine, other in zip(ours.inputs, theirs.inputs, strict=False):
+        tensor, family = walk.trace.tensors.get(mine), walk.family(other)
+        if tensor is not None and family not in (None, tensor.family) and mine in makers and other in walk.makers:
+            return makers[mine], walk.makers[other]
+    return None
 
 
 def _does_the_same(walk: Walk, ours: OperatorNode, theirs: OperatorNode) -> bool:
@@ -212,11 +250,11 @@ def _cause_of_inserted(walk: Walk, node: OperatorNode, value: Array) -> str:
         return "lowered_precision" if value.dtype.kind == "f" else "integer_truncation"
     if kind in ("mul", "div"):
         factor = next((c for c in map(walk.candidate.constant, filter(None, node.inputs)) if c is not None), None)
-        if factor is not None and factor.size == 1 and factor.item() and _is_mean(walk, node):
-            number = abs(float(factor.item()))
-            excess = max(number, 1 / number) - 1.0
-            if 0 < excess < 1 and abs(1 / excess - round(1 / excess)) < _WHOLE:
-                return "variance_unbiased"  # n / (n − 1)
+        if factor is not None and factor.size == 1 and factor.item():
+            number = abs(float(factor.item())) ** (1 if kind == "mul" else -1)
+            count = _averaged(walk, node)
+            if count > 1 and abs(number * (count - 1) / count - 1) < _WHOLE:
+                return "variance_unbiased"
         return "node_inserted"
     if kind == "dropout":
         return "dropout"
@@ -237,9 +275,14 @@ def _is_new(walk: Walk, result: Match, source: CanonicalTensor) -> bool:
     return source.family in walk.trace.leaves(operators)
 
 
-def _is_mean(walk: Walk, node: OperatorNode) -> bool:
+def _averaged(walk: Walk, node: OperatorNode) -> int:
+    """How many elements the mean before an operator is taken over; 0 where there is none."""
     makers = [walk.makers.get(name) for name in node.inputs]
-    return any(maker is not None and role(maker.operator) == "mean" for maker in makers)
+    mean = next((maker for maker in makers if maker is not None and role(maker.operator) == "mean"), None)
+    if mean is None:
+        return 0
+    whole, part = (walk.values.get(name) for name in (mean.inputs[0], mean.outputs[0]))
+    return int(whole.size // part.size) if whole is not None and part is not None and part.size else 0
 
 
 def _sources(walk: Walk, held: CanonicalTensor, shape: tuple[int, ...]) -> Iterator[CanonicalTensor]:

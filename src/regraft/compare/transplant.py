@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from regraft.compare.bodies import origin_inside, with_branches_swapped
 from regraft.compare.causes.attributes import cause_of_attribute, weightiest
-from regraft.compare.causes.bodies import body_hypotheses
 from regraft.compare.causes.borrowed import OF_FUSION, with_operands
 from regraft.compare.causes.patching import scaled
 from regraft.compare.causes.weights import cause_of_operand, cause_of_weight
@@ -91,16 +91,21 @@ def transplanted(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transpla
 
 
 def _in_body(walk: Walk, node: OperatorNode, twin: OperatorNode) -> Transplant | None:
-    """A part of the candidate's body with which the reference's operator gives what the candidate has."""
-    for hypothesis in body_hypotheses(walk, twin, node):
+    """What is wrong inside: the branches are swapped, or an operator of the body does something else."""
+    graph: Any = walk.trace.graph
+    if node.operator == "If":
         try:
-            made = hypothesis.run(walk.trace.values)
+            made = graph.run_proto(with_branches_swapped(graph.protos[twin.name]), walk.trace.values)
         except Unsupported:
-            continue
-        worst = _worst(walk, node, twin, made)
-        if worst is not None:
-            return Transplant(hypothesis.cause, hypothesis.detail, worst.ratio)
-    return None
+            made = {}
+        swapped = _worst(walk, node, twin, made) if made else None
+        if swapped is not None:
+            return Transplant("branches_swapped", "the branches are swapped", swapped.ratio)
+    inside = origin_inside(walk, node, twin)
+    if inside is None:
+        return None
+    places = ", ".join(inside.reference or inside.candidate)
+    return Transplant(inside.cause or "subgraph", f"in its body, at {places}: {inside.detail}", inside.residual)
 
 
 def _worst(walk: Walk, node: OperatorNode, twin: OperatorNode, made: Mapping[str, Any]) -> _Residual | None:

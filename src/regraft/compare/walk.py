@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
 
 _BLOCKED_DOMAIN = "com.microsoft.nchwc"
+SHIFT_OF_UINT8 = 128
+"""onnxruntime quantises to uint8 what is quantised to int8, with another zero point."""
 _MAX_SEGMENT = 12
 """Operators that a fusion may span: in longer segments a small fault would sink into their common noise."""
 
@@ -114,7 +116,10 @@ class Walk:
         tensor = self.trace.tensors[match.name]
         like = self.computed.get(theirs)
         dtype = str(like.dtype) if like is not None else None
-        self.values[theirs] = array_dtype(match.layout.to_candidate(tensor.value), dtype)
+        value = match.layout.to_candidate(tensor.value)
+        if dtype == "uint8" and str(value.dtype) == "int8":
+            value = (value.astype("int16") + SHIFT_OF_UINT8).astype("uint8")
+        self.values[theirs] = array_dtype(value, dtype)
 
     def after(self, theirs: Iterable[str]) -> list[OperatorNode]:
         """Operators that depend on these tensors, in order, as far as no sound match lies in between."""
@@ -218,8 +223,7 @@ class Walk:
         if found is None and hasattr(value, "dtype") and str(value.dtype) == "uint8":
             import numpy as np
 
-            # onnxruntime quantises to uint8 what is quantised to int8, with another zero point
-            found = self.index.find((value.astype(np.int16) - 128).astype(np.int8), prefer=prefer)
+            found = self.index.find((value.astype(np.int16) - SHIFT_OF_UINT8).astype(np.int8), prefer=prefer)
         return found
 
     def matched_names(self) -> set[str]:

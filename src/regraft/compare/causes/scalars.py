@@ -72,6 +72,7 @@ def scalars(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any])
         if name == "other" or role(node.operator) == "linear":
             kind = "mul" if role(node.operator) == "linear" else None
             word = scalar_word(graph, node, np.array(float(setting)), kind=kind)
+            word = "bias_missing" if name == "beta" else word
         yield Scalar(word, name, float(setting), set_to)
 
 

@@ -27,7 +27,7 @@ def structure(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any
         held = values.get(name, graph.constant(name) if name else None)
         if held is not None and getattr(held, "shape", None) == now.shape and held.dtype == now.dtype:
             yield Hypothesis(
-                _missing(node), f"{node.operator} is missing", functools.partial(_left_out, made[0], name, held)
+                _missing(graph, node), f"{node.operator} is missing", functools.partial(_left_out, made[0], name, held)
             )
     for other in relatives(node.operator):
         yield from replaced_by(graph, node, other)
@@ -44,6 +44,9 @@ def structure(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any
         for detail, operation in forms:
             run = functools.partial(_as_integers, graph, node, operation)
             yield Hypothesis(word, f"{node.operator} of integers {detail}", run)
+    if kind in ("mul", "div") and now.dtype.kind == "f":
+        run = functools.partial(_cut_to_integers, graph, node)
+        yield Hypothesis("dtype_promotion", f"{node.operator} is done on integers", run)
     if kind in ("expand", "tile"):
         for axis in range(1, now.ndim - 1):
             run = functools.partial(_repeated_otherwise, graph, node, axis)
@@ -67,14 +70,15 @@ def replaced_by(graph: EditableGraph, node: OperatorNode, other: str) -> Iterato
         yield Hypothesis(kind_of(node.operator), f"{kind} in place of {node.operator}", run)
 
 
-def _missing(node: OperatorNode) -> str:
+def _missing(graph: EditableGraph, node: OperatorNode) -> str:
     if role(node.operator) in ACTIVATIONS:
         return "activation_missing"
     if moves_only(node.operator):
         return "layout"
     if kind_of(node.operator) == "rounding_mode":
         return "rounding_mode"
-    return "bias_missing" if role(node.operator) == "add" else "node_missing"
+    has_constant = any(graph.constant(name) is not None for name in node.inputs if name)
+    return "bias_missing" if role(node.operator) == "add" and has_constant else "node_missing"
 
 
 def sources(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]) -> Iterator[Hypothesis]:
@@ -154,6 +158,15 @@ def _as_integers(
     a, b = (_value(graph, name, values) for name in node.inputs[:2])
     with np.errstate(all="ignore"):
         return {node.outputs[0]: form(a, b).astype(a.dtype)}
+
+
+def _cut_to_integers(graph: EditableGraph, node: OperatorNode, values: Mapping[str, Any]) -> dict[str, Any]:
+    import numpy as np
+
+    a, b = (np.trunc(_value(graph, name, values)) for name in node.inputs[:2])
+    with np.errstate(all="ignore"):
+        made = a * b if role(node.operator) == "mul" else np.trunc(a / b)
+    return {node.outputs[0]: made.astype(values[node.outputs[0]].dtype)}
 
 
 def _value(graph: EditableGraph, name: str, values: Mapping[str, Any]) -> Any:

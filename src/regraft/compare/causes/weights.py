@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _MAX_ROLLED = 64
+_BIAS_AXES = 2
+"""Of a recurrent layer's bias: directions, and the two halves of all gates."""
 READ_BACK = 2e-6
 """Relative error of a weight that was multiplied by a factor in float32 and divided by it again."""
 _NORMS = frozenset({"batch_norm", "layer_norm", "instancenormalization", "groupnormalization"})
@@ -202,6 +204,9 @@ def _rearranged(ours: Array, theirs: Array, gates: int, rtol: float) -> tuple[st
         return None
     if ours.ndim > 2 and is_close(np.flip(ours, tuple(range(2, ours.ndim))), theirs, rtol):
         return "kernel_flipped", "flipped along the axes of the kernel"
+    half = ours.shape[-1] // 2
+    if gates and ours.ndim == _BIAS_AXES and is_close(np.roll(ours, half, axis=-1), theirs, rtol):
+        return "bias_split", "its halves in another order"
     for axis in range(ours.ndim):
         moved, other = np.moveaxis(ours, axis, 0), np.moveaxis(theirs, axis, 0)
         order = _row_order(moved, other, rtol)
@@ -214,8 +219,6 @@ def _rearranged(ours: Array, theirs: Array, gates: int, rtol: float) -> tuple[st
         if order == list(range(len(order)))[::-1]:
             return "channel_order", f"reversed along axis {axis}"
         return "weight_permuted", f"permuted along axis {axis}"
-    if gates and ours.ndim == 2:
-        return "bias_split", "its halves in another order"
     return "weight_permuted", "the same numbers in another order"
 
 
@@ -286,6 +289,7 @@ def scalar_word(graph: OperatorGraph, node: OperatorNode, value: Array, *, kind:
         value: the number.
         kind: role of the operator that would hold the number, where that was fused into this one.
     """
+    is_weighted = kind is not None and any(graph.constant(name) is not None for name in node.inputs if name)
     kind = kind or role(node.operator)
     users = [user for user in graph.nodes if any(name in user.inputs for name in node.outputs if name)]
     followed = {role(user.operator) for user in users}
@@ -294,7 +298,7 @@ def scalar_word(graph: OperatorGraph, node: OperatorNode, value: Array, *, kind:
     number = float(value.item()) if _numeric(value) else 0.0
     if number < -1e3 or kind == "where":
         return "mask_value"
-    if kind in ("mul", "div") and _leads_to_softmax(graph, node):
+    if kind in ("mul", "div") and not is_weighted and _leads_to_softmax(graph, node):
         return "attention_scale"
     return {"min": "clip_bounds", "max": "clip_bounds"}.get(kind, "constant_value")
 
