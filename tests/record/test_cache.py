@@ -16,7 +16,8 @@ def test_an_entry_comes_back(tmp_path: Path) -> None:
     assert cache.put("a", [b"one ", memoryview(b"two")])
     found = cache.get("a")
     assert found is not None
-    assert bytes(found) == b"one two"
+    with found:
+        assert found.read() == b"one two"
     assert [path.name for path in (tmp_path / "floors").iterdir()] == ["a"], "no temporary file is left"
 
 
@@ -31,7 +32,10 @@ def test_a_damaged_entry_is_none(tmp_path: Path, place: int) -> None:
     (tmp_path / "a").write_bytes(content[:10])
     assert cache.get("a") is None
     assert cache.put("a", [b"again"]), "and is written anew"
-    assert bytes(cache.get("a") or b"") == b"again"
+    found = cache.get("a")
+    assert found is not None
+    with found:
+        assert found.read() == b"again"
 
 
 def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
@@ -39,7 +43,9 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path: Path) -> None:
     for age, name in ((30, "old"), (20, "used"), (10, "new")):
         cache.put(name, [bytes(300)])
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
-    cache.get("used")
+    used = cache.get("used")
+    assert used is not None
+    used.close()
     cache.put("next", [bytes(300)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "next", "used"]
 
@@ -48,7 +54,7 @@ def test_an_entry_that_would_push_out_the_others_is_not_kept(tmp_path: Path) -> 
     cache = Cache(tmp_path, limit_bytes=1000)
     cache.put("small", [bytes(100)])
     assert not cache.put("large", [bytes(600)])
-    assert cache.get("small") is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:

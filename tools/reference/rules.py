@@ -106,6 +106,7 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("precision.lowered", "unknown", "The candidate computes in less than was expected", "`--precision`"),
         ("precision.uncalibrated", "unknown", "No threshold was measured for this floor", "`--atol` and `--rtol`"),
         ("precision.needs_task_data", "unknown", "int8 is not judged by floors", "Judge it on data of your task."),
+        ("verify.memory", "unknown", "The comparison needs more memory than was allowed; how much would do", ""),
         ("verify.crashed", "unknown", "The process of an isolated comparison crashed, hung or ran out of memory", ""),
         (
             "feeds.unexercised",

@@ -29,6 +29,7 @@ from regraft.cli.output import Shown, each
 @click.option("--reduce", type=click.Path(path_type=Path), help="Folder for the smallest case that still diverges.")
 @click.option("--isolate", is_flag=True, help="In a process of its own: a runtime that crashes there is evidence.")
 @click.option("--time-limit", "time_limit_s", type=float, help="Seconds after which an isolated comparison is ended.")
+@click.option("--memory-mb", type=click.IntRange(1), help="MiB that the comparison may hold; default: no bound.")
 @click.option("--seed", type=int, default=0, help="Of made-up inputs.")
 @common_options
 def command(

@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regraft.record.digest import Digest
     from regraft.runtime.interface import Array, Feeds, Model
     from regraft.runtime.operator_graph import OperatorGraph
+    from regraft.runtime.spill import Spill
 
 _PLAIN = bool | int | float | str | None
 
@@ -73,7 +74,9 @@ class FloorCache:
         self._reference = reference
         self._settings = dict(settings)
 
-    def canonical(self, graph: OperatorGraph, feeds: Feeds, *, precision: str, weights: str = "") -> CanonicalTrace:
+    def canonical(
+        self, graph: OperatorGraph, feeds: Feeds, *, precision: str, weights: str = "", spill: Spill | None = None
+    ) -> CanonicalTrace:
         """The canonical trace, from the disk if it is there; else it is made, and kept.
 
         Args:
@@ -81,27 +84,28 @@ class FloorCache:
             feeds: its inputs.
             precision: judged precision.
             weights: what was done to the graph's weights, in words that tell it from all else that could be done.
+            spill: where values are put, so that few of them are in memory; None to hold them.
         """
         key = self._key("canonical", [feeds], precision, weights)
-        kept = self._read(key)
+        kept = self._read(key, spill)
         if kept is not None:
-            trace = CanonicalTrace(graph, {}, precision=precision, is_empty=True)
+            trace = CanonicalTrace(graph, {}, precision=precision, is_empty=True, spill=spill)
             trace.stopped, trace.islands = kept[0].stopped, list(kept[0].islands)
             trace.tensors, trace.values = kept[1], kept[2]
             return trace
-        made = CanonicalTrace(graph, feeds, precision=precision)
+        made = CanonicalTrace(graph, feeds, precision=precision, spill=spill)
         self._write(key, made.tensors, made.values, made)
         return made
 
-    def plain(self, graph: OperatorGraph, feeds: Feeds, *, precision: str) -> PlainTrace:
+    def plain(self, graph: OperatorGraph, feeds: Feeds, *, precision: str, spill: Spill | None = None) -> PlainTrace:
         """The plain trace, likewise."""
         key = self._key("plain", [feeds], precision)
-        kept = self._read(key)
+        kept = self._read(key, spill)
         if kept is not None:
-            trace = PlainTrace(graph, {}, precision=precision, is_empty=True)
+            trace = PlainTrace(graph, {}, precision=precision, is_empty=True, spill=spill)
             trace.tensors = kept[1]
             return trace
-        made = PlainTrace(graph, feeds, precision=precision)
+        made = PlainTrace(graph, feeds, precision=precision, spill=spill)
         self._write(key, made.tensors, {name: tensor.value for name, tensor in made.tensors.items()})
         return made
 
@@ -142,12 +146,15 @@ class FloorCache:
         }
         return digest_bytes(msgspec.json.encode(said))
 
-    def _read(self, key: str) -> tuple[_Trace, dict[str, CanonicalTensor], dict[str, Any]] | None:
+    def _read(
+        self, key: str, spill: Spill | None = None
+    ) -> tuple[_Trace, dict[str, CanonicalTensor], dict[str, Any]] | None:
         content = self._cache.get(key)
         if content is None:
             return None
         try:
-            message, arrays = read_frame(_reading(content))
+            with content:
+                message, arrays = read_frame(_reading(content), hold=None if spill is None else spill.put)
             said = msgspec.json.decode(message, type=_Trace)
             values = {name: _taken(value, arrays) for name, value in said.values.items()}
             tensors = {one.name: _tensor(one, values[one.name], arrays) for one in said.tensors}
@@ -177,9 +184,10 @@ class FloorCache:
         self._cache.put(key, parts)
 
 
-def _answers(content: memoryview) -> tuple[tuple[str, str], list[Answer]] | None:
+def _answers(content: BinaryIO) -> tuple[tuple[str, str], list[Answer]] | None:
     try:
-        message, arrays = read_frame(_reading(content))
+        with content:
+            message, arrays = read_frame(_reading(content))
         said = msgspec.json.decode(message, type=_Answers)
     except (Damaged, msgspec.MsgspecError):
         return None
@@ -232,15 +240,12 @@ def _taken(value: _Value, arrays: Mapping[str, Array]) -> Any:
     return tuple(_taken(part, arrays) for part in value.parts) if value.parts is not None else value.plain
 
 
-def _reading(content: memoryview) -> Callable[[int], Any]:
-    place = 0
-
-    def read(count: int) -> memoryview:
-        nonlocal place
-        if place + count > len(content):
+def _reading(content: BinaryIO) -> Callable[[int], bytearray]:
+    def read(count: int) -> bytearray:
+        found = bytearray(count)
+        if content.readinto(found) != count:  # type: ignore[attr-defined]
             raise Damaged("it ends early")
-        place += count
-        return content[place - count : place]
+        return found
 
     return read
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from regraft.compare.matching import Match
     from regraft.runtime.interface import Array, Feeds, Tap
     from regraft.runtime.operator_graph import OperatorGraph, OperatorNode
+    from regraft.runtime.spill import Spill
 
 _MAX_LAYERS = 4096
 
@@ -61,10 +62,17 @@ class PlainTrace:
         feeds: its inputs.
         precision: of the own run, whose error is the floor; lower ones than float32 are not emulated here.
         is_empty: run nothing: whoever makes it knows the tensors already.
+        spill: where values are put, so that few of them are in memory; None to hold them.
     """
 
     def __init__(
-        self, graph: OperatorGraph, feeds: Feeds, *, precision: str = "float32", is_empty: bool = False
+        self,
+        graph: OperatorGraph,
+        feeds: Feeds,
+        *,
+        precision: str = "float32",
+        is_empty: bool = False,
+        spill: Spill | None = None,
     ) -> None:
         self.graph = graph
         self.unit = unit_roundoff(precision)
@@ -74,9 +82,12 @@ class PlainTrace:
         given = {name: (value, array_dtype(value, "float64")) for name, value in feeds.items()}
         try:
             for position, _, made in run_through(graph, given, self._twice):
+                if spill is not None:
+                    spill.breathe()
                 for name, (own, value) in made.items():
                     if name and hasattr(value, "dtype") and value.dtype.kind == "f" and value.shape == own.shape:
                         kept = value.astype("float32")
+                        kept = spill.put(kept) if spill is not None else kept
                         error = deviation(own, value)
                         self.tensors[name] = CanonicalTensor(name, position, kept, error, None, family="")
         except Unsupported:

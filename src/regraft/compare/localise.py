@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from regraft.compare.kept import FloorCache
     from regraft.runtime.interface import Array, Feeds
     from regraft.runtime.operator_graph import OperatorGraph
+    from regraft.runtime.spill import Spill
 
 MAX_ORIGINS = 16
 TAUGHT_AT_ONCE = 12
@@ -109,6 +110,7 @@ def localise(
     precision: str = "float32",
     trace: CanonicalTrace | None = None,
     floors: FloorCache | None = None,
+    spill: Spill | None = None,
 ) -> Localisation:
     """Find every origin of a divergence between two graphs.
 
@@ -121,6 +123,7 @@ def localise(
         precision: whose rounding counts as noise.
         trace: canonical trace of the reference on these feeds, where it is known already.
         floors: where canonical traces of this reference are kept.
+        spill: where values of the trace are put, so that few of them are in memory; None to hold them.
     Raises:
         Unsupported: the reference does not run on these feeds at all.
     """
@@ -130,9 +133,9 @@ def localise(
         reference, trace = reference.with_rounded_weights(lowered.precision, kept=lowered.kept), None
         weights = f"{lowered.precision} {sorted(lowered.kept)}"
     if floors is not None:
-        known = trace or floors.canonical(reference, feeds, precision=precision, weights=weights)
+        known = trace or floors.canonical(reference, feeds, precision=precision, weights=weights, spill=spill)
     else:
-        known = trace or CanonicalTrace(reference, feeds, precision=precision)
+        known = trace or CanonicalTrace(reference, feeds, precision=precision, spill=spill)
     pairs = inputs or {name: name for name in feeds if name in candidate.inputs}
     returned = outputs or dict(zip(reference.outputs, candidate.outputs, strict=False))
     walk = Walk(known, candidate, inputs=pairs, outputs=returned)

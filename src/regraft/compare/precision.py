@@ -131,11 +131,7 @@ def float_weights(model: Any) -> Iterator[NDArray[np.float32]]:
             if parameter.is_floating_point() and parameter.ndim:
                 yield parameter.detach().float().numpy()
     elif kind == "OnnxRuntimeModel":
-        from onnx import numpy_helper
-
-        for tensor in model.proto.graph.initializer:
-            if tensor.data_type == 1 and len(tensor.dims) > 0:
-                yield numpy_helper.to_array(tensor)
+        yield from model.float_weights()
     elif kind == "OpenVinoModel":
         for node in model.graph.get_ordered_ops():
             if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() == "f32":

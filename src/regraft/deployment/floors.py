@@ -1,9 +1,10 @@
-"""Floors of a reference that can be found again: by the digests of its files, not by its name."""
+"""Where what is measured of a reference goes: to the disk, by the digests of its files; out of memory, if bounded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from regraft.errors import UsageError
 from regraft.record.cache import open_cache
 from regraft.record.digest import digest_bytes
 from regraft.record.evidence import DigestKind
@@ -11,6 +12,7 @@ from regraft.record.evidence import DigestKind
 if TYPE_CHECKING:
     from regraft.compare.kept import FloorCache
     from regraft.deployment.loading import Opened
+    from regraft.runtime.spill import Spill
 
 
 def kept_floors(reference: Opened, *, threads: int | None, has_own_code: bool = False) -> FloorCache | None:
@@ -35,3 +37,26 @@ def kept_floors(reference: Opened, *, threads: int | None, has_own_code: bool = 
     settings = {"path": reference.path, "model": type(model).__name__, "threads": str(threads)}
     settings["precision"] = model.effective_precision
     return FloorCache(cache, digest_bytes("\n".join(sorted(one.sha256 for one in subjects)).encode()), settings)
+
+
+def spill_within(memory_mb: int | None, *models: Opened) -> Spill | None:
+    """A file for traces that keeps this process within a bound, as do the weights of models that lie in files.
+
+    Args:
+        memory_mb: MiB; None for no bound.
+        models: that are compared.
+    Raises:
+        UsageError: a bound that is no size.
+    """
+    if memory_mb is None:
+        return None
+    if memory_mb < 1:
+        raise UsageError("a bound on memory is a number of MiB, from 1 upwards", where=f"memory_mb={memory_mb}")
+    from regraft.runtime.spill import Spill
+
+    spill = Spill(limit_bytes=memory_mb << 20)
+    for one in models:
+        own: Any = getattr(getattr(one.model, "weights", None), "spill", None)
+        if own is not None:
+            own.kept_bytes, own.limit_bytes = spill.kept_bytes, spill.limit_bytes
+    return spill

@@ -15,6 +15,7 @@ from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.errors import RegraftError
 from regraft.progress import progress
 from regraft.runtime.graphs import operator_graph
+from regraft.runtime.spill import Spill
 
 if TYPE_CHECKING:
     from regraft.runtime.feeds import FeedCase
@@ -35,6 +36,7 @@ class Pair(msgspec.Struct, frozen=True):
         precision: whose rounding counts as noise.
         threads: of each operator.
         floors: where what was measured of the reference is kept; None for nowhere.
+        spill: where traces put their values; None to hold them in memory.
     """
 
     reference: Any
@@ -44,6 +46,7 @@ class Pair(msgspec.Struct, frozen=True):
     precision: str
     threads: int | None = None
     floors: FloorCache | None = None
+    spill: Spill | None = None
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -95,6 +98,7 @@ def diagnose(pair: Pair, cases: Sequence[FeedCase], worst: int, *, diverges: boo
             "outputs": _tensors(pair, reference, candidate, cases[0].feeds),
             "precision": precision,
             "floors": pair.floors,
+            "spill": pair.spill,
         }
         found = localise(reference, candidate, _ours(pair, case.feeds), **links)  # type: ignore[arg-type]
         advance(1)
@@ -117,7 +121,7 @@ def _of_taps(pair: Pair, reference: OperatorGraph, case: FeedCase, theirs: Feeds
 
 def _plain_trace(pair: Pair, reference: OperatorGraph, case: FeedCase, precision: str) -> PlainTrace:
     make = PlainTrace if pair.floors is None else pair.floors.plain
-    return make(reference, _ours(pair, case.feeds), precision=precision)
+    return make(reference, _ours(pair, case.feeds), precision=precision, spill=pair.spill)
 
 
 def _ours(pair: Pair, feeds: Feeds) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.compare.pairing import Pairing, pair_inputs, pair_outputs
 from regraft.compare.precision import is_lower, recognised_precision
 from regraft.compare.reduce import reduce_origin
-from regraft.deployment.floors import kept_floors
+from regraft.deployment.floors import kept_floors, spill_within
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
 from regraft.deployment.origins import DIAGNOSIS_ERRORS, Diagnosis, Pair, diagnose
 from regraft.deployment.reach import measure_coverage, measure_noise, search_feeds
@@ -30,7 +30,7 @@ from regraft.deployment.verify_evidence import (
     report_tolerance,
     summary_of,
 )
-from regraft.errors import BadFeeds, Crashed, RegraftError, Unsupported, UsageError
+from regraft.errors import BadFeeds, Crashed, LimitExceeded, RegraftError, Unsupported, UsageError
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict
 from regraft.runtime.feeds import FeedCase
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from regraft.deployment.bench.subject import PermitSource
     from regraft.record.store import Store
     from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.spill import Spill
 
 _OUTCOMES = {Verdict.PASS: "equivalent", Verdict.FAIL: "diverges", Verdict.INCONCLUSIVE: "undecided"}
 
@@ -80,6 +81,7 @@ def verify(
     localise: bool = True,
     reduce: Path | None = None,
     coverage: bool = False,
+    memory_mb: int | None = None,
     offline: bool = False,
     permit: PermitSource | None = None,
 ) -> Evidence:
@@ -108,6 +110,8 @@ def verify(
         reduce: folder to write the smallest part and input that still diverge to, where the outputs do; it must not
             exist, or be empty.
         coverage: also plant faults and count which of them these feeds would have shown, where the two are the same.
+        memory_mb: MiB that this process may hold: traces are put to a temporary file, and what does not fit all the
+            same is not looked at, which makes the evidence inconclusive and says what would do. None for no bound.
         offline: no network.
         permit: leave for packages whose loading can execute code; None takes their newest scan in the store.
     Returns:
@@ -134,10 +138,10 @@ def verify(
     with opened(reference, first) as ours, opened(candidate, second) as theirs:
         draft.subject += theirs.subjects
         draft.materials += ours.subjects
-        comparison = _Comparison(draft, tolerance, precision, seed)
+        comparison = _Comparison(draft, tolerance, precision, seed, spill_within(memory_mb, ours, theirs))
         try:
             comparison.run(ours, theirs, feeds, localise=localise, coverage=coverage, threads=threads)
-        except (Unsupported, MemoryError) as error:
+        except (Unsupported, MemoryError, LimitExceeded) as error:
             draft.find(_cannot(error, ""))
         if reduce is not None:
             comparison.reduce(reduce)
@@ -147,11 +151,14 @@ def verify(
 class _Comparison:
     """One verification: what was found so far, and what it amounts to."""
 
-    def __init__(self, draft: Draft, tolerance: Tolerance | None, precision: str | None, seed: int) -> None:
+    def __init__(
+        self, draft: Draft, tolerance: Tolerance | None, precision: str | None, seed: int, spill: Spill | None
+    ) -> None:
         self._draft = draft
         self._tolerance = tolerance
         self._asked = precision
         self._seed = seed
+        self._spill = spill
         self._judged: list[OutputJudgement] = []
         self._verdict = Verdict.INCONCLUSIVE
         self._outputs: Pairing | None = None
@@ -177,6 +184,8 @@ class _Comparison:
         if ours.model is None or theirs.model is None:
             return
         reference, candidate = ours.model, theirs.model
+        if self._spill is not None:
+            self._spill.breathe()
         inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where)
         self._floors = kept_floors(ours, threads=threads, has_own_code=self._draft.parameters["factory"] is not None)
         precisions = self._precisions(reference, candidate)
@@ -194,7 +203,7 @@ class _Comparison:
             self._verdict = self._conclude(precisions)
         if localise and self._outputs is not None:
             names = (inputs.names, self._outputs.names)
-            pair = Pair(reference, candidate, *names, precisions.judged, threads, self._floors)
+            pair = Pair(reference, candidate, *names, precisions.judged, threads, self._floors, self._spill)
             self._diagnose(pair, cases)
             self._reach_further(pair, cases, coverage=coverage)
 
@@ -298,6 +307,9 @@ class _Comparison:
         diverges = self._verdict is Verdict.FAIL
         try:
             self.diagnosis = diagnose(pair, cases, self._telling(cases), diverges=diverges)
+        except LimitExceeded as error:
+            self._draft.find(_cannot(error, ""))
+            return
         except DIAGNOSIS_ERRORS as error:
             what = error.what if isinstance(error, RegraftError) else f"{type(error).__name__}: {error}"
             self._draft.find(Finding("divergence.layers", Severity.INFO, f"no divergence by layer: {what}"))
@@ -333,7 +345,7 @@ class _Comparison:
             return
         try:
             found = reduce_origin(located.origins[0], *diagnosis.graphs, folder, pairs=located.pairs)
-        except Unsupported as error:
+        except (Unsupported, LimitExceeded) as error:
             self._draft.find(Finding("divergence.reduced", Severity.INFO, f"it could not be reduced: {error.what}"))
             return
         report_reduction(self._draft, found)
@@ -374,6 +386,7 @@ def _cannot(error: RegraftError | MemoryError, role: str, *, rule: str = "verify
     what = error.what if isinstance(error, RegraftError) else "there is not enough memory"
     hint = error.hint if isinstance(error, RegraftError) else ""
     rule = "verify.crashed" if isinstance(error, Crashed) else rule
+    rule = "verify.memory" if isinstance(error, LimitExceeded) else rule
     return Finding(rule, Severity.UNKNOWN, f"{role}: {what}" if role else what, fix=hint or None)
 
 

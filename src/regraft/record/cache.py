@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from regraft.errors import StoreError
 from regraft.record.durable import is_temporary, sweep_folder, temporary_file, write
@@ -15,6 +16,7 @@ LIMIT_BYTES = 2 << 30
 """What all entries together may take, unless REGRAFT_CACHE_MB says otherwise."""
 _MAGIC = b"regraft1"
 _HEADER_BYTES = len(_MAGIC) + 12
+_CHUNK_BYTES = 1 << 20
 _LARGEST_SHARE = 0.5
 """One entry may not push out more than this share of the others."""
 
@@ -51,24 +53,26 @@ class Cache:
         self.folder = folder
         self.limit_bytes = limit_bytes
 
-    def get(self, key: str) -> memoryview | None:
-        """The bytes of an entry; None where there is none, or it is not what was written.
+    def get(self, key: str) -> BinaryIO | None:
+        """An entry, open at the start of its content; None where there is none, or it is not what was written.
 
         Args:
             key: a name that is fit for a file.
         """
         path = self.folder / key
+        file = None
         try:
-            with path.open("rb", buffering=0) as file:
-                size = os.fstat(file.fileno()).st_size
-                content = bytearray(size)
-                if size < _HEADER_BYTES or _fill(file, memoryview(content)) != size:
-                    return None
-            os.utime(path)
-        except (OSError, MemoryError):
-            return None
-        body = memoryview(content)[_HEADER_BYTES:]
-        return body if content[:_HEADER_BYTES] == _header(len(body), zlib.crc32(body)) else None
+            file = path.open("rb")
+            size = os.fstat(file.fileno()).st_size - _HEADER_BYTES
+            if file.read(_HEADER_BYTES) == _header(max(0, size), _checksum(file)):
+                os.utime(path)
+                file.seek(_HEADER_BYTES)
+                return file
+        except OSError:
+            pass  # as good as none
+        if file is not None:
+            file.close()
+        return None
 
     def put(self, key: str, parts: Iterable[bytes | memoryview]) -> bool:
         """Write an entry, which appears whole or not at all; False where it is too large or cannot be written."""
@@ -113,15 +117,11 @@ def _header(size: int, checksum: int) -> bytes:
     return _MAGIC + size.to_bytes(8, "little") + checksum.to_bytes(4, "little")
 
 
-def _fill(file: object, view: memoryview) -> int:
-    """Read until a buffer is full or the file ends."""
-    done = 0
-    while done < len(view):
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
-        if not count:
-            break
-        done += count
-    return done
+def _checksum(file: BinaryIO) -> int:
+    found = 0
+    while chunk := file.read(_CHUNK_BYTES):
+        found = zlib.crc32(chunk, found)
+    return found
 
 
 __all__ = ["Cache", "open_cache"]

@@ -63,11 +63,14 @@ def frame_parts(message: Any, arrays: Mapping[str, Array], *, where: str = "") -
     return [len(header).to_bytes(_LENGTH_BYTES, "little"), header, *data]
 
 
-def read_frame(read: Callable[[int], bytearray]) -> tuple[msgspec.Raw, dict[str, Array]]:
+def read_frame(
+    read: Callable[[int], bytearray], *, hold: Callable[[Array], Array] | None = None
+) -> tuple[msgspec.Raw, dict[str, Array]]:
     """Read a message and its arrays.
 
     Args:
         read: returns exactly so many bytes, in memory that the array may keep, or raises.
+        hold: puts each array where it is to be kept; None for in memory.
     Raises:
         Damaged: what comes is no frame; it is bounded and of numbers only, whoever wrote it.
     """
@@ -86,7 +89,8 @@ def read_frame(read: Callable[[int], bytearray]) -> tuple[msgspec.Raw, dict[str,
             raise Damaged(f"an array of {place.dtype[:40]} {place.shape[:8]}")
         data = read(place.size_bytes)
         try:
-            arrays[place.name] = np.frombuffer(data, dtype=place.dtype).reshape(place.shape)
+            array = np.frombuffer(data, dtype=place.dtype).reshape(place.shape)
+            arrays[place.name] = array if hold is None else hold(array)
         except ValueError as error:
             raise Damaged(f"an array of {place.dtype} {place.shape[:8]}: {error}") from None
     return frame.message, arrays

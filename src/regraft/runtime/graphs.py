@@ -27,7 +27,7 @@ def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) ->
     if kind == "OnnxRuntimeModel":
         from regraft.runtime.onnx_graph import OnnxGraph
 
-        return OnnxGraph(any_model.proto, threads=threads, where=model.where)
+        return OnnxGraph(any_model.outline, threads=threads, where=model.where, weights=any_model.weights)
     if kind == "OpenVinoModel":
         from regraft.runtime.openvino_graph import OpenVinoGraph
 

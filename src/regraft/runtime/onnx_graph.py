@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
     from regraft.runtime.interface import Array
+    from regraft.runtime.onnx_weights import OnnxWeights
     from regraft.runtime.operator_graph import Values
 
 _RANDOM = frozenset(
@@ -32,11 +33,20 @@ class OnnxGraph:
         model: self-contained (no external data); functions of the model's own are written out.
         threads: intra-op threads of each operator; None for onnxruntime's default.
         where: how errors name it.
+        weights: initialisers whose values lie beside the model.
     """
 
-    def __init__(self, model: onnx.ModelProto, *, threads: int | None = None, where: str = "") -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        threads: int | None = None,
+        where: str = "",
+        weights: OnnxWeights | None = None,
+    ) -> None:
         import_onnx(where)
         self.where = where
+        self._weights = weights
         self._threads = threads
         self.model = _written_out(model)
         self.protos: dict[str, onnx.NodeProto] = {}
@@ -68,6 +78,8 @@ class OnnxGraph:
 
     def constant(self, name: str) -> Array | None:
         """The value of an initialiser, of a `Constant`, or of what is computed from these alone."""
+        if self._weights is not None and name in self._weights:
+            return self._weights[name]
         value = self._constants.get(name)
         if isinstance(value, OperatorNode):
             values: dict[str, Any] = {name: self.constant(name) for name in value.inputs if name}
@@ -85,7 +97,13 @@ class OnnxGraph:
         copy = onnx.ModelProto()
         copy.CopyFrom(self.model)
         _round_weights(copy.graph, precision, kept)
-        return OnnxGraph(copy, threads=self._threads, where=self.where)
+
+        def rounded(name: str, value: Array) -> Array:
+            is_weight = name not in kept and value.dtype.kind == "f" and value.ndim > 0 and value.size > 1
+            return round_to(value, precision).astype(value.dtype) if is_weight else value
+
+        weights = self._weights.changed(rounded) if self._weights is not None else None
+        return OnnxGraph(copy, threads=self._threads, where=self.where, weights=weights)
 
     def maker(self, name: str) -> OperatorNode | None:
         """The operator that makes a tensor, also where it depends on constants alone; None for inputs and weights."""
@@ -94,6 +112,8 @@ class OnnxGraph:
     def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
         """Run one operator; see `OperatorGraph.run`."""
         proto = self.protos[node.name]
+        if self._weights is not None:
+            self._weights.spill.breathe()
         if precision == "float32":
             found = self._kernels.run_as_it_stands(node, proto, values, self.constant)
             if found is not None:
@@ -200,7 +220,7 @@ def _round_weights(graph: onnx.GraphProto, precision: str, kept: Collection[str]
 def _round(tensor: onnx.TensorProto, precision: str) -> None:
     from onnx import numpy_helper
 
-    if tensor.data_type in FLOAT_NAMES and len(tensor.dims):
+    if tensor.data_type in FLOAT_NAMES and len(tensor.dims) and tensor.data_location != tensor.EXTERNAL:
         value = numpy_helper.to_array(tensor)
         if value.size > 1:
             rounded = round_to(value, precision).astype(value.dtype)

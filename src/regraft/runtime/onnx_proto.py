@@ -62,7 +62,7 @@ def self_contained(files: VerifiedFiles, path: str) -> bytes:
         return content
     model = proto_from_bytes(content, path)
     contents: dict[str, bytes] = {}
-    for tensor in _tensors(model.graph):
+    for tensor in tensors_of(model.graph):
         if tensor.data_location == tensor.EXTERNAL:
             _take_in(tensor, files, path, contents)
     if not contents:
@@ -176,7 +176,8 @@ def estimated_bytes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]])
     return sizes
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All tensors that a graph and the graphs inside its operators hold."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -184,9 +185,9 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             if attribute.HasField("t"):
                 yield attribute.t
             if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
+                yield from tensors_of(attribute.g)
             for subgraph in attribute.graphs:
-                yield from _tensors(subgraph)
+                yield from tensors_of(subgraph)
 
 
 def _take_in(tensor: onnx.TensorProto, files: VerifiedFiles, path: str, contents: dict[str, bytes]) -> None:

@@ -50,7 +50,7 @@ class OnnxStepwiseModel:
         self.effective_precision = precision
         self._narrow = model
         self._is_exact = precision == "float64"
-        graph = OnnxGraph(model.proto, where=model.where)
+        graph = OnnxGraph(model.outline, where=model.where, weights=model.weights)
         self._graph = graph if self._is_exact else graph.with_rounded_weights(precision)
 
     @functools.cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from regraft.runtime.onnx_proto import (
     self_contained,
     with_outputs,
 )
+from regraft.runtime.onnx_weights import OnnxWeights, weights_beside
 
 if TYPE_CHECKING:
     import onnx
@@ -49,7 +51,7 @@ class OnnxRuntime:
 
     def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> OnnxRuntimeModel:
         """Load the graph with onnxruntime's own optimisations."""
-        model = OnnxRuntimeModel(self_contained(files, path), threads=options.threads, where=path)
+        model = _loaded(files, path, options.threads)
         if options.precision not in (None, model.effective_precision):
             raise Unsupported(
                 f"the graph computes in {model.effective_precision}; onnxruntime cannot be told {options.precision}",
@@ -68,6 +70,7 @@ class OnnxRuntimeModel:
         optimise: let onnxruntime fuse and fold the graph.
         trace_bytes: taps that one pass of a trace may hold.
         where: how errors name it.
+        weights: those that `content` names as external data, in memory once.
     Raises:
         MissingExtra: onnxruntime is not installed.
         Unsupported: onnxruntime refuses the model; the message is its own.
@@ -83,14 +86,16 @@ class OnnxRuntimeModel:
         optimise: bool = True,
         trace_bytes: int = TRACE_BYTES,
         where: str = "",
+        weights: OnnxWeights | None = None,
     ) -> None:
-        self.content = content
+        self._outline = content
+        self.weights = weights
         self.where = where
         self.allows_nan = False
         self._threads = threads
         self._optimise = optimise
         self._trace_bytes = trace_bytes
-        self._session = _session(content, threads, optimise, where)
+        self._session = _session(content, threads, optimise, where, weights=weights)
         self._traced: dict[tuple[str, ...], Any] = {}
 
     @functools.cached_property
@@ -99,18 +104,40 @@ class OnnxRuntimeModel:
         return Signature(
             tuple(_port(value) for value in self._session.get_inputs()),
             tuple(_port(value) for value in self._session.get_outputs()),
-            index_ranges(self.proto),
+            index_ranges(self.outline),
         )
 
     @functools.cached_property
+    def outline(self) -> onnx.ModelProto:
+        """The graph, parsed; not to be changed. Weights that lie beside it are named only."""
+        return proto_from_bytes(self._outline, self.where)
+
+    @property
     def proto(self) -> onnx.ModelProto:
-        """The graph, parsed; not to be changed."""
-        return proto_from_bytes(self.content, self.where)
+        """The graph with all its weights; not to be changed. Made anew each time where they lie beside it."""
+        return self.outline if self.weights is None else self.weights.filled(self.outline)
+
+    @property
+    def content(self) -> bytes:
+        """The graph with all its weights, serialised."""
+        if self.weights is None:
+            return self._outline
+        content: bytes = self.proto.SerializeToString()
+        return content
 
     @functools.cached_property
     def effective_precision(self) -> str:
         """The floating-point dtype that most tensors between nodes have; `int8` where quantised operators compute."""
-        return precision_of_graph(self.proto)
+        return precision_of_graph(self.outline)
+
+    def float_weights(self) -> Iterator[Array]:
+        """Weights in float32 that have at least one axis."""
+        from onnx import numpy_helper
+
+        for tensor in self.outline.graph.initializer:
+            if tensor.data_type == 1 and len(tensor.dims) > 0:
+                beside = self.weights.get(tensor.name) if self.weights is not None else None
+                yield numpy_helper.to_array(tensor) if beside is None else beside
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
         """One pass."""
@@ -125,12 +152,12 @@ class OnnxRuntimeModel:
         """
         checked = self._checked(feeds)
         wanted = None if taps is None else set(taps)
-        made = {name: node for node in self.proto.graph.node for name in node.output if name}
+        made = {name: node for node in self.outline.graph.node for name in node.output if name}
         names = [name for name in made if wanted is None or name in wanted]
         order = {name: position for position, name in enumerate(made)}
         groups = [names] if names else []
         if reduce is not None:
-            sizes = estimated_bytes(self.proto, {name: value.shape for name, value in checked.items()})
+            sizes = estimated_bytes(self.outline, {name: value.shape for name, value in checked.items()})
             groups = list(groups_within(names, sizes_of(names, sizes), budget=self._trace_bytes))
         for group in groups:
             for name, value in zip(group, self._run(self._traced_session(group), group, checked), strict=True):
@@ -146,8 +173,9 @@ class OnnxRuntimeModel:
         Raises:
             Unsupported: the outputs also need tensors that are not among the inputs.
         """
-        content = cut(self.proto, inputs, outputs, self.where)
-        return OnnxRuntimeModel(content, threads=self._threads, optimise=False, where=f"{self.where} segment")
+        content = cut(self.outline, inputs, outputs, self.where)
+        where = f"{self.where} segment"
+        return OnnxRuntimeModel(content, threads=self._threads, optimise=False, where=where, weights=self.weights)
 
     def cast(self, dtype: str) -> Model:
         """The same graph in float64, bfloat16 or float16, operator by operator; see `OnnxStepwiseModel`.
@@ -163,8 +191,10 @@ class OnnxRuntimeModel:
         """The graph as onnxruntime's optimiser rewrites it before a pass.
 
         Raises:
-            Unsupported: onnxruntime cannot write it down.
+            Unsupported: onnxruntime cannot write it down, or it is too large for that.
         """
+        if self.weights is not None:
+            raise Unsupported("the optimised graph of a model of this size is not written down", where=self.where)
         import tempfile
         from pathlib import Path
 
@@ -188,7 +218,8 @@ class OnnxRuntimeModel:
         if key not in self._traced:
             while len(self._traced) >= _MAX_KEPT_SESSIONS:
                 del self._traced[next(iter(self._traced))]
-            self._traced[key] = _session(with_outputs(self.proto, names), self._threads, False, self.where)
+            content = with_outputs(self.outline, names)
+            self._traced[key] = _session(content, self._threads, False, self.where, weights=self.weights)
         return self._traced[key]
 
     def _run(self, session: Any, names: Sequence[str], feeds: Feeds) -> list[Array]:
@@ -205,7 +236,24 @@ class OnnxRuntimeModel:
         return values
 
 
-def _session(content: bytes, threads: int | None, optimise: bool, where: str, *, save_to: str = "") -> Any:
+def _loaded(files: VerifiedFiles, path: str, threads: int | None) -> OnnxRuntimeModel:
+    content = files.read(path)
+    if b"location" in content:
+        weights = weights_beside(files, path, proto_from_bytes(content, path))
+        if weights is not None:
+            return OnnxRuntimeModel(content, threads=threads, where=path, weights=weights)
+    return OnnxRuntimeModel(self_contained(files, path), threads=threads, where=path)
+
+
+def _session(
+    content: bytes,
+    threads: int | None,
+    optimise: bool,
+    where: str,
+    *,
+    save_to: str = "",
+    weights: OnnxWeights | None = None,
+) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -217,8 +265,12 @@ def _session(content: bytes, threads: int | None, optimise: bool, where: str, *,
         options.optimized_model_filepath = save_to
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    held = weights.give_to(options, proto_from_bytes(content, where)) if weights is not None else []
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        with weights.spill.releasing() if weights is not None else contextlib.nullcontext():
+            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        del held  # it has copies of its own, packed for its kernels
+        return session
     except Exception as error:  # its exceptions share no base class
         raise Unsupported(f"onnxruntime refuses the model: {str(error)[:500]}", where=where) from error
 

@@ -43,6 +43,11 @@ class VerifiedFiles:
         """Every readable file."""
         return list(self._sizes)
 
+    def size_bytes(self, path: str) -> int:
+        """Of one readable file."""
+        self._require(path)
+        return self._sizes[path]
+
     def format_of(self, path: str) -> str:
         """Short name of the format, recognised by content; empty for an unknown one."""
         _, recognised = self.package.probe(path)

@@ -1,0 +1,126 @@
+"""Large models are verified with each weight in memory once, and within a bound that the user gave."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from regraft import load, verify
+from regraft.errors import UsageError
+from regraft.record.evidence import Evidence
+
+MEASURE = """
+import sys, regraft, regraft.runtime.onnx_weights
+regraft.runtime.onnx_weights.LARGE_BYTES = 1 << 20
+evidence = regraft.verify(sys.argv[1], sys.argv[1], threads=1, memory_mb=int(sys.argv[2]))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
+print(evidence.verdict, *(f"{one.rule} {one.fix}" for one in evidence.findings), int(peak) // 1024, sep="|")
+"""
+
+
+def write(folder: Path, *, width: int, layers: int, scale: float = 1.0) -> str:
+    """A residual network of `layers` × 8·width² weights, beside the graph; the last norm is scaled by `scale`."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    weights: list[TensorProto] = []
+    nodes = []
+    with (folder / "weights.bin").open("wb") as file:
+
+        def weight(name: str, value: np.ndarray) -> str:
+            tensor = TensorProto(name=name, data_type=1, dims=value.shape, data_location=TensorProto.EXTERNAL)
+            for key, text in (("location", "weights.bin"), ("offset", file.tell()), ("length", value.nbytes)):
+                tensor.external_data.add(key=key, value=str(text))
+            file.write(value.astype(np.float32).tobytes())
+            weights.append(tensor)
+            return name
+
+        x = "x"
+        for i in range(layers):
+            up, down = (random.standard_normal(shape, np.float32) for shape in ((width, 4 * width), (4 * width, width)))
+            norm = np.full(width, 0.1 * (scale if i == layers - 1 else 1.0), np.float32)
+            nodes += [
+                helper.make_node("LayerNormalization", [x, weight(f"norm{i}", norm)], [f"n{i}"], f"norm{i}"),
+                helper.make_node("MatMul", [f"n{i}", weight(f"up{i}", up * width**-0.5)], [f"u{i}"], f"up{i}"),
+                helper.make_node("Relu", [f"u{i}"], [f"r{i}"], f"relu{i}"),
+                helper.make_node("MatMul", [f"r{i}", weight(f"down{i}", down * width**-0.5)], [f"d{i}"], f"down{i}"),
+                helper.make_node("Add", [x, f"d{i}"], [f"x{i}"], f"add{i}"),
+            ]
+            x = f"x{i}"
+    inputs, outputs = ([helper.make_tensor_value_info(name, 1, ["batch", width])] for name in ("x", x))
+    graph = helper.make_graph(nodes, "deep", inputs, outputs, weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "m.onnx")
+    return str(folder)
+
+
+@pytest.fixture
+def _large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model with external data counts as large."""
+    monkeypatch.setattr("regraft.runtime.onnx_weights.LARGE_BYTES", 0)
+
+
+def said(evidence: Evidence) -> object:
+    return evidence.verdict, evidence.findings, evidence.measurements
+
+
+@pytest.mark.usefixtures("_large")
+def test_weights_beside_the_graph_compute_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "m", width=64, layers=2)
+    feeds = {"x": np.random.default_rng(1).standard_normal((3, 64), np.float32)}
+    beside = load(folder)
+    assert beside.weights is not None
+    with monkeypatch.context() as patched:
+        patched.setattr("regraft.runtime.onnx_weights.LARGE_BYTES", 1 << 40)
+        inside = load(folder)
+    assert inside.weights is None
+    np.testing.assert_array_equal(*(next(iter(model(feeds).values())) for model in (beside, inside)))
+    (one,), (other,) = (list(model.segment(["x0"], ["x1"]).signature.inputs) for model in (beside, inside))
+    assert one == other
+    assert [tap.name for tap in beside.trace(feeds)] == [tap.name for tap in inside.trace(feeds)]
+    assert onnx.load_from_string(beside.content).graph.initializer[0].raw_data
+
+
+@pytest.mark.usefixtures("_large")
+def test_a_fault_is_found_as_in_a_small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGRAFT_CACHE_MB", "0")
+    right, wrong = write(tmp_path / "a", width=64, layers=2), write(tmp_path / "b", width=64, layers=2, scale=1.01)
+    beside = verify(right, wrong, threads=1)
+    bounded = verify(right, wrong, threads=1, memory_mb=1 << 20)
+    monkeypatch.setattr("regraft.runtime.onnx_weights.LARGE_BYTES", 1 << 40)
+    inside = verify(right, wrong, threads=1)
+    assert said(beside) == said(inside)
+    assert said(bounded) == said(inside)
+    (origin,) = (one for one in inside.findings if one.rule == "divergence.origin")
+    assert origin.where is not None
+    assert origin.where.reference == "norm1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_a_bound_is_kept_or_what_would_do_is_said(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", width=512, layers=6)  # 48 MiB
+
+    def measured(memory_mb: int) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, folder, str(memory_mb)], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip().split("|")
+
+    verdict, *findings, peak = measured(420)  # each weight packed once a model, 200 of libraries, and some room
+    assert verdict == "pass", findings
+    assert int(peak) <= 420
+    verdict, *findings, _ = measured(200)
+    assert verdict == "inconclusive"
+    (finding,) = findings
+    assert finding.startswith("verify.memory allow more: --memory-mb ")
+
+
+@pytest.mark.parametrize("memory_mb", [0, -1])
+def test_a_bound_is_a_size(tmp_path: Path, memory_mb: int) -> None:
+    folder = write(tmp_path / "m", width=8, layers=1)
+    with pytest.raises(UsageError):
+        verify(folder, folder, memory_mb=memory_mb)
