@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import subprocess
 import sys
 from pathlib import Path
@@ -27,4 +28,5 @@ def program(name: str) -> str:
     return str(VENV / "bin" / name)
 
 
+compileall.compile_dir(Path(__file__).parent.parent / "src", quiet=1)  # as pip does with what it installs
 OURS = str(Path(sys.executable).parent / "regraft")

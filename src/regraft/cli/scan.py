@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from regraft.cli.options import Settings, common_options
 from regraft.cli.output import Shown, each
 
-if TYPE_CHECKING:
-    from regraft.record.evidence import Evidence
+_FILE = click.Path(path_type=Path)
 
 
 @click.command("scan")
@@ -23,14 +21,17 @@ if TYPE_CHECKING:
     help="What you have reviewed: a global (module.name), a rule (RGS-COD-004) or a rule in one file "
     "(RGS-COD-004:modeling_x.py). Only inconclusive findings can be allowed.",
 )
-@click.option(
-    "--allow-file", type=click.Path(path_type=Path), metavar="FILE", help="The same, with a reason and a last day each."
-)
+@click.option("--allow-file", type=_FILE, metavar="FILE", help="The same, with a reason and a last day each.")
 @click.option(
     "--write-allow-file",
-    type=click.Path(path_type=Path),
+    type=_FILE,
     metavar="FILE",
     help="Write an allow file with an entry for everything that is inconclusive now; its reasons are yours to write.",
+)
+@click.option(
+    "--digest/--no-digest",
+    default=True,
+    help="Hash every byte, so that the evidence is about these bytes and no others.",
 )
 @common_options
 def command(
@@ -38,10 +39,11 @@ def command(
     allow: tuple[str, ...],
     allow_file: Path | None,
     write_allow_file: Path | None,
+    digest: bool,
     settings: Settings,
 ) -> int:
-    """Is it safe to load? Every byte of every file, and of every member of its containers, is looked at; nothing
-    is loaded, unpickled or executed.
+    """Is it safe to load? Every file, and every member of its containers, is looked at; nothing is loaded, unpickled
+    or executed.
 
     \b
     exit 0  clean: the usual loaders run no code from these files
@@ -56,15 +58,15 @@ def command(
     from regraft.trust.scan import scan
     from regraft.trust.scan.allow_file import write_allow_file as write
 
-    records: list[Evidence] = []
+    records = []
 
     def examine(ref: str) -> Shown:
-        evidence = scan(ref, store=settings.store, offline=settings.offline, allow=allow, allow_file=allow_file)
+        store, offline = settings.store, settings.offline
+        evidence = scan(ref, store=store, offline=offline, allow=allow, allow_file=allow_file, compute=digest)
         records.append(evidence)
         return Shown(evidence)
 
     status = each(refs, examine, settings)
     if write_allow_file is not None:
-        count = write(write_allow_file, records)
-        click.echo(f"written: {write_allow_file}, {count} entries whose reasons are yours to write", err=True)
+        click.echo(f"written: {write_allow_file}, {write(write_allow_file, records)} entries", err=True)
     return status
