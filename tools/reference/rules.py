@@ -105,7 +105,13 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("divergence.layers", "info", "Why there is no divergence layer by layer", ""),
         ("precision.lowered", "unknown", "The candidate computes in less than was expected", "`--precision`"),
         ("precision.uncalibrated", "unknown", "No threshold was measured for this floor", "`--atol` and `--rtol`"),
-        ("precision.needs_task_data", "unknown", "int8 is not judged by floors", "Judge it on data of your task."),
+        (
+            "decisions.compared",
+            "high, unknown or info",
+            "Decisions on labelled rows: accuracy of both, its drop against the margin, McNemar's test",
+            "More rows, or another `--margin`.",
+        ),
+        ("precision.needs_task_data", "unknown", "int8 is not judged by floors", "Give labelled rows: `--data`."),
         ("verify.memory", "unknown", "The comparison needs more memory than was allowed; how much would do", ""),
         ("verify.crashed", "unknown", "The process of an isolated comparison crashed, hung or ran out of memory", ""),
         (

@@ -26,6 +26,42 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
+_COLUMNS = _OPTIONS[1:5]
+_TASK_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--data",
+        metavar="REF",
+        help="Labelled rows of the task, to compare decisions on: a table, or .npz with labels.",
+    ),
+    *_COLUMNS,
+    click.option(
+        "--held-out", type=click.IntRange(1), default=2000, show_default=True, help="Rows of --data to judge by."
+    ),
+    click.option(
+        "--margin", type=float, default=0.01, show_default=True, help="Accuracy that may be lost, as a share."
+    ),
+)
+
+
+def task_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of labelled rows, which need not be there: `data`, and `columns`, fields of `DataSpec`."""
+
+    @functools.wraps(function)
+    def command(**values: Any) -> int:
+        columns = {
+            "text": values.pop("text"),
+            "label": values.pop("label"),
+            "where": pairs(values.pop("where"), "--where"),
+            "labels": pairs(values.pop("labels"), "--name-label"),
+            "held_out": values.pop("held_out"),
+        }
+        return function(columns=columns, **values)
+
+    for option in reversed(_TASK_OPTIONS):
+        command = option(command)
+    return command
+
+
 def data_options(function: Callable[..., int]) -> Callable[..., int]:
     """Add the options to a command; it receives the data as the keyword argument `data`."""
 

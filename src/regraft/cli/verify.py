@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from regraft.cli.data_options import task_options
 from regraft.cli.options import Settings, common_options
 from regraft.cli.output import Shown, each
 
@@ -16,6 +17,7 @@ from regraft.cli.output import Shown, each
 @click.argument("candidate", metavar="CANDIDATE")
 @click.option("--feeds", type=click.Path(path_type=Path), help="Your inputs: .safetensors, .npz or .csv.")
 @click.option("--texts", type=click.Path(path_type=Path), help="Your inputs to a text package, one a line.")
+@task_options
 @click.option("--runtime", help="That loads the candidate.")
 @click.option("--reference-runtime", help="That loads the reference.")
 @click.option("--precision", help="What the candidate is meant to compute in; default: as the reference.")

@@ -130,11 +130,11 @@ def _given(reference: Opened, given: Feeds | Sequence[Feeds] | Sequence[str] | P
         raise UsageError("feeds are arrays by name, a list of them, a list of texts, or the path of a file")
     texts = [one for one in given if isinstance(one, str)]
     if len(texts) == len(given):
-        return list(text_feeds(_encoder(reference), texts))
+        return list(text_feeds(text_encoder(reference), texts))
     return [FeedCase(f"data {i}", dict(one), "data") for i, one in enumerate(given) if isinstance(one, Mapping)]
 
 
-def _encoder(reference: Opened) -> TextEncoder:
+def text_encoder(reference: Opened) -> TextEncoder:
     """Tokenizer and length limit of the reference's package, around its model."""
     from regraft.runtime.text import TextEncoder
     from regraft.runtime.tokenizing import load_tokenizer

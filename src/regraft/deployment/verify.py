@@ -19,6 +19,7 @@ from regraft.deployment.floors import kept_floors, spill_within
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
 from regraft.deployment.origins import DIAGNOSIS_ERRORS, Diagnosis, Pair, diagnose
 from regraft.deployment.reach import measure_coverage, measure_noise, search_feeds
+from regraft.deployment.task import TaskData, compare_decisions
 from regraft.deployment.trial import accepted_feeds
 from regraft.deployment.verify_evidence import (
     report_decisions,
@@ -29,6 +30,7 @@ from regraft.deployment.verify_evidence import (
     report_refused,
     report_tolerance,
     summary_of,
+    undecidable,
 )
 from regraft.errors import BadFeeds, Crashed, LimitExceeded, RegraftError, Unsupported, UsageError
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict
@@ -68,6 +70,7 @@ def verify(
     candidate: AnyModel,
     *,
     feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None = None,
+    task: TaskData | None = None,
     store: Store | None = None,
     seed: int = 0,
     atol: float | None = None,
@@ -96,6 +99,8 @@ def verify(
         candidate: what is in question; likewise.
         feeds: the user's own inputs, tried before made-up ones: arrays by name, a list of such, texts for a
             text package, or a file of arrays.
+        task: labelled rows, on which decisions are compared; they judge a candidate that has no noise floor. Without
+            feeds, some of them are fed, too.
         store: where packages and scans are looked up.
         seed: of made-up feeds and of jitter.
         atol, rtol: fixed limits that decide in place of noise floors; either may be left out and is 0 then.
@@ -137,10 +142,11 @@ def verify(
     )  # fmt: skip
     with opened(reference, first) as ours, opened(candidate, second) as theirs:
         draft.subject += theirs.subjects
-        draft.materials += ours.subjects
-        comparison = _Comparison(draft, tolerance, precision, seed, spill_within(memory_mb, ours, theirs))
+        draft.materials += (*ours.subjects, *(task.materials if task is not None else ()))
+        comparison = _Comparison(draft, tolerance, precision, seed, spill_within(memory_mb, ours, theirs), task)
+        given = task.sample() if feeds is None and task is not None else feeds
         try:
-            comparison.run(ours, theirs, feeds, localise=localise, coverage=coverage, threads=threads)
+            comparison.run(ours, theirs, given, localise=localise, coverage=coverage, threads=threads)
         except (Unsupported, MemoryError, LimitExceeded) as error:
             draft.find(_cannot(error, ""))
         if reduce is not None:
@@ -152,13 +158,20 @@ class _Comparison:
     """One verification: what was found so far, and what it amounts to."""
 
     def __init__(
-        self, draft: Draft, tolerance: Tolerance | None, precision: str | None, seed: int, spill: Spill | None
+        self,
+        draft: Draft,
+        tolerance: Tolerance | None,
+        precision: str | None,
+        seed: int,
+        spill: Spill | None,
+        task: TaskData | None,
     ) -> None:
         self._draft = draft
         self._tolerance = tolerance
         self._asked = precision
         self._seed = seed
         self._spill = spill
+        self._task = task
         self._judged: list[OutputJudgement] = []
         self._verdict = Verdict.INCONCLUSIVE
         self._outputs: Pairing | None = None
@@ -201,6 +214,7 @@ class _Comparison:
             self._verdict = report_tolerance(self._draft, series, cases, self._tolerance)
         elif self._judged:
             self._verdict = self._conclude(precisions)
+        self._decide(ours, candidate, inputs, precisions)
         if localise and self._outputs is not None:
             names = (inputs.names, self._outputs.names)
             pair = Pair(reference, candidate, *names, precisions.judged, threads, self._floors, self._spill)
@@ -286,13 +300,23 @@ class _Comparison:
         if self._tolerance is not None:
             return None
         if precisions.judged not in UNIT_ROUNDOFF:
-            self._draft.find(_undecidable(precisions))
+            if self._task is None:
+                self._draft.find(undecidable(precisions.effective, precisions.judged))
             return None
         try:
             return threshold(yardstick.method, precisions.judged)
         except Unsupported as error:
             self._draft.find(_cannot(error, "", rule="precision.uncalibrated"))
             return None
+
+    def _decide(self, ours: Opened, candidate: Model, inputs: Pairing, precisions: Precisions) -> None:
+        """Compare decisions on labelled rows; they are the verdict where neither floors nor limits give one."""
+        if self._task is None or self._outputs is None:
+            return
+        decides = self._tolerance is None and precisions.judged not in UNIT_ROUNDOFF
+        names = (inputs.names, self._outputs.names)
+        found = compare_decisions(self._draft, ours, candidate, self._task, *names, decides=decides)
+        self._verdict = found if decides else self._verdict
 
     def _conclude(self, precisions: Precisions) -> Verdict:
         found = {one.judgement for one in self._judged}
@@ -388,14 +412,3 @@ def _cannot(error: RegraftError | MemoryError, role: str, *, rule: str = "verify
     rule = "verify.crashed" if isinstance(error, Crashed) else rule
     rule = "verify.memory" if isinstance(error, LimitExceeded) else rule
     return Finding(rule, Severity.UNKNOWN, f"{role}: {what}" if role else what, fix=hint or None)
-
-
-def _undecidable(precisions: Precisions) -> Finding:
-    return Finding(
-        "precision.needs_task_data",
-        Severity.UNKNOWN,
-        f"rounding to {precisions.judged} has no noise floor: whether it still decides as the reference does is a "
-        "question to data of the task",
-        data={"effective": precisions.effective},
-        fix="compare the decisions on labelled data, or give fixed limits: --atol and --rtol",
-    )

@@ -105,6 +105,18 @@ def report_decisions(draft: Draft, series: Sequence[OutputSeries]) -> None:
             draft.measure("decision_flips_beyond_floor", flips - excused, "decisions", n=n, of={"output": one.name})
 
 
+def undecidable(effective: str, judged: str) -> Finding:
+    """That nothing judges a candidate in this precision."""
+    return Finding(
+        "precision.needs_task_data",
+        Severity.UNKNOWN,
+        f"rounding to {judged} has no noise floor: whether it still decides as the reference does is a question to "
+        "data of the task",
+        data={"effective": effective},
+        fix="compare the decisions on labelled data: --data REF, or give fixed limits: --atol and --rtol",
+    )
+
+
 def report_tolerance(
     draft: Draft, series: Sequence[OutputSeries], cases: Sequence[FeedCase], tolerance: Tolerance
 ) -> Verdict:
@@ -239,7 +251,8 @@ def summary_of(verdict: Verdict, findings: Sequence[Finding], judged: Sequence[O
     if verdict is Verdict.PASS:
         worst = max((max(r.rms for r in one.ratios) for one in judged if one.ratios), default=None)
         if worst is None:
-            return "the candidate answers as the reference does"
+            decided = [finding.message for finding in findings if finding.rule == "decisions.compared"]
+            return decided[0] if decided else "the candidate answers as the reference does"
         return f"rounding explains every difference: at most {worst:.2g} noise floors RMS"
     wanted = [finding for finding in findings if finding.severity.verdict is verdict]
     return wanted[0].message if wanted else "it could not be decided"

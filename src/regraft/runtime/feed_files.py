@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.errors import Damaged, MissingExtra, UsageError
+from regraft.errors import Damaged, MissingExtra, NotFound, UsageError
 from regraft.package.limits import MAX_EXPANDED_BYTES, MAX_TEXT_BYTES
 from regraft.runtime.feeds import FeedCase
 from regraft.runtime.interface import Signature
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array
+
+ARRAY_FILES = (".npz", ".safetensors")
+"""Endings of files that hold arrays by name."""
 
 
 def feeds_from_file(path: Path, signature: Signature) -> FeedCase:
@@ -25,13 +28,12 @@ def feeds_from_file(path: Path, signature: Signature) -> FeedCase:
         UsageError: another kind of file, or arrays that do not fit.
         Damaged: the file cannot be read.
     """
-    readers = {".safetensors": _arrays_from_safetensors, ".npz": _arrays_from_npz}
     if path.suffix == ".csv":
         if len(signature.inputs) != 1:
             raise UsageError("a table feeds models with one input", where=str(path), hint="use .npz or .safetensors")
         arrays = {signature.inputs[0].name: _array_from_csv(path)}
-    elif path.suffix in readers:
-        arrays = readers[path.suffix](path)
+    elif path.suffix in ARRAY_FILES:
+        arrays = arrays_from_file(path)
     else:
         raise UsageError(f"feeds are .npz, .safetensors or .csv, not {path.suffix!r}", where=str(path))
     dtypes = {port.name: port.dtype for port in signature.inputs}
@@ -40,6 +42,18 @@ def feeds_from_file(path: Path, signature: Signature) -> FeedCase:
         raise UsageError(f"no array for {', '.join(missing)}; it holds {', '.join(arrays)}", where=str(path))
     feeds = {name: _converted(arrays[name], dtype, f"{path}: {name}") for name, dtype in dtypes.items()}
     return FeedCase(path.name, feeds, "data")
+
+
+def arrays_from_file(path: Path) -> dict[str, Array]:
+    """All arrays of a `.npz` or `.safetensors` file by name.
+
+    Raises:
+        NotFound: there is no such file.
+        Damaged: the file cannot be read.
+    """
+    if not path.is_file():
+        raise NotFound("there is no such file", where=str(path))
+    return _arrays_from_npz(path) if path.suffix == ".npz" else _arrays_from_safetensors(path)
 
 
 def _converted(array: Array, dtype: str, where: str) -> Array:

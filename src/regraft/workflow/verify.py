@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from regraft.compare.int8 import MARGIN
 from regraft.deployment.verify import verify as compare
 from regraft.workflow.bench import permit_by_scan
 
@@ -21,6 +22,10 @@ def verify(
     offline: bool = False,
     isolate: bool = False,
     time_limit_s: float | None = None,
+    data: str | None = None,
+    columns: dict[str, Any] | None = None,
+    margin: float = MARGIN,
+    seed: int = 0,
     **options: Any,
 ) -> Evidence:
     """Compare a candidate with its reference, in noise floors.
@@ -31,6 +36,11 @@ def verify(
         isolate: compare in a process of its own, so that a runtime that crashes is evidence and no end; reference
             and candidate are references then.
         time_limit_s: with `isolate`, wall time after which that process is ended.
+        data: labelled rows of the task, on which decisions are compared: what judges a candidate in eight bits. See
+            `task_data`.
+        columns: fields of `DataSpec` beside its reference: `text`, `label`, `where`, `labels`, `held_out`.
+        margin: accuracy that the candidate may lose there, as a share, from 0 to below 1.
+        seed: of made-up feeds, and of the split of the data.
     Returns:
         evidence of kind `verify`, outcome equivalent, diverges or undecided.
     Raises:
@@ -40,6 +50,13 @@ def verify(
         from regraft.workflow.isolation import verify_apart
 
         found: Any = (reference, candidate)
+        options |= {"data": data, "columns": columns, "margin": margin, "seed": seed}
         return verify_apart(*found, store=store, offline=offline, time_limit_s=time_limit_s, **options)
+    if data is not None:
+        from regraft.adaptation.data import DataSpec
+        from regraft.workflow.task_data import task_data
+
+        spec = DataSpec(ref=data, **(columns or {}))
+        options["task"] = task_data(reference, spec, margin=margin, seed=seed, store=store, offline=offline)
     permit = permit_by_scan(store)
-    return compare(reference, candidate, store=store, offline=offline, permit=permit, **options)
+    return compare(reference, candidate, store=store, offline=offline, permit=permit, seed=seed, **options)
