@@ -52,6 +52,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--assets", type=Path, default=ROOT / ".cache/assets/x")
     options.add_argument("--seeds", type=int, default=2)
+    options.add_argument("--more", type=Path, help="cases that tools/calibrate_on_cuda.py wrote elsewhere")
     options.add_argument("--only", default="", help="networks whose name contains this; nothing is written")
     chosen = options.parse_args()
     warnings.simplefilter("ignore")
@@ -64,6 +65,8 @@ def main() -> None:
             for seed in range(chosen.seeds if not network.is_heavy else 1):
                 cases += _cases(network, seed)
             print(f"{network.name}: {time.perf_counter() - before:.0f} s", flush=True)
+    if chosen.more is not None:
+        cases += [json.loads(line) for line in chosen.more.read_text(encoding="utf-8").splitlines()]
     seconds = time.perf_counter() - started
     if not chosen.only:
         table = summarised(cases)
@@ -87,7 +90,7 @@ def _built(network: Network, seed: int) -> tuple[Any, OnnxRuntimeModel]:
         if isinstance(made, bytes):
             _BUILT[network.name] = (None, OnnxRuntimeModel(made, threads=_THREADS, where=network.name))
         else:
-            hop = OnnxFromTorch().convert(Source(made, _feeds(made, network, seed)[:3]))
+            hop = OnnxFromTorch().convert(Source(made, calibration_feeds(made, network, seed)[:3]))
             _BUILT[network.name] = (
                 made,
                 OnnxRuntimeModel(hop.files["model.onnx"], threads=_THREADS, where=network.name),
@@ -100,9 +103,9 @@ def _cases(network: Network, seed: int) -> Iterator[dict[str, Any]]:
     labels = {"architecture": network.architecture, "network": network.name, "seed": seed}
     for reference in (model, graph) if model is not None else (graph,):
         for precision in _PRECISIONS:
-            feeds = _feeds(model or graph, network, seed, precision)
+            feeds = calibration_feeds(model or graph, network, seed, precision)
             yield from _exactly(labels, precision, reference, model, graph, feeds)
-    yield from _jittered(labels, model, graph, _feeds(model or graph, network, seed))
+    yield from _jittered(labels, model, graph, calibration_feeds(model or graph, network, seed))
 
 
 def _exactly(
@@ -114,7 +117,7 @@ def _exactly(
     yield from _benign(labels | {"method": EXACT}, precision, answers, _conversions(reference, model, graph), feeds, of)
     if reference is model:
         for name, candidate in faulty_copies(model):
-            yield _row(labels | _case(EXACT, "fault", name), precision, answers, candidate, feeds)
+            yield row(labels | _case(EXACT, "fault", name), precision, answers, candidate, feeds)
 
 
 def _jittered(labels: dict[str, Any], model: Any, graph: OnnxRuntimeModel, feeds: _Feeds) -> Iterator[dict[str, Any]]:
@@ -122,7 +125,7 @@ def _jittered(labels: dict[str, Any], model: Any, graph: OnnxRuntimeModel, feeds
     conversions = _conversions(graph, model, graph)
     yield from _benign(labels | {"method": JITTER}, "float32", answers, conversions, feeds, "ONNX")
     for name, candidate in faulty_copies(model) if model is not None else ():
-        yield _row(labels | _case(JITTER, "fault", name), "float32", answers, candidate, feeds)
+        yield row(labels | _case(JITTER, "fault", name), "float32", answers, candidate, feeds)
 
 
 def _benign(
@@ -141,12 +144,12 @@ def _benign(
         try:
             candidate = one.make()
             if candidate.effective_precision in (precision, "mixed"):
-                yield _row(case, precision, answers, candidate, feeds)
+                yield row(case, precision, answers, candidate, feeds)
         except Unsupported as error:
             print(f"{labels['network']}: {one.name} in {precision} is left out: {error.what[:120]}", file=sys.stderr)
 
 
-def _feeds(model: Any, network: Network, seed: int, precision: str = "float32") -> _Feeds:
+def calibration_feeds(model: Any, network: Network, seed: int, precision: str = "float32") -> _Feeds:
     values = values_for(precision, _FEW if network.is_heavy else (*FLOAT_VALUES, *INTEGER_VALUES))
     made = generated_feeds(model.signature, seed=seed, sizes=network.sizes, values=values)
     return [case.feeds for case in made]
@@ -219,7 +222,7 @@ def _case(method: str, side: str, change: str) -> dict[str, Any]:
     return {"method": method, "side": side, "change": change}
 
 
-def _row(
+def row(
     labels: dict[str, Any], precision: str, answers: Sequence[Answer], candidate: Any, feeds: _Feeds
 ) -> dict[str, Any]:
     """One case: the worst ratios over outputs and feeds."""

@@ -125,11 +125,11 @@ def is_lower(precision: str, than: str) -> bool:
 def float_weights(model: Any) -> Iterator[NDArray[np.float32]]:
     """Weights with at least one axis, in float32; nothing for a runtime that does not show them."""
     kind = type(model).__name__
-    if kind in ("TorchModel", "TorchScriptModel", "TorchExportModel"):
+    if kind in ("TorchModel", "TorchCudaModel", "TorchScriptModel", "TorchExportModel"):
         holder = model.graph if hasattr(model, "graph") else model.module
         for parameter in holder.parameters():
             if parameter.is_floating_point() and parameter.ndim:
-                yield parameter.detach().float().numpy()
+                yield parameter.detach().float().cpu().numpy()
     elif kind == "OnnxRuntimeModel":
         yield from model.float_weights()
     elif kind == "OpenVinoModel":

@@ -139,7 +139,9 @@ def _own_code(ref: ModelRef, request: LoadRequest) -> Opened:
     if not isinstance(found, Variant):
         raise found.error
     try:
-        model = model_from_factory(ref.location, threads=request.threads, precision=request.precision)
+        model = model_from_factory(
+            ref.location, threads=request.threads, precision=request.precision, runtime=request.runtime
+        )
     except Unsupported as error:
         return Opened(found.subjects, error=error)
     return Opened(found.subjects, model)

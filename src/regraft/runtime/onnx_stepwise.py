@@ -18,18 +18,21 @@ if TYPE_CHECKING:
     from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
     from regraft.runtime.operator_graph import OperatorNode
 
-_PRECISIONS = ("float64", "bfloat16", "float16")
+_PRECISIONS = ("float64", "tensorfloat32", "bfloat16", "float16")
+_PRODUCTS = frozenset("Conv ConvTranspose Gemm MatMul Einsum LSTM GRU RNN".split())
+"""Operators whose factors TensorFloat-32 rounds."""
 
 
 class OnnxStepwiseModel:
     """A model that computes what another one means, in another precision. Slow: for floors, not for use.
 
     In float64 every operator computes without the rounding of float32. In bfloat16 and float16 weights, inputs and
-    every operator's result are rounded to that precision, and operators accumulate in float32, as hardware does.
+    every operator's result are rounded to that precision, and operators accumulate in float32, as hardware does. In
+    tensorfloat32 the factors of convolutions and products of matrices are, and nothing else.
 
     Args:
         model: whose graph is run.
-        precision: `float64`, `bfloat16` or `float16`.
+        precision: `float64`, `tensorfloat32`, `bfloat16` or `float16`.
     Raises:
         Unsupported: any other precision.
     Source: for float64, kernels of onnxruntime where it has them, torch's convolution, and the reference evaluator of
@@ -50,8 +53,9 @@ class OnnxStepwiseModel:
         self.effective_precision = precision
         self._narrow = model
         self._is_exact = precision == "float64"
+        self._rounds_factors = precision == "tensorfloat32"
         graph = OnnxGraph(model.outline, where=model.where, weights=model.weights)
-        self._graph = graph if self._is_exact else graph.with_rounded_weights(precision)
+        self._graph = graph if self._is_exact or self._rounds_factors else graph.with_rounded_weights(precision)
 
     @functools.cached_property
     def signature(self) -> Signature:
@@ -100,11 +104,19 @@ class OnnxStepwiseModel:
 
     def _checked(self, feeds: Feeds) -> dict[str, Any]:
         found = checked_feeds(self.signature, feeds, where=self.where, allows_nan=self.allows_nan)
-        return {name: self._rounded(value) for name, value in found.items()}
+        return found if self._rounds_factors else {name: self._rounded(value) for name, value in found.items()}
 
     def _run(self, node: OperatorNode, values: dict[str, Any]) -> dict[str, Any]:
+        if self._rounds_factors:
+            return self._graph.run(node, self._with_factors(node, values))
         made = self._graph.run(node, values, precision="float64" if self._is_exact else "float32")
         return {name: self._rounded(value) for name, value in made.items()}
+
+    def _with_factors(self, node: OperatorNode, values: dict[str, Any]) -> dict[str, Any]:
+        if node.operator not in _PRODUCTS:
+            return values
+        taken = {name: values.get(name, self._graph.constant(name)) for name in node.inputs if name}
+        return {**values, **{name: self._rounded(value) for name, value in taken.items()}}
 
     def _rounded(self, value: Any) -> Any:
         if self._is_exact or getattr(value, "dtype", None) != "float32":

@@ -13,7 +13,7 @@ def round_to(value: Any, precision: str) -> Array:
 
     Args:
         value: any floating dtype.
-        precision: `float32`, `float16` or `bfloat16`; overflow becomes infinite.
+        precision: `float32`, `tensorfloat32`, `float16` or `bfloat16`; overflow becomes infinite.
     Returns:
         float32, same shape.
     """
@@ -28,4 +28,16 @@ def round_to(value: Any, precision: str) -> Array:
             import ml_dtypes
 
             narrow = narrow.astype(ml_dtypes.bfloat16).astype(np.float32)
+        if precision == "tensorfloat32":
+            narrow = _ten_bits(narrow)
     return narrow
+
+
+def _ten_bits(value: Array) -> Array:
+    """float32 with the mantissa of float16; infinities and NaN as they are."""
+    import numpy as np
+
+    bits = np.ascontiguousarray(value).view(np.uint32)
+    kept = (bits + np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
+    result: Array = np.where(np.isfinite(value), kept.view(np.float32), value)
+    return result

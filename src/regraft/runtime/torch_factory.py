@@ -56,6 +56,7 @@ def model_from_factory(
     weights: Mapping[str, torch.Tensor] | None = None,
     threads: int | None = None,
     precision: str | None = None,
+    runtime: str | None = None,
     where: str = "",
 ) -> TorchModel | JaxModel:
     """Call `module:factory` of the user's and wrap the network that it returns.
@@ -68,6 +69,7 @@ def model_from_factory(
         weights: state_dict to fill the network with; None leaves it as the factory built it.
         threads: intra-op threads during a pass.
         precision: dtype to convert the network to; None leaves it as it is.
+        runtime: `torch-cuda` for a network of torch on the GPU; all else is as None.
         where: how errors name the model; default `py:module:factory`.
     Raises:
         NotFound: there is no such module or factory.
@@ -82,6 +84,10 @@ def model_from_factory(
                 "JAX cannot be told a number of threads once it is imported", where=where, hint="leave --threads out"
             )
         return jax_model(network, examples, precision=precision, where=where)
+    if runtime == "torch-cuda":
+        from regraft.runtime.torch_cuda import TorchCudaModel
+
+        return TorchCudaModel(torch_model(network, examples, threads=threads, where=where), precision=precision)
     if precision is not None:
         network = network.to(torch_dtype(precision))
     return torch_model(network, examples, threads=threads, where=where)

@@ -116,10 +116,15 @@ class TorchModel:
     def cast(self, dtype: str) -> TorchModel:
         """A copy whose floating-point parameters and buffers are in `dtype`; floating feeds are cast likewise.
 
-        What the code itself fixes to another dtype stays there: look at the dtypes of the taps.
+        What the code itself fixes to another dtype stays there: look at the dtypes of the taps. `tensorfloat32` is
+        what a GPU makes of float32, see `TensorFloatModel`.
         """
         import copy
 
+        if dtype == "tensorfloat32":
+            from regraft.runtime.torch_tensor_float import TensorFloatModel
+
+            return TensorFloatModel(self)
         return TorchModel(
             copy.deepcopy(self.module).to(torch_dtype(dtype)),
             inputs=[cast_port(port, dtype) for port in self._inputs],
@@ -132,7 +137,7 @@ class TorchModel:
         """Nothing to free beyond the module itself."""
 
     def _forward(self, feeds: Feeds) -> Any:
-        tensors = {port.name: tensor_from_array(feeds[port.name], port.dtype) for port in self._inputs}
+        tensors = {port.name: self._place(tensor_from_array(feeds[port.name], port.dtype)) for port in self._inputs}
         with running_with(self._threads):
             try:
                 return self.module(**tensors)
@@ -146,6 +151,10 @@ class TorchModel:
                     where=self.where,
                     hint="feeds: " + ", ".join(f"{name} {value.shape}" for name, value in feeds.items()),
                 ) from error
+
+    def _place(self, tensor: torch.Tensor) -> torch.Tensor:
+        """An input where the network is."""
+        return tensor
 
 
 class _StoppedError(Exception):
