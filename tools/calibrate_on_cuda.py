@@ -57,8 +57,10 @@ def _cases(network: Network, model: Any, seed: int, precision: str) -> Iterator[
     answers = list(Yardstick(model, feeds[0], precisions=(precision,), method=EXACT).answers(feeds))
     labels = {"architecture": network.architecture, "network": network.name, "seed": seed, "method": EXACT}
     candidate = TorchCudaModel(model, precision=precision)
-    name = f"torch → {torch.cuda.get_device_name()}"
-    yield row(labels | {"side": "benign", "change": name}, precision, answers, candidate, feeds)
+    # cuDNN's recurrent kernels are 27 to 54 floors off in float32 (fast tanh and sigmoid): no benign conversion.
+    if precision != "float32" or not any(isinstance(m, torch.nn.RNNBase) for m in model.module.modules()):
+        name = f"torch → {torch.cuda.get_device_name()}"
+        yield row(labels | {"side": "benign", "change": name}, precision, answers, candidate, feeds)
     for fault, faulty in faulty_copies(model) if precision == "tensorfloat32" else ():
         there = TorchCudaModel(faulty, precision=precision)
         try:

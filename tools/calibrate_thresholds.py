@@ -2,7 +2,8 @@
 
     python tools/calibrate_thresholds.py --assets .cache/assets/x
 
-writes src/regraft/compare/thresholds.json and the tables of docs/explanation/noise-floors.md.
+writes src/regraft/compare/thresholds.json and the tables of docs/explanation/noise-floors.md. An hour on two cores; what
+is measured is kept, so that it can be interrupted.
 """
 
 # ruff: noqa: E402
@@ -52,31 +53,43 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--assets", type=Path, default=ROOT / ".cache/assets/x")
     options.add_argument("--seeds", type=int, default=2)
-    options.add_argument("--more", type=Path, help="cases that tools/calibrate_on_cuda.py wrote elsewhere")
+    options.add_argument("--cases", type=Path, default=ROOT / "build/calibration.jsonl", help="where cases are kept")
+    options.add_argument("--more", type=Path, nargs="*", default=(), help="cases of tools/calibrate_on_cuda.py")
     options.add_argument("--only", default="", help="networks whose name contains this; nothing is written")
     chosen = options.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(_THREADS)
-    started = time.perf_counter()
-    cases: list[dict[str, Any]] = []
+    kept = chosen.cases if not chosen.only else None
+    cases = _read([kept] if kept is not None and kept.exists() else [])
+    known = {case["network"] for case in cases}
     for network in networks(chosen.assets):
-        if chosen.only in network.name:
-            before = time.perf_counter()
-            for seed in range(chosen.seeds if not network.is_heavy else 1):
-                cases += _cases(network, seed)
-            print(f"{network.name}: {time.perf_counter() - before:.0f} s", flush=True)
-    if chosen.more is not None:
-        cases += [json.loads(line) for line in chosen.more.read_text(encoding="utf-8").splitlines()]
-    seconds = time.perf_counter() - started
-    if not chosen.only:
+        if chosen.only in network.name and network.name not in known:
+            started = time.perf_counter()
+            found = [c for seed in range(1 if network.is_heavy else chosen.seeds) for c in _cases(network, seed)]
+            cases += found
+            _keep(found, kept)
+            print(f"{network.name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    if kept is not None:
+        cases += _read(chosen.more)
         table = summarised(cases)
         target = ROOT / "src/regraft/compare/thresholds.json"
         target.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         written_tables(ROOT / "docs/explanation/noise-floors.md", table, cases)
-    else:
-        for case in cases:
-            print(json.dumps(case))
-    print(f"{len(cases)} cases in {seconds:.0f} s")
+
+
+def _read(files: Iterable[Path]) -> list[dict[str, Any]]:
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _keep(cases: Iterable[dict[str, Any]], kept: Path | None) -> None:
+    """Add the cases of a network to what is kept, so that an interrupted run goes on behind it; or print them."""
+    lines = "".join(json.dumps(case) + "\n" for case in cases)
+    if kept is None:
+        print(lines, end="")
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.open("a", encoding="utf-8") as file:
+        file.write(lines)
 
 
 _BUILT: dict[str, tuple[Any, OnnxRuntimeModel]] = {}
