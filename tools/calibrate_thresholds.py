@@ -2,8 +2,8 @@
 
     python tools/calibrate_thresholds.py --assets .cache/assets/x
 
-writes src/regraft/compare/thresholds.json and the tables of docs/explanation/noise-floors.md. An hour on two cores; what
-is measured is kept, so that it can be interrupted.
+writes src/regraft/compare/thresholds.json and the tables of docs/explanation/noise-floors.md. An hour on two cores;
+what is measured is kept, so that it can be interrupted.
 """
 
 # ruff: noqa: E402
