@@ -93,6 +93,12 @@ class Damaged(RegraftError):
     code = "damaged"
 
 
+class Implausible(Damaged):
+    """Counts or sizes that no writer writes and no cut leaves: they are there to overflow a parser."""
+
+    code = "implausible"
+
+
 class LimitExceeded(Damaged):
     """Content beyond a bound on bytes, depth, counts or time (see `package.limits`)."""
 

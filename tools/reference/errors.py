@@ -270,6 +270,13 @@ PAGES: dict[str, Page] = {
         _truncated,
         _write("model.safetensors", _SAFETENSORS[:40]),
     ),
+    "Implausible": Page(
+        "Counts or sizes that no writer writes and no cut leaves. It is a `Damaged` as well.",
+        "They are there to overflow a parser that trusts them; `scan` fails on them (`RGS-FMT-007`).",
+        "Do not load the file. Report it to where you got it from.",
+        _truncated,
+        _write("model.gguf", b"GGUF\x03\0\0\0" + (1 << 60).to_bytes(8, "little") + bytes(40)),
+    ),
     "LimitExceeded": Page(
         "Content beyond a bound on bytes, depth, counts or expansion. The bounds are in `package/limits.py`.",
         "A bomb costs its maker nothing and you everything; beyond the bounds nothing is looked at, and that is said.",

@@ -98,3 +98,16 @@ def test_numbers_under_the_name_of_another_format_are_unknown(rules_of, name):
 )
 def test_a_head_before_zeros_and_zeros_alone_are_no_numbers(rules_of, head):
     assert "RGS-FMT-001" in rules_of({"w.bin": head.ljust(1 << 20, b"\0")})
+
+
+def test_counts_that_are_made_to_overflow_a_parser_fail(scan_files):
+    for count in (1 << 60, 1 << 41):
+        header = b"GGUF" + (3).to_bytes(4, "little") + count.to_bytes(8, "little") + bytes(40)
+        evidence = scan_files({"m.gguf": header})
+        assert evidence.verdict is Verdict.FAIL
+        assert "RGS-FMT-007" in {finding.rule for finding in evidence.findings}
+
+
+def test_a_file_that_is_cut_off_is_only_damaged(rules_of):
+    header = b"GGUF" + (3).to_bytes(4, "little") + (290).to_bytes(8, "little") + (20).to_bytes(8, "little")
+    assert "RGS-FMT-007" not in rules_of({"m.gguf": header})

@@ -127,3 +127,19 @@ def test_the_loader_that_mlflow_imports(rules_of):
 
     assert "RGS-REP-004" in rules_of(flavor("loader"))
     assert not rules_of(flavor("mlflow.sklearn"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("tokenizer_file", "../../x"), ("vocab_file", "/etc/passwd"), ("path", "file:///x")]
+)
+def test_files_that_are_named_outside_of_the_package(rules_of, key, value):
+    assert "RGS-REP-005" in rules_of({"tokenizer_config.json": json.dumps({key: value})})
+
+
+def test_paths_of_whoever_trained_it_are_no_attack(rules_of):
+    content = {"tokenizer_file": "/home/me/.cache/tokenizer.json", "name_or_path": "../base", "text": "see ../x"}
+    assert not rules_of({"tokenizer_config.json": json.dumps(content)})
+
+
+def test_code_that_generation_takes_from_another_repository(rules_of):
+    assert "RGS-REP-001" in rules_of({"generation_config.json": json.dumps({"custom_generate": "someone/else"})})

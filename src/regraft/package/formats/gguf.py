@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from regraft.errors import Damaged, LimitExceeded
+from regraft.errors import Damaged, Implausible, LimitExceeded
 from regraft.package.formats.interface import Description, Loading, Probe, Problem, Role, Tensor
 from regraft.package.limits import MAX_HEADER_BYTES, MAX_TENSORS
 from regraft.package.reader import Reader
@@ -35,6 +35,8 @@ _MAX_FACT_BYTES = 4000
 _MAX_NAME_BYTES = 4096
 _MAX_RANK = 8
 _MAX_ELEMENTS = (1 << 58) - 1
+_IMPLAUSIBLE = 1 << 40
+"""Counts and sizes from here on overflow the products of parsers; a file that is merely cut off does not have them."""
 _MAX_ARRAY_DEPTH = 4
 _MAX_SHOWN_ITEMS = 8
 _MAX_PROBLEMS = 1000
@@ -71,7 +73,8 @@ class Gguf:
         tensor_count, fact_count = stream.size(), stream.size()
         if tensor_count > MAX_TENSORS or 24 * tensor_count + 9 * fact_count > probe.reader.size:
             counts = f"{tensor_count} tensors and {fact_count} facts"
-            raise Damaged(f"{counts} do not fit into {probe.reader.size} bytes", where=probe.reader.where)
+            kind = Implausible if max(tensor_count, fact_count) >= _IMPLAUSIBLE else Damaged
+            raise kind(f"{counts} do not fit into {probe.reader.size} bytes", where=probe.reader.where)
         metadata = dict(_facts(stream, fact_count, problems))
         table = []
         for _ in range(tensor_count):
@@ -113,6 +116,8 @@ class _Stream:
             self._fetched += wanted
             if self._fetched > MAX_HEADER_BYTES:
                 raise LimitExceeded(f"a header of more than {MAX_HEADER_BYTES} bytes", where=self.where)
+            if count >= _IMPLAUSIBLE:
+                raise Implausible(f"a value of {count} bytes at offset {self.position}", where=self.where)
             if count > self._reader.size - self.position:
                 raise Damaged(f"the header ends at offset {self._reader.size}, within a value", where=self.where)
             self._data, self._base, index = self._reader.read_at(self.position, wanted), self.position, 0
@@ -121,7 +126,8 @@ class _Stream:
 
     def skip(self, count: int) -> None:
         if count > self._reader.size - self.position:
-            raise Damaged(f"{count} bytes at offset {self.position} lie beyond the end", where=self.where)
+            kind = Implausible if count >= _IMPLAUSIBLE else Damaged
+            raise kind(f"{count} bytes at offset {self.position} lie beyond the end", where=self.where)
         self.position += count
 
     def scalar(self, code: str) -> int | float | bool:
@@ -150,6 +156,8 @@ class _Stream:
     def text(self, *, limit: int) -> tuple[str, bool]:
         """A string, and whether it was cut off after `limit` bytes."""
         length = self.size()
+        if length >= _IMPLAUSIBLE:
+            raise Implausible(f"a text of {length} bytes at offset {self.position}", where=self.where)
         kept = self.take(min(length, limit))
         self.skip(length - len(kept))
         return kept.decode("utf-8", "replace"), length > limit
@@ -213,7 +221,7 @@ def _tensor(stream: _Stream, problems: list[Problem]) -> tuple[Tensor, int]:
     word, block, block_bytes = GGML_TYPES.get(number, (f"ggml_type_{number}", 0, 0))
     tensor = Tensor(name, word, shape)
     if tensor.elements > _MAX_ELEMENTS:
-        raise Damaged(f"tensor {name[:80]!r} at offset {at} has the shape {shape}", where=stream.where)
+        raise Implausible(f"tensor {name[:80]!r} at offset {at} has the shape {shape}", where=stream.where)
     if not block:
         problems.append(
             Problem(f"tensor {name[:200]!r} has the type {number}, which is not known", at, kind="unknown-dtype")

@@ -45,6 +45,7 @@ _FAMILIES: tuple[str, ...] = (
     "xml_entities:XmlEntitiesFamily",
     "notebook:NotebookFamily",
     "foreign_operators:ForeignOperatorsFamily",
+    "r_data:RDataFamily",
 )
 """`module:Class` of every rule family."""
 

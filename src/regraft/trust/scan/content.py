@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 
-from regraft.errors import RegraftError
+from regraft.errors import Implausible, RegraftError
 from regraft.package.formats import Loading, Role, formats
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
@@ -59,6 +59,15 @@ RAW_NUMBERS = Rule(
     "Nothing; the code that reads the file decides what the numbers mean.",
 )
 
+OVERFLOWING = Rule(
+    "RGS-FMT-007",
+    Severity.HIGH,
+    "Numbers that are made to overflow a parser",
+    "Counts or sizes that no writer writes and no cut leaves. Loaders in C multiply them, allocate too little and "
+    "write beyond it (CWE-190; CVE-2024-21836, CVE-2024-25664 and CVE-2024-25665 of GGUF).",
+    "Do not load it. Report it to where you got it from.",
+)
+
 _ANYTHING = frozenset({".bin", ".dat", ".data", ".raw", ".params", ".weights"})
 """Suffixes that say no more than that it is data."""
 _DATA_SUFFIXES = frozenset(
@@ -83,7 +92,7 @@ class ContentFamily:
 
     name = "content"
     judges: frozenset[str] = frozenset()
-    rules: Sequence[Rule] = (UNKNOWN_FORMAT, DISGUISED, DAMAGED, MISNAMED, EMPTY_FILE, RAW_NUMBERS)
+    rules: Sequence[Rule] = (UNKNOWN_FORMAT, DISGUISED, DAMAGED, MISNAMED, EMPTY_FILE, RAW_NUMBERS, OVERFLOWING)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Is the format known, does it fit the name, is the content sound?"""
@@ -142,7 +151,8 @@ def _damage(site: Site) -> Iterator[Finding]:
     assert site.format is not None
     found = description_of(site)
     if isinstance(found, RegraftError):
-        yield DAMAGED.finding(f"{site.format.title}: {found.what}", site.where(), format=site.format.name)
+        rule = OVERFLOWING if isinstance(found, Implausible) else DAMAGED
+        yield rule.finding(f"{site.format.title}: {found.what}", site.where(), format=site.format.name)
         return
     problems = found.problems if found is not None else ()
     if site.archive is not None and site.archive.problems:

@@ -23,8 +23,13 @@ _MARKERS = (
     b"activation_function",
     b"base_model_name_or_path", b"weight_map", b'"handler"', b"_module_class", b"weightsManifest", b'"paths"',
     b"attn_implementation", b"parent_library", b'"types"', b"activation_fn", b"pipeline", b"target",
-    b"loader_module",
+    b"loader_module", b"custom_generate",
 )  # fmt: skip
+_NAMES_A_FILE = re.compile(r"(^|_)(file|files|path|filename|filepath|dir)$")
+_CLIMBS = re.compile(r"^\.\.[/\\]|[/\\]\.\.[/\\]|^(/etc/|/proc/|/root/\.|~/\.)|^file://|/\.(ssh|aws|gnupg|kube)/")
+_PATH_MARKERS = (b"../", b"..\\", b"file://", b'"/etc/', b'"/proc/', b'"~/.', b"/.ssh/", b"/.aws/", b'"/root/.')
+_SMALL_BYTES = 256 << 10
+"""Configurations that name files are small; vocabularies hold every text."""
 _OPERATORS = ("torch.ops.", "_operator.", "torch.sym_")
 _CODE_WORDS = (b"auto_map", b"custom_pipelines", b"_target_", b"weight_map")
 _CODE_KEYS = re.compile(rb"(?:" + b"|".join(_CODE_WORDS) + rb""")["']?[ \t\r\n]*:|""" + _LETTER)
@@ -101,7 +106,8 @@ def configuration(site: Site) -> Any:
     if (suffix or site.probe.basename) not in _CONFIG_SUFFIXES or site.probe.reader.size > MAX_TEXT_BYTES:
         return None
     data = site.probe.reader.read_all(limit=MAX_TEXT_BYTES)
-    if not any(marker in data for marker in _MARKERS) and not has_hidden_letters(data):
+    markers = _MARKERS if len(data) > _SMALL_BYTES else (*_MARKERS, *_PATH_MARKERS)
+    if not any(marker in data for marker in markers) and not has_hidden_letters(data):
         return None
     try:
         text = data.decode("utf-8-sig")
@@ -185,6 +191,10 @@ def _kind_of_text(basename: str, field: str, key: str, value: str) -> str | None
         return "auto-map"
     if key == "_target_":
         return "target"
+    if key == "custom_generate" and "/" in value:
+        return "remote"
+    if _NAMES_A_FILE.search(key) and not key.endswith("_or_path") and _CLIMBS.search(value):
+        return "file"
     if key in _ACTIVATIONS and "." in value:
         return "module-type"
     if key.startswith(_ATTENTION) and "/" in value:
@@ -236,7 +246,7 @@ def local_file(reference: Reference) -> tuple[str, str] | None:
 def _targets(reference: Reference, by_path: Mapping[str, Site]) -> Iterator[EntryPoint]:
     if reference.kind == "loader-module":
         yield from _mlflow_code(reference, by_path)
-    if reference.kind in ("base-model", "kernel", "library", "loader-module"):
+    if reference.kind in ("base-model", "kernel", "library", "loader-module", "remote", "file"):
         return
     target = local_file(reference)
     named_by = f"{path_of(reference.site)}, {reference.field}"

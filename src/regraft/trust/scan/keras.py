@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from regraft.package.formats import Description
 from regraft.package.formats.keras import config_objects, model_config, training_config
+from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.descriptions import description_of
@@ -126,15 +127,20 @@ def _configs(site: Site) -> Iterator[JSON]:
 
 
 def _of_json(site: Site) -> JSON:
-    if site.probe.suffix != ".json" or site.inside == "keras-v3" or b"class_name" not in site.probe.head:
+    if site.probe.suffix != ".json" or site.inside == "keras-v3" or b"class_name" not in _text(site):
         return None
     content = site.probe.json
     if not isinstance(content, dict):
         return None
     topology = content.get("modelTopology")
     if isinstance(topology, dict):
-        return topology.get("model_config")
+        return topology.get("model_config") or topology
     return content if "class_name" in content and "config" in content else None
+
+
+def _text(site: Site) -> bytes:
+    size = site.probe.reader.size
+    return site.probe.reader.read_at(0, size) if size <= MAX_TEXT_BYTES else b""
 
 
 def _judge(item: dict[str, JSON]) -> Iterator[tuple[Rule, str, str]]:

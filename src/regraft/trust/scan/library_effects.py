@@ -11,6 +11,25 @@ from importlib.resources import files
 
 import msgspec
 
+_TELLTALE: dict[str, str] = {
+    name: effect
+    for effect, names in {
+        "runs a program": "exec_command run_command execute_command shell spawn",
+        "runs Python code": "func_load run_string run_source exec_with_source eval_expr safe_eval",
+        "imports a module of the stream's choice": (
+            "import_string import_from_string load_library load_module load_source resolve_name load_object "
+            "get_class_from_dynamic_module"
+        ),
+        "unpickles other bytes": "loads unpickle read_pickle load_pickle pickle_load load_model load_checkpoint",
+        "opens a network connection": (
+            "urlopen urlretrieve download_url download_file download_from_url load_state_dict_from_url hf_hub_download "
+            "snapshot_download get_file load_dataset"
+        ),
+    }.items()
+    for name in names.split()
+}
+"""What functions of these names do in whatever library has them; no pickle of a plain value calls one."""
+
 
 class _Table(msgspec.Struct):
     seen_in: dict[str, str]
@@ -23,7 +42,18 @@ def effect_of_call(module: str | None, name: str | None) -> str | None:
     Args:
         module, name: as in `Global`; `name` may be dotted (`Class.method`).
     """
-    return _effects().get((module, name)) if module and name else None
+    if not module or not name:
+        return None
+    known = _effects().get((module, name))
+    if known is not None or module.split(".")[0] in _libraries():
+        return known
+    return _TELLTALE.get(name.rpartition(".")[2])
+
+
+@functools.cache
+def _libraries() -> frozenset[str]:
+    """Import names of the libraries whose sources were read: of them it is known what has no effect."""
+    return frozenset(module.split(".")[0] for module, _ in _effects())
 
 
 @functools.cache

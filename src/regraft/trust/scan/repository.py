@@ -53,7 +53,7 @@ FOREIGN_CALL = Rule(
 LEADS_OUT = Rule(
     "RGS-REP-005",
     Severity.HIGH,
-    "An index points outside of the package",
+    "A file is named outside of the package",
     "The loader opens files by these names: '..' and absolute paths make it read files of your own.",
     "Do not load this package. Report it to where you got it from.",
 )
@@ -153,6 +153,10 @@ def _judge(reference: Reference, paths: set[str], modules: set[str]) -> Iterator
         if value.split("/")[0].rpartition("|")[2] != _KERNEL_PUBLISHER:
             rule = UNASKED_CODE if reference.field.endswith("_attn_implementation_internal") else REMOTE_CODE
             yield rule.finding(f"{reference.field} loads compiled kernels from {value}", where, name=value)
+    elif reference.kind == "remote":
+        yield REMOTE_CODE.finding(f"{reference.field} loads code from {value}", where, name=value)
+    elif reference.kind == "file":
+        yield LEADS_OUT.finding(f"{reference.field} names {value!r}", where, target=value)
     elif reference.kind == "library":
         if is_dangerous(f"{value}.x") or value.split(".")[0] not in _KNOWN_LIBRARIES:
             yield FOREIGN_CALL.finding(f"{reference.field} imports {value}", where, name=value)
