@@ -143,3 +143,7 @@ def test_paths_of_whoever_trained_it_are_no_attack(rules_of):
 
 def test_code_that_generation_takes_from_another_repository(rules_of):
     assert "RGS-REP-001" in rules_of({"generation_config.json": json.dumps({"custom_generate": "someone/else"})})
+
+
+def test_paths_in_the_configuration_of_a_training_are_no_attack(rules_of):
+    assert "RGS-REP-005" not in rules_of({"train.yaml": "data:\n  file: ../data/train.extxyz\n"})

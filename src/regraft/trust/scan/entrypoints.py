@@ -26,6 +26,7 @@ _MARKERS = (
     b"loader_module", b"custom_generate",
 )  # fmt: skip
 _NAMES_A_FILE = re.compile(r"(^|_)(file|files|path|filename|filepath|dir)$")
+"""Keys of a library's own configuration; those of training, in YAML, name files of whoever trained."""
 _CLIMBS = re.compile(r"^\.\.[/\\]|[/\\]\.\.[/\\]|^(/etc/|/proc/|/root/\.|~/\.)|^file://|/\.(ssh|aws|gnupg|kube)/")
 _PATH_MARKERS = (b"../", b"..\\", b"file://", b'"/etc/', b'"/proc/', b'"~/.', b"/.ssh/", b"/.aws/", b'"/root/.')
 _SMALL_BYTES = 256 << 10
@@ -193,7 +194,12 @@ def _kind_of_text(basename: str, field: str, key: str, value: str) -> str | None
         return "target"
     if key == "custom_generate" and "/" in value:
         return "remote"
-    if _NAMES_A_FILE.search(key) and not key.endswith("_or_path") and _CLIMBS.search(value):
+    if (
+        basename.endswith("config.json")
+        and _NAMES_A_FILE.search(key)
+        and not key.endswith("_or_path")
+        and _CLIMBS.search(value)
+    ):
         return "file"
     if key in _ACTIVATIONS and "." in value:
         return "module-type"
