@@ -65,7 +65,7 @@ class Explainer:
         """The simplest explanation that holds: a changed setting, a changed connection, a region, or none."""
         frontier = [node for node in self._suspects[:_MAX_SUSPECTS] if self._is_grounded(node)]
         frontier += self._vouched_by_chance()
-        for attempt in (self._changed, self._grafted, self._inserted, self._rewired):
+        for attempt in (self._changed, self._grafted, self._inserted, self._rewired, self._changed_elsewhere):
             for node in frontier:
                 found = attempt(node)
                 if found is not None:
@@ -79,11 +79,11 @@ class Explainer:
         """
         from regraft.compare.causes import named_cause
 
-        for node in self._open_before():
+        for node in self._open_before()[:_MAX_SUSPECTS]:
             for theirs in filter(None, node.outputs):
                 for tensor in self._supposed.counterparts(theirs, self._walk.computed.get(theirs))[:_MAX_HEALING]:
                     pin = self._supposed.pinned(theirs, tensor)
-                    if self._supposed.heals(self._suspects[0], theirs, pin):
+                    if self._supposed.follow(theirs, pin) and self._supposed.heals(self._suspects[0], theirs, pin):
                         return self._with_cause(named_cause, theirs, pin, "confirmed")
         return None
 
@@ -101,11 +101,26 @@ class Explainer:
         constant = self._walk.candidate.constant
         return all(not name or name in self._walk.matches or constant(name) is not None for name in node.inputs)
 
-    def _changed(self, node: OperatorNode) -> Explanation | None:
+    def _changed_elsewhere(self, node: OperatorNode) -> Explanation | None:
+        """An operator of the same kind on the same numbers in another shape, further on in the reference."""
+        return self._changed(node, elsewhere=True)
+
+    def _takes_the_same_shape(self, node: OperatorNode, twin: OperatorNode) -> bool:
+        """Do both take the same numbers in the same shape, as far as they lie alike?"""
+        for theirs, ours in zip(node.inputs, twin.inputs, strict=False):
+            match, tensor = self._walk.matches.get(theirs), self._trace.tensors.get(ours)
+            if match is None or tensor is None or match.layout.axes is not None or match.layout.block:
+                continue
+            is_same = self._trace.tensors[match.name].family == tensor.family
+            if is_same and match.layout.shape != tensor.value.shape:
+                return False
+        return True
+
+    def _changed(self, node: OperatorNode, *, elsewhere: bool = False) -> Explanation | None:
         """The same operator on the same inputs, with another setting, weight or order of operands."""
         if not (hasattr(self._walk.candidate, "protos") and hasattr(self._trace.graph, "protos")):
             return None
-        for twin in self._twins(node):
+        for twin in (twin for twin in self._twins(node) if self._takes_the_same_shape(node, twin) != elsewhere):
             found = transplanted(self._walk, node, twin)
             if found is not None:
                 return self._from_transplant(node, twin, found)

@@ -169,13 +169,20 @@ class Supposed:
         ends = [name for name in suspect.outputs if name]
         overlay: dict[str, Any] = {theirs: pin.layout.to_candidate(self._trace.tensors[pin.name].value)}
         behind = {node.name for node in walk.after([theirs])}
+        found: dict[str, Match | None] = {}
         for node in walk.origin_region(ends):
-            if node.name in behind:
-                found = walk.try_run(node, overlay)
-                if found is None:
-                    return False
-                overlay.update(found)
-        return all(name in overlay and walk.find(overlay[name], suspect, name) is not None for name in ends)
+            made = walk.try_run(node, overlay) if node.name in behind else {}
+            if made is None:
+                return False
+            for name, value in made.items():
+                found[name] = match = walk.find(value, node, name) if hasattr(value, "dtype") else None
+                is_float = match is not None and value.dtype.kind == "f"
+                overlay[name] = self._forced(match) if match is not None and is_float else value
+        return all(found.get(name) is not None for name in ends)
+
+    def _forced(self, match: Match) -> Array:
+        """The reference's value as the candidate has it."""
+        return match.layout.to_candidate(self._trace.tensors[match.name].value)
 
     def _is_known(self, theirs: str) -> bool:
         return theirs in self._walk.matches or self._walk.candidate.constant(theirs) is not None

@@ -14,7 +14,7 @@ from regraft.compare.causes.borrowed import borrowed_settings, borrowed_weights
 from regraft.compare.causes.counterparts import replaced_weights
 from regraft.compare.causes.interface import Family, Hypothesis, NamedCause, Run
 from regraft.compare.causes.operands import operands
-from regraft.compare.causes.scalars import fitted, scalars
+from regraft.compare.causes.scalars import Scalar, fitted, scalars
 from regraft.compare.causes.settings import settings
 from regraft.compare.causes.structure import replaced_by, sources, structure
 from regraft.compare.deviation import deviation
@@ -167,8 +167,19 @@ class _Side:
                         is_flat = scalar.cause == "activation_alpha" and abs(number) < _FLAT
                         cause = "activation_kind" if is_flat else scalar.cause
                         detail = f"{scalar.name} of {node.operator} is {number:.4g} in place of {scalar.now:.4g}"
-                        return self._named(node, Hypothesis(cause, detail, scalar_run), residual)
+                        named = self._named(node, Hypothesis(cause, detail, scalar_run), residual)
+                        return msgspec.structs.replace(named, reference=self._as_well(named, node, scalar, number))
         return None
+
+    def _as_well(self, named: NamedCause, node: OperatorNode, scalar: Scalar, number: float) -> tuple[str, ...]:
+        """The operator that is blamed, and others whose like number would explain as much: two factors of a product."""
+        others = []
+        for other in self._region if self._is_reference else ():
+            for same in scalars(self._graph, other, self._values) if other.name != node.name else ():
+                if same.cause == scalar.cause and same.now == scalar.now:
+                    residual = self._residual(other, functools.partial(same.run, number))
+                    others += [other.name] if residual is not None and is_within(residual) else []
+        return tuple(one.name for one in self._region if one.name in (*named.reference, *others)) or named.reference
 
     def _named(self, node: OperatorNode, hypothesis: Hypothesis, residual: Ratio) -> NamedCause:
         ours, theirs = ((node.name,), ()) if self._is_reference else ((), (node.name,))

@@ -35,8 +35,7 @@ _POSITIONS = {
     ("Clip", 1): "clip_bounds", ("Clip", 2): "clip_bounds", ("Pad", 1): "padding", ("Pad", 2): "pad_value",
     ("Slice", 1): "slice_bounds", ("Slice", 2): "slice_bounds", ("Slice", 3): "slice_axes", ("Slice", 4): "slice_step",
     ("Reshape", 1): "baked_size", ("Expand", 1): "baked_size", ("Gather", 1): "gather_index", ("CumSum", 1): "axis",
-    ("TopK", 1): "topk_order", ("ReduceMean", 1): "reduce_axes", ("ReduceSum", 1): "reduce_axes",
-    ("ReduceMax", 1): "reduce_axes", ("Split", 1): "split_sizes", ("Resize", 2): "resize_scales",
+    ("TopK", 1): "topk_order", ("Split", 1): "split_sizes", ("Resize", 2): "resize_scales",
     ("Resize", 3): "resize_scales", ("Mod", 1): "constant_value", ("Unsqueeze", 1): "axis",
     ("QuantizeLinear", 1): "quantisation_scale", ("DequantizeLinear", 1): "quantisation_scale",
     ("QuantizeLinear", 2): "zero_point", ("DequantizeLinear", 2): "zero_point", ("OneHot", 2): "onehot_values",
@@ -62,7 +61,7 @@ def cause_of_weight(
     if deeper is not None:
         return _cause_of_maker(walk, *deeper)
     where = f"operand {position} of {node.operator}"
-    known = _POSITIONS.get((node.operator, position))
+    known = cause_of_operand(node.operator, position)
     if ours.size == 1 and theirs.size == 1:
         word = known or scalar_word(walk.trace.graph, twin, ours)
         return word, f"{where} is {theirs.item():g}, {ours.item():g} in the reference" if _numeric(ours) else where
@@ -134,6 +133,8 @@ def _cause_of_maker(walk: Walk, twin: OperatorNode, node: OperatorNode) -> tuple
 
 def cause_of_operand(operator: str, position: int) -> str | None:
     """The word for an operand of an operator that is another tensor, where there is a special one."""
+    if operator.startswith("Reduce") and position == 1:
+        return "reduce_axes"
     return _POSITIONS.get((operator, position))
 
 
