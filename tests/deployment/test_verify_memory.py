@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from regraft import load, verify
 from regraft.errors import UsageError
 from regraft.record.evidence import Evidence
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.large_model import write
 
 MEASURE = """
 import sys, regraft, regraft.runtime.onnx_weights
@@ -22,40 +25,6 @@ evidence = regraft.verify(sys.argv[1], sys.argv[1], threads=1, memory_mb=int(sys
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
 print(evidence.verdict, *(f"{one.rule} {one.fix}" for one in evidence.findings), int(peak) // 1024, sep="|")
 """
-
-
-def write(folder: Path, *, width: int, layers: int, scale: float = 1.0) -> str:
-    """A residual network of `layers` × 8·width² weights, beside the graph; the last norm is scaled by `scale`."""
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    weights: list[TensorProto] = []
-    nodes = []
-    with (folder / "weights.bin").open("wb") as file:
-
-        def weight(name: str, value: np.ndarray) -> str:
-            tensor = TensorProto(name=name, data_type=1, dims=value.shape, data_location=TensorProto.EXTERNAL)
-            for key, text in (("location", "weights.bin"), ("offset", file.tell()), ("length", value.nbytes)):
-                tensor.external_data.add(key=key, value=str(text))
-            file.write(value.astype(np.float32).tobytes())
-            weights.append(tensor)
-            return name
-
-        x = "x"
-        for i in range(layers):
-            up, down = (random.standard_normal(shape, np.float32) for shape in ((width, 4 * width), (4 * width, width)))
-            norm = np.full(width, 0.1 * (scale if i == layers - 1 else 1.0), np.float32)
-            nodes += [
-                helper.make_node("LayerNormalization", [x, weight(f"norm{i}", norm)], [f"n{i}"], f"norm{i}"),
-                helper.make_node("MatMul", [f"n{i}", weight(f"up{i}", up * width**-0.5)], [f"u{i}"], f"up{i}"),
-                helper.make_node("Relu", [f"u{i}"], [f"r{i}"], f"relu{i}"),
-                helper.make_node("MatMul", [f"r{i}", weight(f"down{i}", down * width**-0.5)], [f"d{i}"], f"down{i}"),
-                helper.make_node("Add", [x, f"d{i}"], [f"x{i}"], f"add{i}"),
-            ]
-            x = f"x{i}"
-    inputs, outputs = ([helper.make_tensor_value_info(name, 1, ["batch", width])] for name in ("x", x))
-    graph = helper.make_graph(nodes, "deep", inputs, outputs, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "m.onnx")
-    return str(folder)
 
 
 @pytest.fixture

@@ -130,7 +130,9 @@ class TensorIndex:
         """Tensors with so many elements, in the reference's order."""
         return self._groups[size].tensors if size in self._groups else []
 
-    def find(self, value: Array, *, prefer: Preference | None = None, segment: Segment | None = None) -> Match | None:
+    def find(
+        self, value: Array, *, prefer: Preference | None = None, segment: Segment | None = None, name: str = ""
+    ) -> Match | None:
         """The tensor that an array agrees with, within rounding.
 
         Most arrays lie as the reference's do: a few elements tell which tensors they can be. Only where none of those
@@ -140,8 +142,18 @@ class TensorIndex:
             value: of the candidate.
             prefer: sorts tensors that agree equally; the smallest is taken.
             segment: tensor name → the tensor with the floor of all operators between it and what is known.
+            name: that `prefer` prefers to all others; empty for none.
         """
         group = self._groups.get(value.size) if value.dtype != object else None
+        named = self._trace.tensors.get(name)
+        is_like = named is not None and (named.value.size, _is_discrete(named.value)) == (
+            value.size,
+            _is_discrete(value),
+        )
+        if named is not None and named.maker >= 0 and is_like:
+            match = self._agrees_as_it_lies(value, named)
+            if match is not None:
+                return match
         rank = prefer or _in_order
         if group is None:
             return self._first(value, sorted(self.filled_up(value), key=rank), segment)
@@ -258,7 +270,7 @@ class _Group:
     def _of_kind(self, chosen: Any, value: Array) -> list[CanonicalTensor]:
         import numpy as np
 
-        return [self.tensors[i] for i in np.flatnonzero(chosen & self._kinds[value.dtype.kind in "iub"]).tolist()]
+        return [self.tensors[i] for i in np.flatnonzero(chosen & self._kinds[_is_discrete(value)]).tolist()]
 
 
 def in_blocks(shape: tuple[int, ...], block: int) -> Layout:
@@ -341,6 +353,10 @@ def _slack(tensor: CanonicalTensor, unit: float) -> float:
     if tensor.own is None:
         return 0.0
     return _NEAR * MATCH_RMS * max(tensor.own.rms, unit * tensor.own.scale_rms)
+
+
+def _is_discrete(value: Array) -> bool:
+    return value.dtype.kind in "iub"
 
 
 def _in_order(tensor: CanonicalTensor) -> tuple[int, ...]:

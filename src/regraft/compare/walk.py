@@ -219,7 +219,7 @@ class Walk:
         def prefer(tensor: CanonicalTensor) -> tuple[int, ...]:
             return self._preference(tensor, node, name)
 
-        found = self.index.find(value, prefer=prefer, segment=self._floor)
+        found = self.index.find(value, prefer=prefer, segment=self._floor, name=name)
         if found is None and hasattr(value, "dtype") and str(value.dtype) == "uint8":
             import numpy as np
 
@@ -266,7 +266,8 @@ class Walk:
         if value.dtype.kind == "f":
             kept = match.layout.to_candidate(self.trace.tensors[match.name].value)
             moved = match.layout.axes is not None or match.layout.block > 0
-            self.values[name] = array_dtype(self._held(kept) if moved else kept, str(value.dtype))
+            kept = self._held(kept) if moved else kept
+            self.values[name] = kept if kept.dtype == value.dtype else array_dtype(kept, str(value.dtype))
         if len(node.outputs) == 1:  # of several results, one that agrees helps to pair the others
             del self.computed[name]
 
