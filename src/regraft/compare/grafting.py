@@ -111,7 +111,7 @@ def _followed(
         found = _agreeing(walk, chain[: place + 1], one.outputs[0], values, value) if is_planted else None
         if found is not None:
             layout, residual = found
-            return Graft(planted, one.outputs[0], hypothesis.cause, hypothesis.detail, residual, layout)
+            return Graft(planted, one.outputs[0], *hypothesis.told(), residual, layout)
     return None
 
 

@@ -123,7 +123,6 @@ def _holding(walk: Walk, twin: OperatorNode, position: int, ours: Array, theirs:
     from onnx import helper
 
     graph: Any = walk.trace.graph
-    cause, detail = word_for_weight(walk, twin, position, ours, theirs)
     copy = onnx.NodeProto()
     copy.CopyFrom(graph.protos[twin.name])
     if twin.operator == "Conv" and theirs.shape != ours.shape:
@@ -131,15 +130,19 @@ def _holding(walk: Walk, twin: OperatorNode, position: int, ours: Array, theirs:
         kept = [one for one in copy.attribute if one.name != "group"]
         del copy.attribute[:]
         copy.attribute.extend([*kept, helper.make_attribute("group", max(1, groups))])
-        cause = "groups"
-
     copy, given = with_operands(copy, {position: theirs})
 
     def run(values: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = graph.run_proto(copy, {**values, **given})
         return found
 
-    return Hypothesis(cause, f"operand {position} of {twin.operator} {detail}", run)
+    def word() -> tuple[str, str]:
+        cause, detail = word_for_weight(walk, twin, position, ours, theirs)
+        if twin.operator == "Conv" and theirs.shape != ours.shape:
+            cause = "groups"
+        return cause, f"operand {position} of {twin.operator} {detail}"
+
+    return Hypothesis("", "", run, word)
 
 
 def with_operands(proto: onnx.NodeProto, operands: Mapping[int, Array]) -> tuple[onnx.NodeProto, dict[str, Array]]:

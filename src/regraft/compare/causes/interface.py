@@ -23,11 +23,18 @@ class Hypothesis(msgspec.Struct, frozen=True):
         cause: the word for it.
         detail: with the value that is tried.
         run: the operator as it would be then.
+        word: (cause, detail) where they are only worth finding out once the hypothesis holds; None where they are
+            known.
     """
 
     cause: str
     detail: str
     run: Run
+    word: Callable[[], tuple[str, str]] | None = None
+
+    def told(self) -> tuple[str, str]:
+        """Cause and detail."""
+        return (self.cause, self.detail) if self.word is None else self.word()
 
 
 class NamedCause(msgspec.Struct, frozen=True):

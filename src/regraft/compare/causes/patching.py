@@ -182,13 +182,13 @@ class _Side:
         return tuple(one.name for one in self._region if one.name in (*named.reference, *others)) or named.reference
 
     def _named(self, node: OperatorNode, hypothesis: Hypothesis, residual: Ratio) -> NamedCause:
-        ours, theirs = ((node.name,), ()) if self._is_reference else ((), (node.name,))
+        cause, detail = hypothesis.told()
         if self._is_reference:
-            return NamedCause(hypothesis.cause, hypothesis.detail, residual, ours, theirs)
+            return NamedCause(cause, detail, residual, (node.name,), ())
         known = [one.name for one in self._counterpart if one.operator == node.operator]
         ours = (known[0],) if len(known) == 1 else ()
-        cause = _SEEN_FROM_CANDIDATE.get(hypothesis.cause, hypothesis.cause)
-        return NamedCause(cause, f"the candidate would agree if {hypothesis.detail}", residual, ours, theirs)
+        cause = _SEEN_FROM_CANDIDATE.get(cause, cause)
+        return NamedCause(cause, f"the candidate would agree if {detail}", residual, ours, (node.name,))
 
     def _residual(self, node: OperatorNode, run: Run) -> Ratio | None:
         """Divergence at the end when one operator is run under a hypothesis; None where that is not possible."""
