@@ -146,3 +146,57 @@ def test_openvino_operators_make_what_the_model_makes() -> None:
     np.testing.assert_allclose(behind["p"], 1.0, rtol=1e-6, err_msg="a pass from a tensor inside on")
     with pytest.raises(Unsupported, match="float64"):
         graph.run(graph.nodes[0], FEEDS, precision="float64")
+
+
+def test_operators_can_be_run_with_other_settings_kinds_and_operands() -> None:
+    """What hypotheses about causes stand on, in both frameworks under their own names."""
+    x = RNG.normal(size=(2, 5)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Sub", ["x", "z"], ["d"], "sub"), helper.make_node("Softmax", ["d"], ["y"], "softmax")],
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 5]) for name in ("x", "z")],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    ours = OnnxGraph(helper.make_model(graph, opset_imports=opset, ir_version=8))
+
+    class Network(nn.Module):
+        def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(x - z, -1)
+
+    ports = [Port(name, "float32", (2, 5)) for name in ("x", "z")]
+    theirs = operator_graph(TorchModel(Network(), inputs=ports), {"x": x, "z": x[::-1].copy()})
+    values = {"x": x, "z": 2 * x, "d": x, "sub": x}
+    expected = np.exp(x) / np.exp(x).sum(0)
+    for tested, setting, kind in ((ours, "axis", "Add"), (theirs, "dim", "aten.add.Tensor")):
+        sub, softmax = tested.nodes
+        assert tested.settings(softmax)[setting] == -1
+        (turned,) = tested.run_changed(softmax, values, settings={setting: 0}).values()
+        np.testing.assert_allclose(turned, expected, rtol=1e-5)
+        (swapped,) = tested.run_changed(sub, values, inputs=sub.inputs[::-1]).values()
+        np.testing.assert_array_equal(swapped, x)
+        (summed,) = tested.run_changed(sub, values, operator=kind).values()
+        np.testing.assert_array_equal(summed, 3 * x)
+        with pytest.raises(Unsupported):
+            tested.run_changed(softmax, values, settings={"no_such_setting": 1})
+
+
+def test_the_results_of_a_torch_operator_with_several_are_its_own() -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(4, 3, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            states, (hidden, _) = self.lstm(x)
+            return states, hidden
+
+    feeds = {"x": RNG.normal(size=(2, 5, 4)).astype(np.float32)}
+    model = TorchModel(Network(), inputs=[Port("x", "float32", ("batch", "time", 4))])
+    graph = operator_graph(model, feeds)
+    (lstm,) = [node for node in graph.nodes if node.operator == "aten.lstm.input"]
+    assert len(lstm.outputs) >= 2
+    assert not any("getitem" in node.operator for node in graph.nodes)
+    found = walked(graph, feeds)
+    for name, value in zip(graph.outputs, model(feeds).values(), strict=True):
+        np.testing.assert_allclose(found[name], value, rtol=1e-6)
