@@ -9,7 +9,7 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regraft
 export REGRAFT_TEST_ASSETS ?= $(CACHE)/assets
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run run-image survey test lint assets reference bench clean
+.PHONY: help setup run run-image survey test lint assets reference bench fuzz clean
 
 help:
 	@echo "make run     choose, adapt, convert, verify, measure and judge a model; writes build/report.html, report.png, packages/"
@@ -18,6 +18,7 @@ help:
 	@echo "make test    lint, types, floors and all tests (downloads about 1.7 GB of real packages once)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   the benchmarks, side by side with their peers; see benchmarks/RESULTS.md"
+	@echo "make fuzz    five minutes of hostile input for every parser; by coverage where atheris is installed"
 
 setup: $(READY)
 
@@ -63,6 +64,9 @@ reference: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+fuzz: $(READY)
+	$(BIN)/python tools/fuzz.py --seconds 300
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

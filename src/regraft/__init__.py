@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regraft.workflow.bench import bench
     from regraft.workflow.convert import convert
     from regraft.workflow.doctor import doctor
+    from regraft.workflow.guard import guard
     from regraft.workflow.inspect import inspect
     from regraft.workflow.load import load
     from regraft.workflow.reproduce import reproduce
@@ -44,6 +45,7 @@ _PUBLIC = {
     "convert": "regraft.workflow.convert:convert",
     "doctor": "regraft.workflow.doctor:doctor",
     "fetch": "regraft.package.fetch:fetch",
+    "guard": "regraft.workflow.guard:guard",
     "inspect": "regraft.workflow.inspect:inspect",
     "load": "regraft.workflow.load:load",
     "open": "regraft.package.package:open_by_reference",
@@ -68,6 +70,7 @@ __all__ = [
     "convert",
     "doctor",
     "fetch",
+    "guard",
     "inspect",
     "load",
     "open",

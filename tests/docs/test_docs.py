@@ -99,12 +99,13 @@ def _parameters() -> Iterator[object]:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> dict[str, str]:
-    """Environment of a reader: regraft on the path, a home and a store of their own."""
+    """Environment of a reader: regraft and its Python on the path, a home and a store of their own."""
     (tmp_path / "home").mkdir()
     (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin/regraft"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m regraft "$@"\n')
-    program.chmod(0o755)
+    for name, arguments in (("regraft", "-m regraft "), ("python", "")):
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
+        program.chmod(0o755)
     kept = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "CI", "GITHUB_ACTIONS")}
     return {
         **kept,

@@ -15,6 +15,7 @@ from regraft.version import __version__
 _VERBS = {
     "inspect": "What is this? Formats, tensors, licence, claims; contradictions named.",
     "scan": "Is it safe to load? Looks inside every file without loading it.",
+    "guard": "Run a program that scans what it loads before it opens it.",
     "fetch": "Pin a reference and keep everything that later --offline calls need.",
     "reproduce": "Does a published number hold? The margin is declared before looking.",
     "select": "Which of these serves my data, and is reuse worth it at all?",

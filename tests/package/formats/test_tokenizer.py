@@ -99,3 +99,8 @@ def test_damage_never_escapes(hammer: Callable[..., int]) -> None:
     hammer(Vocabulary(), json.dumps({f"w{i}": i for i in range(50)}).encode())
     tokenizer = {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "added_tokens": [{}]}
     hammer(TokenizerJson(), json.dumps(tokenizer).encode())
+
+
+def test_a_piece_that_ends_beyond_the_file_is_no_fault():
+    data = b"\x0a\x6e\x0a\x30" + bytes(20)  # a piece of 48 bytes, of which 20 are there
+    assert not SentencePiece().matches(Probe(BytesReader(data, where="x"), "x.model"))

@@ -188,7 +188,9 @@ def _starts_with_piece(head: bytes) -> bool:
     if len(head) < 12 or head[0] != 0x0A or head[2] != 0x0A:
         return False
     piece_bytes = head[3]
-    return head[1] >= piece_bytes + 2 and (head[1] == piece_bytes + 2 or head[4 + piece_bytes] in (0x15, 0x18))
+    return head[1] >= piece_bytes + 2 and (
+        head[1] == piece_bytes + 2 or head[4 + piece_bytes : 5 + piece_bytes] in (b"\x15", b"\x18")
+    )
 
 
 def _proto_fields(probe: Probe) -> tuple[dict[int, int], str] | None:

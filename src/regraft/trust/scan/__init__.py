@@ -22,8 +22,8 @@ from regraft.progress import progress
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict, Where
 from regraft.trust.scan.allow_file import CHANGED_SINCE, EXPIRED, UNUSED, apply_allowances, read_allow_file
 from regraft.trust.scan.interface import Rule, RuleFamily, Site
+from regraft.trust.scan.walk import FAULTS, Walk
 from regraft.trust.scan.walk import RULES as WALK_RULES
-from regraft.trust.scan.walk import Walk
 
 if TYPE_CHECKING:
     from regraft.record.store import Store
@@ -189,7 +189,7 @@ def _guarded(name: str, examine: Callable[[], Iterator[Finding]], where: Where) 
     except (RegraftError, OSError) as error:
         what = error.what if isinstance(error, RegraftError) else str(error)
         yield FAMILY_FAILED.finding(f"the {name} rules stopped: {what}", where, family=name)
-    except (RecursionError, MemoryError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+    except FAULTS as error:
         message = f"the {name} rules stopped: {type(error).__name__}: {str(error)[:200]}"
         yield FAMILY_FAILED.finding(message, where, family=name)
 

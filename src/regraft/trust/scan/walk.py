@@ -42,6 +42,8 @@ _SEALED = {
     b"07070": "cpio archive",
 }
 """Containers that can be recognised, not opened."""
+FAULTS = (RecursionError, MemoryError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
+"""What a parser with a fault raises. It ends in a finding, whatever the bytes, and never in a pass."""
 _RAW_STORAGE = re.compile(r"(^|/)(data|tensors|weights|constants|\.data)/([\w.-]*\d[\w.-]*)$")
 _RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export"})
 
@@ -102,8 +104,12 @@ class Walk:
         yield from self._visit(entry.path, None, probe, None, 0)
 
     def _visit(self, file: str, member: str | None, probe: Probe, inside: str | None, depth: int) -> Iterator[Site]:
-        kind = recognise(probe)
         where = Where(file=file, member=member)
+        try:
+            kind = recognise(probe)
+        except FAULTS as fault:
+            self._unopened(f"it cannot be told what it is: {type(fault).__name__}: {str(fault)[:100]}", where)
+            kind = None
         archive = self._archive(probe, kind, where)
         site = Site(file, member, probe, kind, archive, inside, archive is not None)
         if archive is not None:  # first the members: opening them tells more about the archive
