@@ -9,13 +9,22 @@ from regraft.compare.layers import Layer
 from regraft.compare.measure import OutputSeries, Tolerance
 from regraft.compare.reduce import Reduction
 from regraft.deployment.origins import Diagnosis
-from regraft.errors import Crashed, RegraftError
+from regraft.errors import Crashed, LimitExceeded, RegraftError
 from regraft.record.evidence import Draft, Finding, Severity, Verdict, Where
 from regraft.runtime.feeds import FeedCase
 
 _UNIT = "noise floors"
 _MAX_SHOWN, _MAX_NAMED = 3, 64
 _SEVERITIES = {Judgement.BEYOND: Severity.HIGH, Judgement.UNDECIDED: Severity.UNKNOWN}
+
+
+def impossible(error: RegraftError | MemoryError, role: str, *, rule: str = "verify.cannot_run") -> Finding:
+    """A step that was not possible, which is unknown and no pass."""
+    what = error.what if isinstance(error, RegraftError) else "there is not enough memory"
+    hint = error.hint if isinstance(error, RegraftError) else ""
+    rule = "verify.crashed" if isinstance(error, Crashed) else rule
+    rule = "verify.memory" if isinstance(error, LimitExceeded) else rule
+    return Finding(rule, Severity.UNKNOWN, f"{role}: {what}" if role else what, fix=hint or None)
 
 
 def report_refused(draft: Draft, refused: Iterable[tuple[FeedCase, str, RegraftError]], *, tried: int) -> None:
