@@ -55,6 +55,22 @@ def test_weights_beside_the_graph_compute_the_same(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("_large")
+def test_a_graph_that_holds_its_weights_is_taken_apart(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", width=64, layers=2)
+    whole = onnx.load(f"{folder}/m.onnx")
+    whole.graph.initializer.add(name="short", data_type=1, dims=[1], float_data=[1.0])
+    onnx.save(whole, tmp_path / "whole.onnx")
+    apart = load(str(tmp_path / "whole.onnx"))
+    assert set(apart.weights) == {"up0", "down0", "up1", "down1"}, "those of at least 16 KiB"
+    for stored, tensor in zip(
+        onnx.load_from_string(apart.content).graph.initializer, whole.graph.initializer, strict=True
+    ):
+        np.testing.assert_array_equal(*map(onnx.numpy_helper.to_array, (stored, tensor)), strict=True)
+    feeds = {"x": np.random.default_rng(1).standard_normal((3, 64), np.float32)}
+    np.testing.assert_array_equal(apart(feeds)["x1"], load(folder)(feeds)["x1"])
+
+
+@pytest.mark.usefixtures("_large")
 def test_a_fault_is_found_as_in_a_small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGRAFT_CACHE_MB", "0")
     right, wrong = write(tmp_path / "a", width=64, layers=2), write(tmp_path / "b", width=64, layers=2, scale=1.01)

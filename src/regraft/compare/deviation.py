@@ -204,9 +204,10 @@ def square_sum(block: NDArray[np.floating[Any]]) -> float:
 
     flat = block.reshape(-1)
     total = 0.0
-    for start in range(0, flat.size, _UNSHARED):
-        part = flat[start : start + _UNSHARED]
-        total += float(np.dot(part, part))
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite is what it is then
+        for start in range(0, flat.size, _UNSHARED):
+            part = flat[start : start + _UNSHARED]
+            total += float(np.dot(part, part))
     return total
 
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Damaged
+from regraft.package.formats.wire import SPAN, Message, fields
+from regraft.package.reader import BytesReader
+from regraft.runtime.onnx_proto import proto_from_bytes, tensors_of
 from regraft.runtime.spill import Spill
 
 if TYPE_CHECKING:
@@ -17,7 +20,12 @@ if TYPE_CHECKING:
     from regraft.runtime.verified import VerifiedFiles
 
 LARGE_BYTES = 128 << 20
-"""Models with more bytes of external data than this are loaded with their weights beside them."""
+"""Models with more bytes of weights than this are loaded with their weights beside them."""
+_LONG = 1 << 14
+"""Weights with fewer bytes stay in the graph."""
+_GRAPH, _INITIALIZER, _NAME, _RAW_DATA = 7, 5, 8, 9
+_ELSEWHERE = b"\x6a\x15\x0a\x08location\x12\x09elsewhere\x70\x01"
+"""Of a TensorProto: external_data with a location, and data_location EXTERNAL."""
 
 
 class OnnxWeights(Mapping[str, "Array"]):
@@ -103,6 +111,90 @@ def weights_beside(files: VerifiedFiles, path: str, outline: onnx.ModelProto) ->
     return OnnxWeights(spill, values)
 
 
+def weights_apart(content: bytes, path: str) -> tuple[bytes, OnnxWeights] | None:
+    """A large graph without its long weights, and these; None where it is smaller, or written in an unusual way.
+
+    Args:
+        content: serialised ModelProto.
+        path: how errors name it.
+    Raises:
+        Damaged: it is no ModelProto.
+    Source: onnx/onnx.proto3 of ONNX 1.23 (`ModelProto`, `GraphProto`, `TensorProto`); protobuf.dev, Encoding.
+    """
+    if len(content) <= LARGE_BYTES:
+        return None
+    places: dict[str, Message] = {}
+    outline = _without_weights(content, path, places)
+    if outline is None or not places:
+        return None
+    spill = Spill()
+    whole = memoryview(content)
+    tensors = {tensor.name: tensor for tensor in proto_from_bytes(outline, path).graph.initializer}
+    values = {
+        name: _view(tensors[name], {}, spill.put_bytes(whole[place.start : place.end]), path)
+        for name, place in places.items()
+    }
+    spill.release()
+    return outline, OnnxWeights(spill, values)
+
+
+def _without_weights(content: bytes, path: str, places: dict[str, Message]) -> bytes | None:
+    """The model with its long weights named as external data, and where these are."""
+    model = fields(BytesReader(content, where=path))
+    graphs = [value for number, _, value in model if number == _GRAPH and isinstance(value, Message)]
+    if len(graphs) != 1:
+        return None
+    pieces, done = [], graphs[0].start
+    for tensor in graphs[0].spans(_INITIALIZER):
+        shorter = _shorter(content, tensor, places)
+        if shorter is None:
+            continue
+        before = _header_start(content, tensor, _INITIALIZER)
+        if before is None:
+            return None
+        pieces += [content[done:before], _field(_INITIALIZER, shorter)]
+        done = tensor.end
+    begin = _header_start(content, graphs[0], _GRAPH)
+    if begin is None:
+        return None
+    graph = b"".join([*pieces, content[done : graphs[0].end]])
+    return content[:begin] + _field(_GRAPH, graph) + content[graphs[0].end :]
+
+
+def _shorter(content: bytes, tensor: Message, places: dict[str, Message]) -> bytes | None:
+    """A TensorProto without its raw data; None where these are short, or something is unusual."""
+    raw, name = None, ""
+    for number, _, value in tensor.fields():
+        if isinstance(value, Message):
+            raw = value if number == _RAW_DATA else raw
+            name = value.text() if number == _NAME else name
+    begin = _header_start(content, raw, _RAW_DATA) if raw is not None and raw.size >= _LONG else None
+    if raw is None or begin is None or not name or name in places:
+        return None
+    places[name] = raw
+    return content[tensor.start : begin] + content[raw.end : tensor.end] + _ELSEWHERE
+
+
+def _header_start(content: bytes, span: Message, number: int) -> int | None:
+    """Where the key of a span stands; None where it is not written in the shortest way."""
+    header = _header(number, span.size)
+    begin = span.start - len(header)
+    return begin if begin >= 0 and content[begin : span.start] == header else None
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _header(number, len(content)) + content
+
+
+def _header(number: int, size: int) -> bytes:
+    """Key and length of a length-delimited field."""
+    found = bytearray([number << 3 | SPAN])
+    while size >= 0x80:
+        found.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([*found, size])
+
+
 def _beside(files: VerifiedFiles, path: str, name: str) -> str:
     found = files.beside(path, name) if name and not posixpath.isabs(name) else None
     if found is None:
@@ -112,8 +204,6 @@ def _beside(files: VerifiedFiles, path: str, name: str) -> str:
 
 def _inner(outline: onnx.ModelProto) -> bool:
     """Do attributes of operators hold external tensors, too?"""
-    from regraft.runtime.onnx_proto import tensors_of
-
     inner = itertools.islice(tensors_of(outline.graph), len(outline.graph.initializer), None)
     return any(tensor.data_location == tensor.EXTERNAL for tensor in inner)
 
@@ -137,4 +227,4 @@ def _view(tensor: onnx.TensorProto, place: Mapping[str, str], content: memoryvie
     return found
 
 
-__all__ = ["LARGE_BYTES", "OnnxWeights", "weights_beside"]
+__all__ = ["LARGE_BYTES", "OnnxWeights", "weights_apart", "weights_beside"]

@@ -21,7 +21,7 @@ from regraft.runtime.onnx_proto import (
     self_contained,
     with_outputs,
 )
-from regraft.runtime.onnx_weights import OnnxWeights, weights_beside
+from regraft.runtime.onnx_weights import OnnxWeights, weights_apart, weights_beside
 
 if TYPE_CHECKING:
     import onnx
@@ -242,7 +242,12 @@ def _loaded(files: VerifiedFiles, path: str, threads: int | None) -> OnnxRuntime
         weights = weights_beside(files, path, proto_from_bytes(content, path))
         if weights is not None:
             return OnnxRuntimeModel(content, threads=threads, where=path, weights=weights)
-    return OnnxRuntimeModel(self_contained(files, path), threads=threads, where=path)
+        content = self_contained(files, path)
+    apart = weights_apart(content, path)
+    if apart is None:
+        return OnnxRuntimeModel(content, threads=threads, where=path)
+    content, weights = apart
+    return OnnxRuntimeModel(content, threads=threads, where=path, weights=weights)
 
 
 def _session(
