@@ -1,11 +1,15 @@
 import json
+from pathlib import Path
 from urllib.parse import unquote
 
+import jsonschema
 import pytest
 
 from regraft.record.digest import digest_bytes
 from regraft.record.evidence import Draft, Finding, Severity, Subject, Where
 from regraft.report.sarif import sarif
+
+SCHEMA = jsonschema.Draft4Validator(json.loads(Path(__file__).with_name("sarif-2.1.0.schema.json").read_text()))
 
 
 def _evidence(*findings):
@@ -17,7 +21,8 @@ def _evidence(*findings):
 
 
 def _check_essentials(log):
-    """What SARIF 2.1.0 requires of a log, a run, a rule, a result and a location."""
+    """The schema of SARIF 2.1.0, and what its text requires of a log, a run, a rule, a result and a location."""
+    assert [error.message for error in SCHEMA.iter_errors(log)] == []
     assert log["version"] == "2.1.0"
     assert log["$schema"].endswith("sarif-2.1.0.json")
     for run in log["runs"]:
