@@ -16,6 +16,7 @@ from regraft.compare.localise import localise
 from regraft.record.cache import Cache
 from regraft.record.digest import digest_bytes
 from regraft.runtime.onnx_graph import OnnxGraph
+from regraft.runtime.spill import Spill
 
 from .graphs import FEEDS, network, set_weight
 
@@ -24,11 +25,12 @@ def floors(folder: Path, reference: bytes = b"the reference") -> FloorCache:
     return FloorCache(Cache(folder), digest_bytes(reference), {"threads": "1"})
 
 
-def test_traces_come_back_bit_by_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spill", [None, Spill(kept_bytes=0)], ids=["in memory", "in a file"])
+def test_traces_come_back_bit_by_bit(tmp_path: Path, spill: Spill | None) -> None:
     graph = OnnxGraph(network())
     made = CanonicalTrace(graph, FEEDS)
-    floors(tmp_path).canonical(graph, FEEDS, precision="float32")
-    found = floors(tmp_path).canonical(graph, FEEDS, precision="float32")
+    floors(tmp_path).canonical(graph, FEEDS, precision="float32", spill=spill)
+    found = floors(tmp_path).canonical(graph, FEEDS, precision="float32", spill=spill)
     assert list(found.tensors) == list(made.tensors)
     for name, tensor in found.tensors.items():
         other = made.tensors[name]

@@ -65,6 +65,8 @@ class Spill:
         Raises:
             OSError: the disk is full.
         """
+        if not len(content):
+            return content
         start = -(-self._end // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
         self._file.seek(start)
         for place in range(0, len(content), _CHUNK):
