@@ -94,7 +94,7 @@ def polygraphy_reduce(
         place = Path(folder)
         _save_reference(of, feeds, place)
         onnx.save(candidate, str(place / "candidate.onnx"))
-        np.savez(place / "known.npz", **feeds, **trace(of.proto, feeds))
+        np.savez(place / "known.npz", **trace(of.proto, feeds))
         (place / "known.py").write_text(_ALL_LOADER.format(path=str(place / "known.npz")))
         shapes = [f"{name}:[{','.join(map(str, value.shape))}]" for name, value in feeds.items()]
         check = [program("polygraphy"), "run", "polygraphy_debug.onnx", "--onnxrt", "--data-loader-script"]

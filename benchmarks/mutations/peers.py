@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 VENV = Path(__file__).parents[2] / ".venv-onnx-peers"
-PACKAGES = ("polygraphy==0.53.6", "onnxslim==0.1.98", "onnx==1.23.2", "onnxruntime==1.32.0")
+PACKAGES = ("polygraphy==0.53.6", "onnxslim==0.1.98", "onnx==1.23.2", "onnxruntime==1.32.0", "onnx-graphsurgeon==0.6.1")
 
 
 def program(name: str) -> str:

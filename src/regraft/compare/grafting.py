@@ -7,6 +7,7 @@ this gives the candidate's numbers, place and cause are proven, also when shapes
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import msgspec
 
 from regraft.compare.causes.borrowed import borrowed_settings, borrowed_weights
 from regraft.compare.causes.interface import Hypothesis
+from regraft.compare.causes.operands import operands
 from regraft.compare.causes.patching import scaled
 from regraft.compare.causes.settings import settings
 from regraft.compare.matching import Layout, Match, in_blocks, is_within, layouts
@@ -68,8 +70,8 @@ def grafted(walk: Walk, node: OperatorNode) -> Graft | None:
         chain = list(_chain(walk, twin))
         for one in chain:
             theirs = borrowed_settings(walk, one, node) if one is twin else ()
-            own = settings(graph, one, walk.trace.values) if one is not twin else ()
-            for hypothesis in (*theirs, *own):
+            own = (family(graph, one, walk.trace.values) for family in (settings, operands) if one is not twin)
+            for hypothesis in itertools.chain(theirs, *own):
                 found = _followed(walk, chain, one, hypothesis, value)
                 if found is not None:
                     return found
@@ -101,14 +103,13 @@ def _followed(
     walk: Walk, chain: list[OperatorNode], planted: OperatorNode, hypothesis: Hypothesis, value: Array
 ) -> Graft | None:
     values: dict[str, Any] = dict(walk.trace.values)
-    is_planted = False
-    for place, one in enumerate(chain):
-        is_planted |= one is planted
+    before = chain.index(planted)
+    for place, one in enumerate(chain[before:], before):
         try:
             values |= hypothesis.run(values) if one is planted else walk.trace.graph.run(one, values)
         except (Unsupported, ValueError, KeyError):
             return None
-        found = _agreeing(walk, chain[: place + 1], one.outputs[0], values, value) if is_planted else None
+        found = _agreeing(walk, chain[: place + 1], one.outputs[0], values, value)
         if found is not None:
             layout, residual = found
             return Graft(planted, one.outputs[0], *hypothesis.told(), residual, layout)
