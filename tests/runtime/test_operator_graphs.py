@@ -200,3 +200,30 @@ def test_the_results_of_a_torch_operator_with_several_are_its_own() -> None:
     found = walked(graph, feeds)
     for name, value in zip(graph.outputs, model(feeds).values(), strict=True):
         np.testing.assert_allclose(found[name], value, rtol=1e-6)
+
+
+def test_openvino_integers_of_another_width_are_taken_back() -> None:
+    """A reference counts in int32 where OpenVINO's graph declares int64, and its values are put there."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"], start=0, end=1),
+        helper.make_node("Squeeze", ["s"], ["n"]),
+        helper.make_node("Range", ["zero", "n", "one"], ["r"]),
+        helper.make_node("Cast", ["r"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["f", "last"], ["column"]),
+        helper.make_node("Mul", ["x", "column"], ["y"]),
+    ]
+    numbers = {"zero": np.int64(0), "one": np.int64(1), "last": np.array([1])}
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in numbers.items()]
+    graph = helper.make_graph(nodes, "counted", [x], [y], stored)
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    feeds = {"x": RNG.normal(size=(4, 3)).astype(np.float32)}
+    operators = operator_graph(OpenVinoModel(graph_from_bytes(content), precision="float32", threads=1), feeds)
+    in_a_pass = operators.plain(feeds)
+    narrow = {name: value.astype(np.int32) if value.dtype.kind == "i" else value for name, value in in_a_pass.items()}
+    assert any(value.dtype == np.int32 for value in narrow.values())
+    for node in operators.nodes:
+        for name, value in operators.run(node, {**feeds, **narrow}).items():
+            np.testing.assert_array_equal(value, in_a_pass[name])
+    np.testing.assert_array_equal(in_a_pass["y"], feeds["x"] * np.arange(4, dtype=np.float32)[:, None])

@@ -93,7 +93,7 @@ class OpenVinoGraph:
             self._segments[node.name] = self._model.segment(inputs, outputs)
         segment = self._segments[node.name]
         segment.allows_nan = True
-        return dict(segment({name: values[name] for name in inputs}))
+        return _run(segment, {name: values[name] for name in inputs})
 
     def plain(self, values: Values) -> dict[str, Any]:
         """Results of all operators behind some tensors in one pass: compiling operators one by one takes long.
@@ -109,7 +109,7 @@ class OpenVinoGraph:
         if not cuts:
             return {tap.name: tap.value for tap in self._model.trace(feeds) if tap.value is not None}
         behind = self._behind(cuts)
-        return dict(self._model.segment(list(feeds), behind)(feeds)) if behind else {}
+        return _run(self._model.segment(list(feeds), behind), feeds) if behind else {}
 
     def _behind(self, cuts: list[str]) -> list[str]:
         found = set(cuts)
@@ -132,3 +132,13 @@ class OpenVinoGraph:
             return known
         is_constant = source.get_type_name() == "Constant"
         return f"constant {source.get_friendly_name()}" if is_constant else ""  # computed from constants alone
+
+
+def _run(segment: OpenVinoModel, feeds: Values) -> dict[str, Any]:
+    """One pass; integers of the reference may have another width than OpenVINO's graph declares."""
+    wanted = {port.name: port.dtype for port in segment.signature.inputs}
+    fitted = {
+        name: value.astype(wanted[name]) if value.dtype.kind in "iu" and "int" in wanted.get(name, "") else value
+        for name, value in feeds.items()
+    }
+    return dict(segment(fitted))
