@@ -93,5 +93,12 @@ def test_a_file_name_never_becomes_an_address(name):
     assert not uri.startswith("//")
 
 
+def test_a_weakness_is_a_tag_that_code_hosts_know():
+    finding = Finding("RGS-PKL-001", Severity.CRITICAL, "runs", data={"cwe": "CWE-502"})
+    log = json.loads(sarif(_evidence(finding)))
+    _check_essentials(log)
+    assert "external/cwe/cwe-502" in log["runs"][0]["tool"]["driver"]["rules"][0]["properties"]["tags"]
+
+
 def test_no_findings_is_a_valid_log():
     _check_essentials(json.loads(sarif(_evidence())))

@@ -253,6 +253,9 @@ def _sections(rules: Iterable[Rule]) -> Iterable[str]:
         yield ""
         yield f"*What to do.* {rule.fix}"
         yield ""
+        if rule.cwe is not None:
+            yield f"*Weakness.* [CWE-{rule.cwe}](https://cwe.mitre.org/data/definitions/{rule.cwe}.html)"
+            yield ""
 
 
 def _cell(text: str) -> str:

@@ -79,6 +79,8 @@ def _rule(finding: Finding) -> dict[str, Any]:
         "defaultConfiguration": {"level": _LEVELS[finding.severity]},
         "properties": {"tags": ["security"] if finding.rule.startswith("RGS-") else ["model"]},
     }
+    if isinstance(cwe := finding.data.get("cwe"), str):
+        rule["properties"]["tags"].append(f"external/cwe/{cwe.lower()}")
     if finding.fix:
         rule["help"] = {"text": visible(finding.fix)}
     if finding.rule.startswith("RGS-") and finding.severity in _SECURITY:

@@ -58,7 +58,6 @@ def values() -> dict[str, Any]:
         "generator of numpy": rng,
         "random state of numpy": np.random.RandomState(0),
         "dtype": np.dtype([("a", "<f8"), ("b", "|S4")]),
-        "matrix": np.asmatrix([[1, 2]]),
         "record array": np.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)]),
         "large array": np.zeros(300_000),
     }

@@ -62,6 +62,7 @@ CHANGED = Rule(
     "Bytes are not those that were declared",
     "The index that came with the package declares another digest: the file was changed after publication.",
     "Do not use it; fetch it again from the source.",
+    cwe=345,
 )
 FAMILY_FAILED = Rule(
     "RGS-PKG-003",

@@ -20,6 +20,7 @@ LEADS_OUT = Rule(
     "A member would be written outside of the folder it is unpacked into",
     "Its name is absolute or climbs with '..': unpacking overwrites files of your own.",
     "Do not unpack it. Report it to where you got it from.",
+    cwe=22,
 )
 LINK_OUT = Rule(
     "RGS-ARC-002",
@@ -27,6 +28,7 @@ LINK_OUT = Rule(
     "A link leads out of the archive",
     "Unpacking and then reading or writing through the link reaches files outside of the package.",
     "Do not unpack it. Report it to where you got it from.",
+    cwe=59,
 )
 AMBIGUOUS = Rule(
     "RGS-ARC-003",
@@ -35,6 +37,7 @@ AMBIGUOUS = Rule(
     "Members that share a name, a second directory, or headers that contradict each other let one tool see "
     "harmless content while the loader opens something else.",
     "Rebuild the archive with a current tool from content that you trust.",
+    cwe=436,
 )
 ENCRYPTED = Rule(
     "RGS-ARC-004",
@@ -49,6 +52,7 @@ BOMB = Rule(
     "A member expands far beyond its size",
     "Unpacking it may fill memory or disk.",
     "Open it only under a limit on memory and disk.",
+    cwe=409,
 )
 PREFIXED = Rule(
     "RGS-ARC-006",
@@ -56,6 +60,7 @@ PREFIXED = Rule(
     "Something else precedes the archive",
     "The file is two things at once: what opens it by its head sees other content than what opens it as an archive.",
     "Ask why; cut the archive out and scan both parts.",
+    cwe=436,
 )
 EXECUTABLE = Rule(
     "RGS-ARC-007",
@@ -63,6 +68,7 @@ EXECUTABLE = Rule(
     "A program and an archive in one file",
     "The file is executable, and carries an archive behind the program: starting it runs the program.",
     "Take the model from a file that holds only the model.",
+    cwe=506,
 )
 ODD_NAME = Rule(
     "RGS-ARC-008",
@@ -70,6 +76,7 @@ ODD_NAME = Rule(
     "A name that hides what it is",
     "Control, invisible or direction-changing characters make a name look like another, or cut it short.",
     "Look at the name's characters before you open the file.",
+    cwe=451,
 )
 BROKEN = Rule(
     "RGS-ARC-009",
@@ -84,6 +91,7 @@ CASE_TWIN = Rule(
     "Names that differ only in case",
     "On a file system that ignores case the later one replaces the earlier.",
     "Unpack it on a file system that distinguishes case.",
+    cwe=178,
 )
 EXTRA_BYTES = Rule(
     "RGS-ARC-011",

@@ -26,6 +26,7 @@ ESCAPE = Rule(
     "Names such as __class__ and __globals__ serve only to break out of the template language; in a program that "
     "renders templates without a sandbox this runs any code, on the first prompt.",
     "Do not use this template. Report it to where you got it from.",
+    cwe=1336,
 )
 EVASIVE = Rule(
     "RGS-TPL-002",
@@ -33,6 +34,7 @@ EVASIVE = Rule(
     "A chat template computes the names that it looks up",
     "Attributes chosen by computed text are how a template hides what it reaches for.",
     "Read the template; write out the names, or replace it by the model family's own.",
+    cwe=1336,
 )
 FOREIGN = Rule(
     "RGS-TPL-003",
@@ -40,6 +42,7 @@ FOREIGN = Rule(
     "A chat template pulls in other files",
     "include, import and extends make the rendering program read further templates.",
     "Use a template that stands on its own.",
+    cwe=829,
 )
 TRIGGER = Rule(
     "RGS-TPL-004",
@@ -48,6 +51,7 @@ TRIGGER = Rule(
     "It looks for words in what the user writes and then changes the prompt: a backdoor can be planted like this "
     "without touching the weights.",
     "Read the template; compare it with the model family's own.",
+    cwe=506,
 )
 UNPARSED = Rule(
     "RGS-TPL-005",
@@ -62,6 +66,7 @@ COSTLY = Rule(
     "A chat template can run for very long",
     "It loops over a huge range or multiplies text: rendering one prompt may stop the server.",
     "Replace it by the model family's own.",
+    cwe=834,
 )
 
 _MAX_TEMPLATE_BYTES = 1 << 20

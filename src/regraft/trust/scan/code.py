@@ -23,6 +23,7 @@ AT_IMPORT = Rule(
     "Loading the model imports this file, and its top level runs a program, evaluates hidden text, "
     "uses the network or changes files before any network is built.",
     "Do not load this package. Report it to where you got it from.",
+    cwe=506,
 )
 AT_LOAD = Rule(
     "RGS-COD-002",
@@ -30,6 +31,7 @@ AT_LOAD = Rule(
     "Building the model acts on the machine",
     "The loader calls this constructor or hook, and it runs a program, evaluates hidden text or uses the network.",
     "Do not load this package. Report it to where you got it from.",
+    cwe=506,
 )
 IN_USE = Rule(
     "RGS-COD-003",
@@ -37,6 +39,7 @@ IN_USE = Rule(
     "Using the model runs a shell or hidden code",
     "A forward pass computes; this one starts a shell or runs code that it decodes first.",
     "Do not load this package. Report it to where you got it from.",
+    cwe=506,
 )
 WOULD_RUN = Rule(
     "RGS-COD-004",
@@ -45,6 +48,7 @@ WOULD_RUN = Rule(
     "The package brings Python that its loader imports. Nothing harmful was recognised in it, "
     "which is no proof that nothing harmful is in it.",
     "Read the files that are listed, then pass --allow RGS-COD-004:FILE.",
+    cwe=829,
 )
 UNREADABLE = Rule(
     "RGS-COD-005",
@@ -52,6 +56,7 @@ UNREADABLE = Rule(
     "Code that a loader would run cannot be analysed",
     "The file does not parse, is compiled, or is too large, so that what it does cannot be told.",
     "Ask for the source, or open it in a sandbox of your own.",
+    cwe=829,
 )
 HIDDEN = Rule(
     "RGS-COD-006",
@@ -60,6 +65,7 @@ HIDDEN = Rule(
     "No loader that we know reaches this file of the model repository, but its top level runs a shell "
     "or code that it decodes first.",
     "Do not run or import it. Report it to where you got it from.",
+    cwe=506,
 )
 NOTED = Rule(
     "RGS-COD-007",

@@ -27,6 +27,7 @@ DISGUISED = Rule(
     "Content that can run code under a name that promises data",
     "The name says data, the bytes are a format whose loader runs code: a way around checks that go by the name.",
     "Ask why it is named so; load it only through a restricted loader.",
+    cwe=646,
 )
 DAMAGED = Rule(
     "RGS-FMT-003",
@@ -64,8 +65,9 @@ OVERFLOWING = Rule(
     Severity.HIGH,
     "Numbers that are made to overflow a parser",
     "Counts or sizes that no writer writes and no cut leaves. Loaders in C multiply them, allocate too little and "
-    "write beyond it (CWE-190; CVE-2024-21836, CVE-2024-25664 and CVE-2024-25665 of GGUF).",
+    "write beyond it (CVE-2024-21836, CVE-2024-25664 and CVE-2024-25665 of GGUF).",
     "Do not load it. Report it to where you got it from.",
+    cwe=190,
 )
 
 _ANYTHING = frozenset({".bin", ".dat", ".data", ".raw", ".params", ".weights"})

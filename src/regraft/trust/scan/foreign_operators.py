@@ -18,6 +18,7 @@ OF_TENSORFLOW = Rule(
     "An operator that TensorFlow does not have",
     "The graph runs only once another library has registered the operator, whose code is not here.",
     "Find the library that brings the operator, then pass --allow NAME.",
+    cwe=829,
 )
 OF_OPENVINO = Rule(
     "RGS-OPR-002",
@@ -25,6 +26,7 @@ OF_OPENVINO = Rule(
     "Operators of an OpenVINO extension",
     "The graph runs only with a library that registers the operator; what its code does cannot be told from here.",
     "Find the extension, judge it, then pass --allow NAME.",
+    cwe=829,
 )
 OF_COREML = Rule(
     "RGS-OPR-003",
@@ -32,6 +34,7 @@ OF_COREML = Rule(
     "A custom layer or model of Core ML",
     "The app that loads it must implement a class of that name; what it does cannot be told here.",
     "Find the implementation, then pass --allow NAME.",
+    cwe=829,
 )
 
 _GRAPHS = frozenset({"tf-saved-model", "tf-meta-graph", "tf-graph", "tfjs"})

@@ -22,6 +22,7 @@ STARTUP_CODE = Rule(
     "A .pth file that acts on the machine at every start of Python",
     "The interpreter executes import lines of .pth files whenever it starts, whether or not the package is used.",
     "Do not install this package. Report it to where you got it from.",
+    cwe=506,
 )
 STARTUP_LINE = Rule(
     "RGS-INS-002",
@@ -29,6 +30,7 @@ STARTUP_LINE = Rule(
     "A .pth file that runs code at every start of Python",
     "The interpreter executes import lines of .pth files whenever it starts, whether or not the package is used.",
     "Read the line and the module that it imports.",
+    cwe=829,
 )
 FOREIGN_SOURCE = Rule(
     "RGS-INS-003",
@@ -36,6 +38,7 @@ FOREIGN_SOURCE = Rule(
     "Requirements that come from outside of the package index",
     "Installing them runs code from an address or repository that nobody reviews, or from another index.",
     "Pin the requirement to a version on your own index.",
+    cwe=494,
 )
 INSTALL_HOOK = Rule(
     "RGS-INS-004",
@@ -43,6 +46,7 @@ INSTALL_HOOK = Rule(
     "Installing runs a shell command that fetches or hides something",
     "The package's install hook starts a shell with a download, a decoder or a network connection.",
     "Do not install this package. Report it to where you got it from.",
+    cwe=506,
 )
 RECIPE = Rule(
     "RGS-INS-005",
@@ -57,6 +61,7 @@ PIPED = Rule(
     "A script that runs what it downloads",
     "No loader starts it, but whoever does hands the machine to whatever the address serves at that moment.",
     "Fetch what it names yourself, look at it, then pass --allow RGS-INS-008:FILE.",
+    cwe=494,
 )
 
 _TEXT_BYTES = 1 << 20

@@ -24,6 +24,7 @@ class Rule(msgspec.Struct, frozen=True):
         title: what was found, as a heading.
         why: why it matters, in one or two sentences.
         fix: what the reader should do.
+        cwe: number of the weakness in MITRE's Common Weakness Enumeration, where there is one.
     """
 
     id: str
@@ -31,9 +32,12 @@ class Rule(msgspec.Struct, frozen=True):
     title: str
     why: str
     fix: str
+    cwe: int | None = None
 
     def finding(self, message: str, where: Where, **data: JSON) -> Finding:
         """A finding under this rule."""
+        if self.cwe is not None:
+            data["cwe"] = f"CWE-{self.cwe}"
         return Finding(self.id, self.severity, message, where, data, self.fix)
 
 

@@ -26,6 +26,7 @@ HARMFUL_LAMBDA = Rule(
     "A Lambda layer whose code acts on the machine",
     "The layer carries compiled Python that Keras runs; its names include a shell, evaluation, network or imports.",
     "Do not load this model. Report it to where you got it from.",
+    cwe=502,
 )
 LAMBDA = Rule(
     "RGS-KER-002",
@@ -33,6 +34,7 @@ LAMBDA = Rule(
     "A Lambda layer",
     "The layer carries compiled Python, or names a function that must be supplied: what it does cannot be proved.",
     "Load with safe_mode=True, or rebuild the layer from source and load only the weights.",
+    cwe=502,
 )
 DANGEROUS_OBJECT = Rule(
     "RGS-KER-003",
@@ -40,6 +42,7 @@ DANGEROUS_OBJECT = Rule(
     "The architecture names a dangerous object",
     "Keras imports `module` and calls `class_name` from it with arguments of the file.",
     "Do not load this model. Report it to where you got it from.",
+    cwe=470,
 )
 REACHING_OBJECT = Rule(
     "RGS-KER-004",
@@ -47,6 +50,7 @@ REACHING_OBJECT = Rule(
     "The architecture makes Keras reach outside of the model",
     "It names a helper that downloads, opens another file, unpickles, or turns safe mode off while loading.",
     "Do not load this model. Report it to where you got it from.",
+    cwe=470,
 )
 CUSTOM_OBJECT = Rule(
     "RGS-KER-005",
@@ -54,6 +58,7 @@ CUSTOM_OBJECT = Rule(
     "The architecture names objects outside of Keras",
     "Loading imports or demands code that is not part of Keras.",
     "Find out where the class comes from; scan that package too.",
+    cwe=470,
 )
 EXTERNAL_DATA = Rule(
     "RGS-KER-006",
@@ -61,6 +66,7 @@ EXTERNAL_DATA = Rule(
     "The HDF5 file refers to other files",
     "External links and external storage make HDF5 read files by names that the model chooses.",
     "Get a file that stands on its own.",
+    cwe=73,
 )
 
 _KERAS_MODULES = ("keras", "tensorflow", "tf_keras", "keras_core", "keras_nlp", "keras_hub", "keras_cv")

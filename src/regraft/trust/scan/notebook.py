@@ -25,6 +25,7 @@ HARMFUL = Rule(
     "A notebook that would do harm if it were run",
     "No loader opens it, but a cell runs a download as a script, or code that it decodes first.",
     "Do not run it. Report it to where you got it from.",
+    cwe=506,
 )
 
 HIDES_OR_PIPES = re.compile(

@@ -19,6 +19,7 @@ DATA_OUTSIDE = Rule(
     "External data outside of the package",
     "The runtime reads (and some tools write) the file that this path names: '..' and absolute paths reach your own.",
     "Do not load this model. Report it to where you got it from.",
+    cwe=22,
 )
 CUSTOM_DOMAIN = Rule(
     "RGS-ONX-002",
@@ -26,6 +27,7 @@ CUSTOM_DOMAIN = Rule(
     "Operators outside of the ONNX standard",
     "The runtime needs a native library, or Python (PyOp), to run them; what they do cannot be told from here.",
     "Find the library that registers the domain, then pass --allow DOMAIN.",
+    cwe=829,
 )
 MISSING_DATA = Rule(
     "RGS-ONX-003",

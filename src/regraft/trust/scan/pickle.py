@@ -20,6 +20,7 @@ RUNS = Rule(
     "Loading runs code",
     "The unpickler calls this while it loads the file, with the rights of whoever loads it.",
     "Do not load it. Report it to where you got it from.",
+    cwe=502,
 )
 HANDED_OVER = Rule(
     "RGS-PKL-002",
@@ -27,6 +28,7 @@ HANDED_OVER = Rule(
     "A dangerous function is handed over as a value",
     "The pickle does not call it itself, but leaves it where the object that is loaded can call it.",
     "Do not load it unless you know why this object needs that function.",
+    cwe=502,
 )
 UNLISTED = Rule(
     "RGS-PKL-003",
@@ -34,6 +36,7 @@ UNLISTED = Rule(
     "A name that nobody has reviewed",
     "What it does when it is called or restored depends on code outside of the file.",
     "Read the constructor, __reduce__ and __setstate__ of that class; if they only keep data, pass --allow NAME.",
+    cwe=502,
 )
 UNUSUAL = Rule(
     "RGS-PKL-004",
@@ -41,6 +44,7 @@ UNUSUAL = Rule(
     "A known name used in an unusual way",
     "Its own library never writes this into a pickle; somebody wrote the stream by hand or changed it.",
     "Find out which program wrote the file.",
+    cwe=502,
 )
 COMPUTED = Rule(
     "RGS-PKL-005",
@@ -48,6 +52,7 @@ COMPUTED = Rule(
     "A name that cannot be known from the file",
     "What the stream computes or takes from the extension registry is known only to the process that loads it.",
     "Ask for a file without such names; ordinary picklers do not write them.",
+    cwe=502,
 )
 BROKEN = Rule(
     "RGS-PKL-006",
@@ -62,6 +67,7 @@ CHANGES = Rule(
     "Loading changes an imported object",
     "The pickle writes into a class or module that the whole process uses.",
     "Do not load it.",
+    cwe=915,
 )
 TRAILING = Rule(
     "RGS-PKL-008",
@@ -78,6 +84,7 @@ HIDDEN = Rule(
     "No pickler writes this: a name that the stream puts together while it is loaded, or raw bytes that would be taken "
     "for objects. It is there to get past whoever looks.",
     "Do not load it. Report it to where you got it from.",
+    cwe=502,
 )
 
 _RULES = {

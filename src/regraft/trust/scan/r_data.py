@@ -17,6 +17,7 @@ ACTING_CALL = Rule(
     "A saved object can be a promise, whose expression R evaluates when the object is first looked at, right after "
     "reading it (CVE-2024-27322); functions and formulas are evaluated when they are used.",
     "Do not read it. Report it to where you got it from.",
+    cwe=502,
 )
 
 _ACTING = (

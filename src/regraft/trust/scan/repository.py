@@ -28,6 +28,7 @@ REMOTE_CODE = Rule(
     "Code of another repository would be loaded",
     "The loader fetches this code from elsewhere when the model is loaded: what it is can change at any time.",
     "Scan that repository at a fixed revision, then pass --allow RGS-REP-001:FILE.",
+    cwe=829,
 )
 MISSING_CODE = Rule(
     "RGS-REP-002",
@@ -35,6 +36,7 @@ MISSING_CODE = Rule(
     "Code is named that is not here",
     "A configuration names a module that the package does not contain; a loader may find another of that name.",
     "Get the complete package, or remove the entry.",
+    cwe=829,
 )
 DANGEROUS_CALL = Rule(
     "RGS-REP-003",
@@ -42,6 +44,7 @@ DANGEROUS_CALL = Rule(
     "A configuration makes its loader call something dangerous",
     "The loader imports the name in this field and calls it with arguments from the same file.",
     "Do not load this package. Report it to where you got it from.",
+    cwe=470,
 )
 FOREIGN_CALL = Rule(
     "RGS-REP-004",
@@ -49,6 +52,7 @@ FOREIGN_CALL = Rule(
     "A configuration names a class to import and call",
     "The loader imports the name in this field and calls it; the library that it belongs to is not known here.",
     "Look at what the name does, then pass --allow NAME.",
+    cwe=470,
 )
 LEADS_OUT = Rule(
     "RGS-REP-005",
@@ -56,6 +60,7 @@ LEADS_OUT = Rule(
     "A file is named outside of the package",
     "The loader opens files by these names: '..' and absolute paths make it read files of your own.",
     "Do not load this package. Report it to where you got it from.",
+    cwe=22,
 )
 MISSING_SHARD = Rule(
     "RGS-REP-006",
@@ -77,6 +82,7 @@ NO_BASE_NAME = Rule(
     "A base model is named by something that is no model",
     "The name climbs out of the folder, is an address, or hides characters: the loader would open what it points to.",
     "Do not load this package. Report it to where you got it from.",
+    cwe=22,
 )
 
 UNASKED_CODE = Rule(
@@ -86,6 +92,7 @@ UNASKED_CODE = Rule(
     "The key is one that the library writes for itself. Set by hand, it made transformers before 5.3 fetch and run "
     "that repository's code although remote code was not trusted (CVE-2026-4372).",
     "Do not load this package. Report it to where you got it from.",
+    cwe=829,
 )
 UNREADABLE = Rule(
     "RGS-REP-009",

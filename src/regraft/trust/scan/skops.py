@@ -19,6 +19,7 @@ DANGEROUS_TYPE = Rule(
     "A skops schema that names something dangerous",
     "Loading imports this name and calls it with arguments of the file.",
     "Do not load this file. Report it to where you got it from.",
+    cwe=502,
 )
 CALLING_NODE = Rule(
     "RGS-SKO-002",
@@ -27,6 +28,7 @@ CALLING_NODE = Rule(
     "Function, method and operator nodes outside of the numerical libraries let a file call what it names, "
     "past the list of trusted types.",
     "Do not load this file. Report it to where you got it from.",
+    cwe=502,
 )
 UNKNOWN_TYPE = Rule(
     "RGS-SKO-003",
@@ -34,6 +36,7 @@ UNKNOWN_TYPE = Rule(
     "A type that is not known to be harmless",
     "Loading imports and builds it; the library that it belongs to is not one that was verified.",
     "Look at what the type does when it is built, then pass --allow NAME.",
+    cwe=502,
 )
 
 _TRUSTED = frozenset({"numpy", "scipy", "sklearn", "pandas", "collections", "datetime", "re"})

@@ -17,6 +17,7 @@ FILE_OPERATOR = Rule(
     "ReadFile, WriteFile, readers and writers of data sets open paths that the model chooses, with your rights, when "
     "the graph runs.",
     "Do not run this model. Report it to where you got it from.",
+    cwe=73,
 )
 NETWORK_OPERATOR = Rule(
     "RGS-TFL-004",
@@ -24,6 +25,7 @@ NETWORK_OPERATOR = Rule(
     "A graph operator that talks to a server",
     "The operator opens a connection to an address that the model chooses when the graph runs.",
     "Do not run this model. Report it to where you got it from.",
+    cwe=918,
 )
 OUTSIDE_OPERATOR = Rule(
     "RGS-TFL-002",
@@ -38,6 +40,7 @@ CUSTOM_OPERATOR = Rule(
     "A custom TFLite operator",
     "The interpreter needs native code from another library to run it; what it does cannot be told from here.",
     "Find the library that brings the operator, then pass --allow NAME.",
+    cwe=829,
 )
 
 _FILE_OPERATORS = frozenset(

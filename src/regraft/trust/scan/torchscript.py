@@ -16,6 +16,7 @@ FILE_OPERATOR = Rule(
     "A TorchScript operator that reaches the file system",
     "aten::save writes and aten::from_file maps files by names that the model chooses.",
     "Do not run this model. Report it to where you got it from.",
+    cwe=73,
 )
 CUSTOM_OPERATOR = Rule(
     "RGS-TSC-002",
@@ -23,6 +24,7 @@ CUSTOM_OPERATOR = Rule(
     "Operators of a library that is not PyTorch's",
     "The model calls native operators that another library must register; what they do cannot be told from here.",
     "Find the library, judge it, then pass --allow NAMESPACE::NAME.",
+    cwe=829,
 )
 
 _FILE_OPERATORS = frozenset(

@@ -14,16 +14,17 @@ EXTERNAL_ENTITY = Rule(
     Severity.HIGH,
     "An XML entity that stands for a file or an address",
     "Parsers that resolve external entities put the content of that file, or what the server answers, into the model's "
-    "description, and may send it elsewhere (CWE-611).",
+    "description, and may send it elsewhere.",
     "Do not load this file. Report it to where you got it from.",
+    cwe=611,
 )
 GROWING_ENTITY = Rule(
     "RGS-XML-002",
     Severity.HIGH,
     "XML entities that multiply",
-    "Entities made of entities expand to far more than the file holds: a parser that resolves them fills the memory "
-    "(CWE-776).",
+    "Entities made of entities expand to far more than the file holds: a parser that resolves them fills the memory.",
     "Do not load this file. Report it to where you got it from.",
+    cwe=776,
 )
 
 _ENTITY = re.compile(

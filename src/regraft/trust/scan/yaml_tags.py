@@ -20,6 +20,7 @@ DANGEROUS_TAG = Rule(
     "Loaders that follow such tags (PyYAML without SafeLoader, HyperPyYAML of SpeechBrain) import the name and call "
     "it with arguments of the file, while they parse it.",
     "Do not load this package. Report it to where you got it from.",
+    cwe=502,
 )
 FOREIGN_TAG = Rule(
     "RGS-YML-002",
@@ -27,6 +28,7 @@ FOREIGN_TAG = Rule(
     "A YAML tag names code to import",
     "Loaders that follow such tags import the name, and call it; the library that it belongs to is not known here.",
     "Look at what the name does, then pass --allow NAME.",
+    cwe=470,
 )
 
 _TAG = re.compile(
