@@ -311,19 +311,14 @@ class Explainer:
         return {name: match for name, match in self._pins(maker, ours).items() if name != theirs}
 
     def _ends(self) -> Iterator[str]:
-        """Tensors at which a region may end: results of the suspects, in order."""
-        count = 0
-        for node in self._suspects:
-            for name in node.outputs:
-                if (
-                    name
-                    and name not in self._walk.matches
-                    and (name in self._walk.consumers or self._supposed.returned(name))
-                ):
-                    yield name
-                    count += 1
-            if count >= _MAX_ENDS:
-                return
+        """Tensors at which a region may end: results of the suspects, in order; sizes and masks are ends of nothing."""
+        open_ones = [name for node in self._suspects for name in node.outputs if name and self._may_end(name)]
+        carrying = [name for name in open_ones if name not in self._walk.discrete]
+        yield from (carrying or open_ones)[:_MAX_ENDS]
+
+    def _may_end(self, theirs: str) -> bool:
+        is_used = theirs in self._walk.consumers or self._supposed.returned(theirs) is not None
+        return theirs not in self._walk.matches and is_used
 
     def _before(self, region: Sequence[OperatorNode]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(match.name for match in self._walk.leaves(region)))

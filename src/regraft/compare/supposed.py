@@ -185,7 +185,9 @@ class Supposed:
         return match.layout.to_candidate(self._trace.tensors[match.name].value)
 
     def _is_known(self, theirs: str) -> bool:
-        return theirs in self._walk.matches or self._walk.candidate.constant(theirs) is not None
+        walk = self._walk
+        is_size = theirs in walk.discrete and theirs in walk.values
+        return is_size or theirs in walk.matches or walk.candidate.constant(theirs) is not None
 
     def _depends(self, later: str, earlier: str) -> bool:
         trace = self._trace

@@ -148,7 +148,7 @@ class Walk:
                 vouched.update(name for name in node.inputs if not self._is_blurred(name, node))
             elif good:
                 vouched.update(
-                    name for name in node.inputs if not _is_float(self.values.get(name)) or name in self._discrete
+                    name for name in node.inputs if not _is_float(self.values.get(name)) or name in self.discrete
                 )
             used = [name for name in made if self.consumers.get(name) or name in self.output_pairs]
             has_run = node.name in self.failed or all(name in self._made for name in made)
@@ -172,15 +172,18 @@ class Walk:
         return not any(_is_near(value, tensor.value) for tensor in near)
 
     @functools.cached_property
-    def _discrete(self) -> set[str]:
-        """Tensors of the candidate that are made of integers and sizes alone."""
-        constant = self.candidate.constant
+    def discrete(self) -> set[str]:
+        """Tensors of the candidate that are made of integers, sizes and lone numbers alone: no weight goes in."""
         found = {name for name in self.candidate.inputs if not _is_float(self.values.get(name))}
         for node in self.candidate.nodes:
             is_size = role(node.operator) in SIZES
-            if is_size or all(not name or name in found or constant(name) is not None for name in node.inputs):
+            if is_size or all(not name or name in found or self._is_setting(name) for name in node.inputs):
                 found.update(_made(node))
         return found
+
+    def _is_setting(self, name: str) -> bool:
+        value = self.candidate.constant(name)
+        return value is not None and (value.size == 1 or not _is_float(value))
 
     def origin_region(self, ends: Sequence[str]) -> list[OperatorNode]:
         """Operators of the candidate on which tensors depend, up to matched ones, in order."""
