@@ -70,6 +70,7 @@ def _is_bfloat16(case: dict[str, Any], precision: str) -> bool:
 
 def _limits(benign: Sequence[dict[str, Any]]) -> dict[str, float]:
     rms, peak = (MARGIN * _largest(benign, key) for key in ("rms_ratio", "peak_ratio"))
+    peak = max(peak, rms)  # one element is no surer a witness than all of them
     return {"benign_rms": rms, "benign_peak": peak, "fault_rms": GAP * rms, "fault_peak": GAP * peak}
 
 
