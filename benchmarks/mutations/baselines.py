@@ -25,7 +25,7 @@ def load_data():
     known = numpy.load({path!r})
     yield {{one.name: known[one.name] for one in onnx.load("polygraphy_debug.onnx").graph.input}}
 """
-REDUCE_LIMIT_S = 120
+REDUCE_LIMIT_S = 300
 _MISMATCHED = re.compile(r"Mismatched outputs: \[(.*)\]")
 
 

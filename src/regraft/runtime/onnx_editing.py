@@ -37,7 +37,10 @@ def changed_node(
     inputs: Sequence[str] | None = None,
     opset: int,
 ) -> onnx.NodeProto:
-    """A copy of an operator with changes; of another kind it keeps the attributes that this kind has, too."""
+    """A copy of an operator with changes; of another kind it keeps the attributes that this kind has, too.
+
+    An attribute whose default differs means something else there (the alpha of Elu and of Selu), and is not kept.
+    """
     import onnx
     from onnx import helper
 
@@ -46,7 +49,8 @@ def changed_node(
     if operator is not None:
         copy.op_type = operator
         known = _attributes(operator, proto.domain, opset)
-        kept = [one for one in proto.attribute if one.name in known]
+        own, others = (_defaults(kind, proto.domain, opset) for kind in (proto.op_type, operator))
+        kept = [one for one in proto.attribute if one.name in known and own.get(one.name) == others.get(one.name)]
         del copy.attribute[:]
         copy.attribute.extend(kept)
     for name, value in (settings or {}).items():
