@@ -29,6 +29,8 @@ _NAMES_A_FILE = re.compile(r"(^|_)(file|files|path|filename|filepath|dir)$")
 """Keys of a library's own configuration; those of training, in YAML, name files of whoever trained."""
 _CLIMBS = re.compile(r"^\.\.[/\\]|[/\\]\.\.[/\\]|^(/etc/|/proc/|/root/\.|~/\.)|^file://|/\.(ssh|aws|gnupg|kube)/")
 _PATH_MARKERS = (b"../", b"..\\", b"file://", b'"/etc/', b'"/proc/', b'"~/.', b"/.ssh/", b"/.aws/", b'"/root/.')
+_PARSED, _MENTIONS = "scan configuration", "scan mentions code"
+"""Under what names a probe keeps what was found out about it, for the several families that ask."""
 _SMALL_BYTES = 256 << 10
 """Configurations that name files are small; vocabularies hold every text."""
 _OPERATORS = ("torch.ops.", "_operator.", "torch.sym_")
@@ -103,16 +105,31 @@ def is_script(path: str) -> bool:
 
 def configuration(site: Site) -> Any:
     """The JSON or YAML of a file that mentions something that may name code; None for all others."""
-    suffix = site.probe.suffix
-    if (suffix or site.probe.basename) not in _CONFIG_SUFFIXES or site.probe.reader.size > MAX_TEXT_BYTES:
-        return None
-    data = site.probe.reader.read_all(limit=MAX_TEXT_BYTES)
-    markers = _MARKERS if len(data) > _SMALL_BYTES else (*_MARKERS, *_PATH_MARKERS)
-    if not any(marker in data for marker in markers) and not has_hidden_letters(data):
-        return None
+    kept = site.probe.__dict__
+    if _PARSED not in kept:
+        found = _parsed(site) if _mentions_code(site) else None
+        if found is not None and site.probe.reader.size > _SMALL_BYTES:
+            return found  # parsed again when it is asked for again, rather than held
+        kept[_PARSED] = found
+    return kept[_PARSED]
+
+
+def _mentions_code(site: Site) -> bool:
+    """Is this a configuration of bounded size in which a key stands that makes some loader import, follow or open?"""
+    kept = site.probe.__dict__
+    if _MENTIONS not in kept:
+        kept[_MENTIONS] = False
+        if (site.probe.suffix or site.probe.basename) in _CONFIG_SUFFIXES and site.probe.reader.size <= MAX_TEXT_BYTES:
+            data = site.probe.reader.read_all(limit=MAX_TEXT_BYTES)
+            markers = _MARKERS if len(data) > _SMALL_BYTES else (*_MARKERS, *_PATH_MARKERS)
+            kept[_MENTIONS] = any(marker in data for marker in markers) or has_hidden_letters(data)
+    return bool(kept[_MENTIONS])
+
+
+def _parsed(site: Site) -> Any:
     try:
-        text = data.decode("utf-8-sig")
-        return json.loads(text) if suffix == ".json" else parse_yaml(text)[0]
+        text = site.probe.reader.read_all(limit=MAX_TEXT_BYTES).decode("utf-8-sig")
+        return json.loads(text) if site.probe.suffix == ".json" else parse_yaml(text)[0]
     except (ValueError, RecursionError):
         return None
 
@@ -140,6 +157,8 @@ def targets_in_text(site: Site) -> Iterator[tuple[str, str]]:
 def is_unreadable_configuration(site: Site) -> bool:
     """Does a file mention a key that names code, although it cannot be parsed here? A zero byte ends every text."""
     if site.probe.suffix not in _CONFIG_SUFFIXES:
+        return False
+    if site.probe.reader.size <= MAX_TEXT_BYTES and not _mentions_code(site):
         return False
     tail = b""
     for chunk in site.probe.reader.chunks():
