@@ -25,14 +25,16 @@ from regraft.cli.output import Shown, each
 @click.option("--candidate-factory", help="The same for the candidate.")
 @click.option("--atol", type=float, help="Fixed absolute limit, in place of noise floors.")
 @click.option("--rtol", type=float, help="Fixed relative limit, in place of noise floors.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of a pass; default: the runtime's.")
 @click.option("--localise/--no-localise", default=True, help="Say where and why they part, and how far each layer is.")
 @click.option("--coverage", is_flag=True, help="Also count which planted faults these inputs would have shown.")
 @click.option("--reduce", type=click.Path(path_type=Path), help="Folder for the smallest case that still diverges.")
 @click.option("--isolate", is_flag=True, help="In a process of its own: a runtime that crashes there is evidence.")
-@click.option("--time-limit", "time_limit_s", type=float, help="Seconds after which an isolated comparison is ended.")
+@click.option(
+    "--time-limit", "time_limit_s", type=click.FloatRange(1, 1e6), help="Seconds after which --isolate ends it."
+)
 @click.option("--memory-mb", type=click.IntRange(1), help="MiB that the comparison may hold; default: no bound.")
-@click.option("--seed", type=int, default=0, help="Of made-up inputs.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of made-up inputs.")
 @common_options
 def command(
     reference: str, candidate: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: Any
@@ -54,6 +56,8 @@ def command(
 
     if texts is not None and feeds is not None:
         raise click.UsageError("--texts and --feeds exclude each other")
+    if options["time_limit_s"] is not None and not options["isolate"]:
+        raise click.UsageError("--time-limit ends a process of its own: add --isolate")
     given = read_texts(texts) if texts else feeds
 
     def examine(ref: str) -> Shown:

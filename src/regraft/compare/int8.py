@@ -7,7 +7,7 @@ signal-to-noise ratios say where it hurts, and labelled data decide.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from regraft.compare.binomial import Share, mcnemar, paired_difference, share
 from regraft.compare.judge import Judgement
 from regraft.errors import UsageError
+from regraft.runtime.interface import Tap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from regraft.compare.matching import Match
     from regraft.runtime.interface import Array, Feeds, Model
+    from regraft.runtime.operator_graph import OperatorGraph
 
 MARGIN = 0.01
 """Points of accuracy, as a share, that quantisation may cost when nobody says otherwise."""
@@ -87,6 +89,7 @@ def tap_noise(
     *,
     inputs: Mapping[str, str] | None = None,
     pairs: Mapping[str, Match] | None = None,
+    graph: OperatorGraph | None = None,
 ) -> list[TapNoise]:
     """Signal-to-noise ratio of every floating-point tensor that both models have, in the reference's order.
 
@@ -99,6 +102,7 @@ def tap_noise(
         feeds: by the reference's names, one pass each; the power is added up over them.
         inputs: reference's input → candidate's; None where the names are the same.
         pairs: candidate's tensor → the reference's (see `localise.Localisation.pairs`), in place of names.
+        graph: of the reference, where it is that of which `pairs` has the names; None where its taps have them.
     Returns:
         empty when no tensor has a counterpart.
     Raises:
@@ -112,7 +116,7 @@ def tap_noise(
         find = (
             _by_pairs(seen, pairs) if pairs is not None else _by_name(seen, _scales(candidate), _rectified(reference))
         )
-        for tap in reference.trace(one):
+        for tap in reference.trace(one) if graph is None else _tensors(graph, one):
             found = find(tap.name)
             if found is None or tap.value is None or tap.value.dtype.kind != "f":
                 continue
@@ -121,6 +125,17 @@ def tap_noise(
                 powers.setdefault(tap.name, _Power(name, tap.operator, tap.order)).add(tap.value, value)
     ordered = sorted(powers.items(), key=lambda item: item[1].order)
     return [TapNoise(name, power.candidate, power.operator, power.snr_db, power.n) for name, power in ordered]
+
+
+def _tensors(graph: OperatorGraph, feeds: Feeds) -> Iterator[Tap]:
+    """What each operator makes in one pass, as taps."""
+    values: dict[str, Any] = dict(feeds)
+    for order, node in enumerate(graph.nodes):
+        found = graph.run(node, values)
+        values |= found
+        for name, value in found.items():
+            if hasattr(value, "dtype"):
+                yield Tap(name, node.operator, node.scope, order, value)
 
 
 def _instrumented(model: Any, pairs: Mapping[str, Match] | None) -> Callable[[Feeds], dict[str, Array]]:

@@ -54,6 +54,18 @@ class Threshold(msgspec.Struct, frozen=True):
     faults: int
     faults_failed: int
 
+    def judgement(self, ratio: Ratio) -> Judgement:
+        """Where one ratio lies."""
+        if ratio.rms > self.fault_rms or ratio.peak > self.fault_peak:
+            return Judgement.BEYOND
+        if ratio.rms > self.benign_rms or ratio.peak > self.benign_peak:
+            return Judgement.UNDECIDED
+        return Judgement.WITHIN
+
+    def severity(self, ratio: Ratio) -> float:
+        """One ratio in terms of the fault threshold: beyond 1 it fails."""
+        return max(ratio.rms / self.fault_rms, ratio.peak / self.fault_peak)
+
 
 class OutputJudgement(msgspec.Struct, frozen=True):
     """One output, judged.
@@ -105,10 +117,10 @@ def judge(series: OutputSeries, limits: Threshold) -> OutputJudgement:
         series: deviations of the candidate and of the reference's own runs.
         limits: thresholds for the precision that the candidate is judged at.
     """
-    lost = sum(one.incomparable for one in series.candidate)
-    if lost:
-        feed = next(i for i, one in enumerate(series.candidate) if one.incomparable)
-        reason = f"{lost} values are finite in one of the two only"
+    lost = lost_values(series, limits.precision)
+    if any(lost):
+        feed = next(i for i, count in enumerate(lost) if count)
+        reason = f"{sum(lost)} values are finite in one of the two only"
         return OutputJudgement(series.name, Judgement.BEYOND, (), feed, reason)
     flips = sum(one.flips for one in series.candidate) - sum(series.excused)
     if flips > 0:
@@ -117,20 +129,20 @@ def judge(series: OutputSeries, limits: Threshold) -> OutputJudgement:
         return OutputJudgement(series.name, Judgement.BEYOND, (), feed, reason)
     own, unit = series.own[limits.precision], unit_roundoff(limits.precision)
     found = ratios(series.candidate, own, unit=unit, smallest=least_floor(own, limits.precision))
-    worst = max(range(len(found)), key=lambda i: _severity(found[i], limits))
+    worst = max(range(len(found)), key=lambda i: limits.severity(found[i]))
     return OutputJudgement(series.name, _judged(found, limits), tuple(found), worst, _reason(found[worst], limits))
 
 
-def _severity(ratio: Ratio, limits: Threshold) -> float:
-    return max(ratio.rms / limits.fault_rms, ratio.peak / limits.fault_peak)
+def lost_values(series: OutputSeries, precision: str) -> list[int]:
+    """Values a feed that the candidate has not, or has alone, beyond those that the reference's own run loses, too."""
+    own = series.own.get(precision, [])
+    kept = [one.incomparable for one in own] or [0] * len(series.candidate)
+    return [max(0, one.incomparable - lost) for one, lost in zip(series.candidate, kept, strict=True)]
 
 
 def _judged(found: Sequence[Ratio], limits: Threshold) -> Judgement:
-    if any(one.rms > limits.fault_rms or one.peak > limits.fault_peak for one in found):
-        return Judgement.BEYOND
-    if any(one.rms > limits.benign_rms or one.peak > limits.benign_peak for one in found):
-        return Judgement.UNDECIDED
-    return Judgement.WITHIN
+    judgements = {limits.judgement(one) for one in found}
+    return next((one for one in (Judgement.BEYOND, Judgement.UNDECIDED) if one in judgements), Judgement.WITHIN)
 
 
 def _reason(worst: Ratio, limits: Threshold) -> str:

@@ -21,6 +21,7 @@ FEW = 8
 """An output of fewer numbers than this may be exact by chance, so that one run of the reference says too little."""
 RUNS_OF_FEW = 4
 """Further runs, on moved weights and inputs, that say more."""
+_ANOTHER_ORDER = 1e-3
 EXACT, JITTER = "float64", "jitter"
 """Ways to find a floor: against exact arithmetic, or from runs that are jittered by one unit in the last place."""
 
@@ -163,6 +164,26 @@ class Yardstick:
         return [Answer(*parts) for parts in zip(truths, own, unstable, strict=True)]
 
 
+def plain_answers(reference: Model, feeds: Iterable[Feeds]) -> Iterator[Answer]:
+    """What the reference itself says, for fixed limits, which need no floor."""
+    for one in feeds:
+        yield Answer(reference(feeds_for(reference, one)), {}, {})
+
+
+def is_repeated(once: Array, again: Array) -> bool:
+    """Do two answers to the same feeds differ by no more than another order of sums can make?
+
+    Args:
+        once, again: an output, any shape and dtype.
+    """
+    import numpy as np
+
+    if once.shape != again.shape or once.dtype.kind != "f":
+        return once.shape == again.shape and bool(np.array_equal(once, again))
+    error = deviation(again, once)
+    return error.incomparable == 0 and error.relative <= _ANOTHER_ORDER
+
+
 class Tolerance(msgspec.Struct, frozen=True):
     """Fixed limits in place of floors: |candidate − reference| ≤ atol + rtol × |reference|."""
 
@@ -282,4 +303,15 @@ def _largest(runs: Sequence[Deviation]) -> Deviation:
     return msgspec.structs.replace(runs[-1], rms=max(one.rms for one in runs), peaks=peaks)
 
 
-__all__ = ["EXACT", "JITTER", "RUNS", "Answer", "OutputSeries", "Tolerance", "Yardstick", "measured"]
+__all__ = [
+    "EXACT",
+    "JITTER",
+    "RUNS",
+    "Answer",
+    "OutputSeries",
+    "Tolerance",
+    "Yardstick",
+    "is_repeated",
+    "measured",
+    "plain_answers",
+]

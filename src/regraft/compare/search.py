@@ -145,7 +145,7 @@ class _Search:
             if time.monotonic() > deadline:
                 stopped_by = "time"
                 break
-            if stop_beyond and self._best is not None and self._judgement(self._best.ratio) is Judgement.BEYOND:
+            if stop_beyond and self._best is not None and self._limits.judgement(self._best.ratio) is Judgement.BEYOND:
                 stopped_by = "found"
                 break
             parents = [self._parent(cases, random) for _ in range(min(GENERATION, passes - self._passes))]
@@ -195,7 +195,7 @@ class _Search:
             if truth.dtype.kind != "f" or not _is_finite(truth):
                 continue
             ratio = self._ratio(one)
-            severity = max(ratio.rms / self._limits.fault_rms, ratio.peak / self._limits.fault_peak)
+            severity = self._limits.severity(ratio)
             if best is None or severity > best.severity:
                 best = _Trial(feeds, parent, one.name, ratio, severity)
         return best
@@ -216,11 +216,11 @@ class _Search:
         """Keep a trial that is better than the best; one beyond the benign threshold only with its neighbours."""
         if self._best is not None and trial.severity <= self._best.severity:
             return
-        if self._judgement(trial.ratio) is not Judgement.WITHIN:
+        if self._limits.judgement(trial.ratio) is not Judgement.WITHIN:
             near = [changer.neighbour(trial.feeds, random) for _ in range(NEIGHBOURS)]
             around = self._tried(near, [trial.parent] * NEIGHBOURS)
             weakest = min([trial, *around], key=lambda one: one.severity)
-            if len(around) < NEIGHBOURS or self._judgement(weakest.ratio) is Judgement.WITHIN:
+            if len(around) < NEIGHBOURS or self._limits.judgement(weakest.ratio) is Judgement.WITHIN:
                 self._unstable += 1
                 return
             trial = msgspec.structs.replace(trial, ratio=weakest.ratio, severity=weakest.severity)
@@ -228,14 +228,6 @@ class _Search:
                 return
         self._best = trial
         self._history.append(Step(self._passes, trial.severity))
-
-    def _judgement(self, ratio: Ratio) -> Judgement:
-        limits = self._limits
-        if ratio.rms > limits.fault_rms or ratio.peak > limits.fault_peak:
-            return Judgement.BEYOND
-        if ratio.rms > limits.benign_rms or ratio.peak > limits.benign_peak:
-            return Judgement.UNDECIDED
-        return Judgement.WITHIN
 
     def _found(self, seed: int, stopped_by: str) -> Found:
         best = self._best
@@ -248,7 +240,7 @@ class _Search:
             case,
             best.output,
             best.ratio,
-            self._judgement(best.ratio),
+            self._limits.judgement(best.ratio),
             tuple(self._history),
             self._passes,
             self._refused,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import msgspec
 
 from regraft.compare.exact import feeds_for
 from regraft.compare.judge import Judgement, OutputJudgement, Threshold, judge, threshold
-from regraft.compare.measure import Answer, OutputSeries, Tolerance, Yardstick, measured
+from regraft.compare.measure import Answer, OutputSeries, Tolerance, Yardstick, is_repeated, measured, plain_answers
 from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.compare.pairing import Pairing, pair_inputs, pair_outputs
 from regraft.compare.precision import is_lower, recognised_precision
@@ -39,9 +39,10 @@ from regraft.runtime.feeds import FeedCase
 
 if TYPE_CHECKING:
     from regraft.compare.kept import FloorCache
-    from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.interface import Array, Feeds, Model
     from regraft.runtime.spill import Spill
 
+_NAMED = 3
 _OUTCOMES = {Verdict.PASS: "equivalent", Verdict.FAIL: "diverges", Verdict.INCONCLUSIVE: "undecided"}
 
 
@@ -115,7 +116,8 @@ class Comparison:
         cases, refused = accepted_feeds(
             ours, candidate, given, inputs=inputs.names, precision=precisions.judged, seed=self._seed
         )
-        report_refused(self._draft, refused, tried=len(cases) + len(refused))
+        has_own = given is not None and any(case.values == "data" for case in cases)
+        report_refused(self._draft, refused, tried=len(cases) + len(refused), has_own=has_own)
         if not cases:
             return
         series = self._measured(reference, candidate, cases, inputs, precisions)
@@ -166,9 +168,10 @@ class Comparison:
     ) -> list[OutputSeries]:
         first = cases[0].feeds
         theirs = {inputs.names[name]: value for name, value in first.items() if name in inputs.names}
-        outputs = pair_outputs(
-            reference(feeds_for(reference, first)), candidate(feeds_for(candidate, theirs)), candidate.where
-        )
+        said = reference(feeds_for(reference, first)), candidate(feeds_for(candidate, theirs))
+        outputs = pair_outputs(*said, candidate.where)
+        self._repeated("reference", said[0], reference(feeds_for(reference, first)))
+        self._repeated("candidate", said[1], candidate(feeds_for(candidate, theirs)))
         self._outputs = outputs
         feeds = [case.feeds for case in cases]
         yardstick, answers = self._answers(reference, feeds, precisions)
@@ -183,7 +186,8 @@ class Comparison:
             tolerance=self._tolerance,
         )
         self._draft.parameters |= {
-            "floor": yardstick.method, "floor_reason": yardstick.reason, "judged_precision": precisions.judged,
+            "floor": yardstick.method if yardstick is not None else None,
+            "floor_reason": yardstick.reason if yardstick is not None else "", "judged_precision": precisions.judged,
             "inputs_matched_by": inputs.by, "outputs_matched_by": outputs.by, "feeds": [case.name for case in cases],
         }  # fmt: skip
         if limits is not None:
@@ -191,10 +195,28 @@ class Comparison:
             report_outputs(self._draft, series, self._judged, cases, limits)
         return series
 
+    def _repeated(self, role: str, once: Mapping[str, Array], again: Mapping[str, Array]) -> None:
+        """A model that answers otherwise to the same feeds has random numbers inside: nothing can be said of it."""
+        differing = [name for name, value in once.items() if not is_repeated(value, again[name])]
+        if differing:
+            self._draft.find(
+                Finding(
+                    "verify.not_deterministic",
+                    Severity.UNKNOWN,
+                    f"the {role} answers otherwise to the same inputs in {', '.join(differing[:_NAMED])}",
+                    fix="fix its random numbers: a seed, evaluation mode, no dropout",
+                )
+            )
+
     def _answers(
         self, reference: Model, feeds: Sequence[Feeds], precisions: Precisions
-    ) -> tuple[Yardstick, Iterable[Answer]]:
-        """The yardstick and what it says to these feeds, from the disk where it was measured before."""
+    ) -> tuple[Yardstick | None, Iterable[Answer]]:
+        """The yardstick and what it says to these feeds, from the disk where it was measured before.
+
+        Fixed limits need none: they are about the reference's own answers.
+        """
+        if self._tolerance is not None:
+            return None, plain_answers(reference, feeds)
         judged = precisions.judged if precisions.judged in UNIT_ROUNDOFF else "float32"
         if self._floors is None:
             yardstick = Yardstick(reference, feeds[0], precisions=(judged,), seed=self._seed)
@@ -205,9 +227,9 @@ class Comparison:
             self._floors.keep_answers(yardstick, feeds, answers)
         return yardstick, answers
 
-    def _limits(self, yardstick: Yardstick, precisions: Precisions) -> Threshold | None:
+    def _limits(self, yardstick: Yardstick | None, precisions: Precisions) -> Threshold | None:
         """The thresholds for a yardstick; None where only fixed tolerances or decisions can judge."""
-        if self._tolerance is not None:
+        if yardstick is None:
             return None
         if precisions.judged not in UNIT_ROUNDOFF:
             if self._task is None:
@@ -254,8 +276,7 @@ class Comparison:
     def _reach_further(self, pair: Pair, cases: Sequence[FeedCase], *, coverage: bool) -> None:
         """Look for feeds that show what is wrong inside, and measure what these feeds can show."""
         if pair.precision == "int8":
-            located = self.diagnosis.localisation if self.diagnosis is not None else None
-            measure_noise(self._draft, pair, cases, located.pairs if located is not None else None)
+            measure_noise(self._draft, pair, cases, self.diagnosis)
         if self._verdict is not Verdict.PASS or self._yardstick is None or self._thresholds is None:
             return
         links = (self._draft, pair, cases, self._yardstick, self._thresholds)
@@ -294,7 +315,7 @@ class Comparison:
             i
             for one in self._judged
             for i, ratio in enumerate(one.ratios)
-            if limits is not None and (ratio.rms > limits.fault_rms or ratio.peak > limits.fault_peak)
+            if limits is not None and limits.judgement(ratio) is Judgement.BEYOND
         }
         beyond |= {one.worst for one in self._judged if one.judgement is not Judgement.WITHIN and not beyond}
         return min(beyond or range(len(cases)), key=lambda i: _weight(cases[i]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from regraft.compare.exact import feeds_for
 from regraft.compare.int8 import tap_noise
 from regraft.compare.judge import Judgement, Threshold
 from regraft.compare.search import Found, worst_feeds
-from regraft.deployment.origins import Pair, returned_tensors
+from regraft.deployment.origins import Diagnosis, Pair, returned_tensors
 from regraft.errors import BadFeeds, Unsupported
 from regraft.progress import progress
 from regraft.record.evidence import Draft, Finding, Severity, Where
@@ -90,16 +91,26 @@ def search_feeds(
     return found
 
 
-def measure_noise(draft: Draft, pair: Pair, cases: Sequence[FeedCase], pairs: Mapping[str, Any] | None) -> None:
+def measure_noise(draft: Draft, pair: Pair, cases: Sequence[FeedCase], diagnosis: Diagnosis | None) -> None:
     """Signal-to-noise ratio of each tensor that both have, in dB, for a candidate in eight bits."""
+    located = diagnosis.localisation if diagnosis is not None else None
+    pairs = located.pairs if located is not None else None
+    graph = diagnosis.graphs[0] if diagnosis is not None and diagnosis.graphs is not None else None
     try:
         found = tap_noise(
-            pair.reference, pair.candidate, [case.feeds for case in cases], inputs=pair.inputs, pairs=pairs
+            pair.reference,
+            pair.candidate,
+            [case.feeds for case in cases],
+            inputs=pair.inputs,
+            pairs=pairs,
+            graph=graph,
         )
     except (Unsupported, BadFeeds) as error:
         draft.find(Finding("divergence.layers", Severity.INFO, f"no noise by layer: {error.what}"))
         return
     for order, tap in enumerate(found):
+        if not math.isfinite(tap.snr_db):
+            continue  # the two agree in every bit
         of = {"layer": tap.name, "candidate": tap.candidate, "operator": tap.operator, "order": order}
         draft.measure("layer_snr", tap.snr_db, "dB", n=tap.n, of=of)
 

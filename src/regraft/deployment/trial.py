@@ -15,7 +15,7 @@ from regraft.runtime.interface import Signature
 
 if TYPE_CHECKING:
     from regraft.deployment.loading import Opened
-    from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.interface import Array, Feeds, Model
     from regraft.runtime.text import TextEncoder
 
 Refusal: TypeAlias = tuple[FeedCase, str, RegraftError]
@@ -27,6 +27,7 @@ _HEAVY_VALUES = ("normal", "uniform", "zeros", "large", "padded")
 _BEYOND_COARSE = "large"
 """Values that coarse precisions cannot be judged on: float16 overflows, and saturated gates flip by rounding alone."""
 _COARSE = 2.0**-12
+_FEEDS = "feeds are arrays by name, a list of them, a list of texts, or the path of a file"
 _LARGER = ((), (64, 32, 96), (320, 224, 256))
 """Sizes of every dimension but the first, to go on with where smaller ones are refused: networks that halve their
 input five times want multiples of 32, detectors and spectrograms more."""
@@ -54,7 +55,7 @@ def accepted_feeds(
     Returns:
         the cases that both accept, and the others with the model that refused them.
     Raises:
-        UsageError, BadFeeds: what the user gave does not fit.
+        UsageError, BadFeeds: what the user gave does not fit, or the reference takes none of it.
         Unsupported: nothing was given, and the signature does not say enough to make something up.
     """
     assert reference.model is not None
@@ -63,6 +64,8 @@ def accepted_feeds(
     accepted, refused = runnable(own, reference.model, candidate, inputs=inputs)
     if recorded is not None:
         return accepted, refused
+    if own and not accepted:
+        _refuse(refused)
     signature = reference.model.signature
     fixed = _fixed_sizes(signature, candidate.signature, inputs)
     for larger in _LARGER if _grows(signature, fixed) else _LARGER[:1]:
@@ -77,6 +80,13 @@ def accepted_feeds(
         if found and not not_found:
             break
     return accepted, refused
+
+
+def _refuse(refused: Sequence[Refusal]) -> None:
+    """Inputs of the user's own that the reference does not take are a mistake, not an answer."""
+    for case, who, error in refused:
+        if who == "reference":
+            raise BadFeeds(f"the reference does not take {case.name}: {error.what}", where=error.where, hint=error.hint)
 
 
 def runnable(
@@ -125,13 +135,18 @@ def _given(reference: Opened, given: Feeds | Sequence[Feeds] | Sequence[str] | P
     if isinstance(given, Path):
         return [feeds_from_file(given, reference.model.signature)]
     if isinstance(given, Mapping):
-        return [FeedCase("data", dict(given), "data")]
+        return [FeedCase("data", _arrays(given), "data")]
+    if given and not isinstance(given, str) and all(isinstance(one, str) for one in given):
+        return list(text_feeds(text_encoder(reference), [one for one in given if isinstance(one, str)]))
     if isinstance(given, str) or not given:
-        raise UsageError("feeds are arrays by name, a list of them, a list of texts, or the path of a file")
-    texts = [one for one in given if isinstance(one, str)]
-    if len(texts) == len(given):
-        return list(text_feeds(text_encoder(reference), texts))
-    return [FeedCase(f"data {i}", dict(one), "data") for i, one in enumerate(given) if isinstance(one, Mapping)]
+        raise UsageError(_FEEDS)
+    return [FeedCase(f"data {i}", _arrays(one), "data") for i, one in enumerate(given)]
+
+
+def _arrays(given: object) -> dict[str, Array]:
+    if not isinstance(given, Mapping) or not given or any(not hasattr(value, "dtype") for value in given.values()):
+        raise UsageError(_FEEDS)
+    return dict(given)
 
 
 def text_encoder(reference: Opened) -> TextEncoder:

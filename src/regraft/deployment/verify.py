@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +87,8 @@ def verify(
         NotFound and what opening a package raises. What cannot be loaded or run is inconclusive evidence.
     """
     tolerance = _tolerance(atol, rtol)
+    if reduce is not None:
+        _check_empty(reduce)
     if precision is not None and precision not in UNIT_ROUNDOFF and precision != "int8":
         raise UsageError(f"{precision!r} is no precision", hint=f"there are: {', '.join(UNIT_ROUNDOFF)}, int8")
     common = LoadRequest(threads=threads, store=store, offline=offline, permit=permit)
@@ -113,10 +117,21 @@ def verify(
         return comparison.finish()
 
 
+def _check_empty(folder: Path) -> None:
+    """A folder for a small case is not there yet, or empty: better known before minutes of comparing."""
+    is_free = folder.is_dir() and not any(folder.iterdir()) if folder.exists() else folder.parent.is_dir()
+    if not is_free or not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        raise UsageError(
+            "the smallest case goes to a folder that is empty or new, in one that can be written",
+            where=str(folder),
+            hint="--reduce DIR",
+        )
+
+
 def _tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
     if atol is None and rtol is None:
         return None
     tolerance = Tolerance(atol or 0.0, rtol or 0.0)
-    if not (tolerance.atol >= 0 and tolerance.rtol >= 0):
-        raise UsageError("a tolerance is a number from 0 upwards", where=f"atol={atol} rtol={rtol}")
+    if not all(0 <= limit < math.inf for limit in (tolerance.atol, tolerance.rtol)):
+        raise UsageError("a tolerance is a finite number from 0 upwards", where=f"atol={atol} rtol={rtol}")
     return tolerance

@@ -27,19 +27,30 @@ def impossible(error: RegraftError | MemoryError, role: str, *, rule: str = "ver
     return Finding(rule, Severity.UNKNOWN, f"{role}: {what}" if role else what, fix=hint or None)
 
 
-def report_refused(draft: Draft, refused: Iterable[tuple[FeedCase, str, RegraftError]], *, tried: int) -> None:
-    """Feeds that one of the models does not take. That the candidate refuses what the reference takes is unknown."""
+def report_refused(
+    draft: Draft, refused: Iterable[tuple[FeedCase, str, RegraftError]], *, tried: int, has_own: bool = False
+) -> None:
+    """Feeds that one of the models does not take.
+
+    Args:
+        draft: takes findings and counts.
+        refused: feeds, who refused them, how.
+        tried: of how many.
+        has_own: inputs of the user's own were compared: then sizes that were made up, and that the candidate refuses
+            where the reference takes them, are a note; else they are unknown.
+    """
     counts = {"reference": 0, "candidate": 0}
     for case, who, error in refused:
         counts[who] += 1
+        is_note = who == "reference" or (has_own and case.values != "data")
         if counts[who] == 1:
             draft.find(
                 Finding(
                     "verify.crashed" if isinstance(error, Crashed) else f"feeds.refused_by_{who}",
-                    Severity.UNKNOWN if who == "candidate" else Severity.INFO,
+                    Severity.INFO if is_note else Severity.UNKNOWN,
                     f"the {who} does not run on {case.name}: {error.what}",
                     data={"feeds": case.name},
-                    fix=error.hint or None,
+                    fix=error.hint or ("give inputs that both take: --feeds FILE" if who == "candidate" else None),
                 )
             )
     draft.measure("feeds_tried", tried, "passes")
@@ -71,6 +82,10 @@ def report_outputs(
             draft.measure("relative_error", deviation.relative, "1", n=deviation.n, of=of)
             largest = max(part.peak for part in one.candidate)
             draft.measure("max_abs_error", largest, "output units", n=n, of={"output": one.name})
+        own = one.own.get(limits.precision, [])
+        if lost := sum(part.incomparable for part in own):
+            message = f"output {one.name}: the reference's own run loses {lost} values that float64 has: not compared"
+            draft.find(Finding("feeds.lost_by_reference", Severity.INFO, message, Where(field=one.name)))
         if one.cosines:
             draft.measure("cosine_min", min(one.cosines), "1", n=len(one.cosines), of={"output": one.name})
         if judgement.judgement is not Judgement.WITHIN:
