@@ -1,7 +1,7 @@
 """The canonical trace: every operator of the reference on canonical inputs, exactly, with what rounding does to it.
 
-A canonical value is the exact result of an operator on canonical inputs, rounded to float32 once. Whoever is compared
-gets these values as inputs, operator by operator: an error is then the error of that operator alone.
+A canonical value is the exact result of an operator on canonical inputs, rounded once to the dtype that the operator
+gives it. Whoever is compared gets these values as inputs, operator by operator: an error is then the error of that operator alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from regraft.compare.matching import TensorIndex
 from regraft.compare.noise import OF_ONE, Ratio, ratios, unit_roundoff
 from regraft.compare.roles import role
 from regraft.errors import Unsupported
-from regraft.runtime.rounding import round_to
+from regraft.runtime.rounding import as_dtype, float_dtype, round_to, rounded
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds
@@ -46,7 +46,7 @@ class CanonicalTensor(msgspec.Struct):
     Attributes:
         name: of the tensor.
         maker: position of its operator in the graph's order; -1 for what is fed.
-        value: canonical value; floating tensors in float32.
+        value: canonical value, in the dtype that the reference gives it; bfloat16 in float32.
         own: error of the operator's own run in the judged precision, None for integers.
         unstable: integers that the operator's own runs disagree on; None where there are none.
         family: the same for tensors that hold the same numbers in the same order, whatever their shape.
@@ -127,7 +127,7 @@ class CanonicalTrace:
         self.stopped: str = ""
         """Why the trace ends early: the operator that the reference itself cannot run; empty otherwise."""
         for name, value in feeds.items():
-            self._keep(name, -1, value, _exactly(value), None)
+            self._keep(name, -1, value, _exactly(value), None, dtype=float_dtype(value))
         for position, node in enumerate(() if is_empty else graph.nodes):
             if spill is not None:
                 spill.breathe()
@@ -225,7 +225,7 @@ class CanonicalTrace:
         jittered = list(self._jittered(node)) if is_few or not is_exact else []
         for name, value in exact.items():
             if not hasattr(value, "dtype"):
-                self.values[name] = value
+                self.values[name] = _like(value, own_run[name])
                 continue
             runs = [plain[name], *(run[name] for run in jittered if _is_close(value, run[name]))]
             known = errors.get(name) if plain is own_run else None
@@ -233,7 +233,8 @@ class CanonicalTrace:
             if own is not None and role(node.operator) == "sigmoid":
                 own = _at_least(own, OF_ONE * self.unit)
             small = _small_part(value, runs) if own is not None else None
-            self._keep(name, position, value, own, unstable, is_exact=is_exact, small=small)
+            dtype = float_dtype(own_run[name])
+            self._keep(name, position, value, own, unstable, dtype=dtype, is_exact=is_exact, small=small)
 
     def _emulated(self, node: OperatorNode) -> dict[str, Any]:
         """The operator's own run, with inputs and results rounded to the judged precision."""
@@ -243,9 +244,9 @@ class CanonicalTrace:
         for name in node.inputs:
             value = values.get(name, self.graph.constant(name) if name else None)
             if value is not None and _is_float(value):
-                values[name] = round_to(value, self.precision)
+                values[name] = rounded(value, self.precision)
         found = self.graph.run(node, values)
-        return {name: round_to(v, self.precision) if _is_float(v) else v for name, v in found.items()}
+        return {name: rounded(v, self.precision) if _is_float(v) else v for name, v in found.items()}
 
     def _jittered(self, node: OperatorNode) -> Iterator[dict[str, Any]]:
         """Runs whose floating-point inputs and weights are moved by one unit in the last place."""
@@ -264,6 +265,7 @@ class CanonicalTrace:
         own: Deviation | None,
         unstable: Array | None,
         *,
+        dtype: str,
         is_exact: bool = True,
         small: SmallPart | None = None,
     ) -> None:
@@ -271,7 +273,7 @@ class CanonicalTrace:
 
         if not name:
             return
-        kept = np.ascontiguousarray(round_to(value, "float32") if _is_float(value) else value).reshape(value.shape)
+        kept = np.ascontiguousarray(as_dtype(value, dtype) if _is_float(value) else value).reshape(value.shape)
         kept = self.spill.put(kept) if self.spill is not None else kept
         self.values[name] = kept
         self.tensors[name] = CanonicalTensor(name, position, kept, own, unstable, family_of(kept), is_exact, small)
@@ -286,7 +288,7 @@ def family_of(value: Array) -> str:
         return hashlib.sha256(repr(value.tolist()).encode()).hexdigest()
     import numpy as np
 
-    plain: Any = np.ascontiguousarray(value)
+    plain: Any = np.ascontiguousarray(as_dtype(value, "float32") if _is_float(value) else value)
     if plain.dtype.kind == "f":
         plain = plain + 0.0
     content = plain.reshape(-1).view(np.uint8)
@@ -364,6 +366,13 @@ def _own_error(
 
 def _exactly(value: Array) -> Deviation | None:
     return deviation(value, value) if _is_float(value) else None
+
+
+def _like(value: Any, own: Any) -> Any:
+    """A sequence of exact tensors in the dtypes of the operator's own run; sizes and tuples as they are."""
+    if not isinstance(value, list) or not isinstance(own, list) or len(value) != len(own):
+        return value
+    return [as_dtype(one, str(like.dtype)) for one, like in zip(value, own, strict=True)]
 
 
 def _larger(one: Deviation, other: Deviation) -> Deviation:

@@ -99,7 +99,7 @@ def quick_ratio(
     if not floors.is_quick or (small is not None and not small[1].is_quick):
         return None
     theirs, ours, channels = channel_rows(other, value)
-    dtype = np.result_type(other.dtype, value.dtype)
+    dtype = np.result_type(other.dtype, value.dtype, np.float32)
     rows = max(1, _BLOCK // ours.shape[1])
     buffer = np.empty((min(rows, len(ours)), ours.shape[1]), dtype)
     peaks: Any = None
@@ -139,10 +139,10 @@ def _difference(other: Array, value: Array, out: Array, *, is_masked: bool) -> b
     import numpy as np
 
     if not is_masked:
-        np.subtract(other, value, out=out)
+        np.subtract(other, value, out=out, dtype=out.dtype)
         return True
     with np.errstate(invalid="ignore", over="ignore"):
-        np.subtract(other, value, out=out)
+        np.subtract(other, value, out=out, dtype=out.dtype)
         masked = ~(np.abs(value) < HUGE)
     if masked.any():
         theirs, ours = other[masked], value[masked]

@@ -28,8 +28,13 @@ def widened(proto: onnx.NodeProto) -> onnx.NodeProto:
     return copy
 
 
-def widened_value(proto: onnx.NodeProto, name: str, value: Array) -> Array:
-    """An input of an operator in float64; integers, and what the standard fixes to float32, as they are."""
+def widened_value(proto: onnx.NodeProto, name: str, value: Any) -> Any:
+    """An input of an operator in float64; integers, and what the standard fixes to float32, as they are.
+
+    Of a sequence, each of its tensors.
+    """
+    if isinstance(value, list | tuple):
+        return [widened_value(proto, name, one) for one in value]
     positions = _STAY_FLOAT.get(proto.op_type, ())
     if any(proto.input[place] == name for place in positions if place < len(proto.input)):
         return value
@@ -126,8 +131,9 @@ def _widen(proto: onnx.NodeProto) -> None:
             for tensor in graph.initializer:
                 _widen_tensor(tensor)
             for value in (*graph.input, *graph.output, *graph.value_info):
-                if value.type.tensor_type.elem_type in _NARROW:
-                    value.type.tensor_type.elem_type = _DOUBLE
+                kind = value.type.sequence_type.elem_type if value.type.HasField("sequence_type") else value.type
+                if kind.tensor_type.elem_type in _NARROW:
+                    kind.tensor_type.elem_type = _DOUBLE
             for node in graph.node:
                 _widen(node)
     if proto.op_type == "Constant" and proto.attribute and proto.attribute[0].name in ("value_float", "value_floats"):

@@ -24,6 +24,8 @@ _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
 )
 """Operators whose result is not a function of their inputs."""
+_SEQUENCES = frozenset({"SequenceEmpty", "SequenceConstruct", "SplitToSequence", "SequenceInsert", "SequenceErase"})
+"""Operators that make lists of tensors, which are no weights even where they are made of weights alone."""
 
 
 class OnnxGraph:
@@ -176,7 +178,7 @@ class OnnxGraph:
             node = OperatorNode(name, proto.op_type, inputs, tuple(proto.output), _scope(proto))
             self.protos[name] = proto
             self._made_by.update((output, node) for output in proto.output if output)
-            if proto.op_type not in _RANDOM and all(name in self._constants for name in inputs if name):
+            if proto.op_type not in _RANDOM | _SEQUENCES and all(name in self._constants for name in inputs if name):
                 self._constants.update((output, node) for output in proto.output if output)
             else:
                 yield node
@@ -246,11 +248,24 @@ def _array(value: Any) -> Array:
     content = helper.get_attribute_value(value)
     if hasattr(content, "data_type"):
         return numpy_helper.to_array(content)
+    if hasattr(content, "indices"):
+        return _dense(content)
     if isinstance(content, bytes):
         return np.array(content.decode(), dtype=object)
     if isinstance(content, Sequence) and content and isinstance(content[0], bytes):
         return np.array([part.decode() for part in content], dtype=object)
     return np.array(content, dtype=np.float32 if "float" in value.name else np.int64)
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> Array:
+    """A sparse tensor with its zeros: indices count elements in order, or name one by its place on each axis."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    result = np.zeros(tuple(sparse.dims), values.dtype)
+    result[np.unravel_index(indices, result.shape) if indices.ndim == 1 else tuple(indices.T)] = values
+    return result
 
 
 __all__ = ["OnnxGraph", "captured"]

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Array
     from regraft.runtime.operator_graph import OperatorNode
 
-_MAX_OUTPUTS_NOTED = 64
 _FED_BYTES = 1 << 16
 """Inputs up to this size that do not change between runs are part of the session: some kernels want constants."""
 
@@ -99,7 +98,7 @@ class Kernels:
         if any(name in values for name in plan.weights) or any(name not in values for name in plan.varying):
             return None
         fed = {name: _fed(values[name]) for name in plan.varying}
-        key = tuple(value.dtype for value in fed.values())
+        key = tuple(_kind(value) for value in fed.values())
         session, outputs = plan.sessions.get(key, (None, []))
         if session is None:
             session, outputs = self._session(proto, fed | plan.weights, ""), [name for name in proto.output if name]
@@ -123,7 +122,7 @@ class Kernels:
 
     def _session(self, proto: onnx.NodeProto, values: Mapping[str, Array], kind: str) -> Any:
         kept = {name for name in values if name in self._constants and values[name].nbytes <= _FED_BYTES}
-        signature = tuple((name, str(value.dtype)) for name, value in values.items())
+        signature = tuple((name, _kind(value)) for name, value in values.items())
         held = tuple((name, values[name].tobytes()) for name in sorted(kept))
         key = (proto.SerializeToString(deterministic=True), kind, signature, held)
         if key not in self._sessions:
@@ -138,11 +137,7 @@ class Kernels:
             import onnxruntime
         except ImportError as error:
             raise MissingExtra("onnxruntime", extra="onnx", where=self._where) from error
-        inputs = [
-            helper.make_tensor_value_info(name, _element_type(value), None)
-            for name, value in values.items()
-            if name not in kept
-        ]
+        inputs = [_declared(name, value) for name, value in values.items() if name not in kept]
         outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
         weights = [numpy_helper.from_array(values[name], name) for name in kept]
         graph = helper.make_graph([proto], "operator", inputs, outputs, weights)
@@ -164,7 +159,7 @@ class Kernels:
         from onnx import helper
         from onnx.reference import ReferenceEvaluator
 
-        inputs = [helper.make_tensor_value_info(name, _element_type(value), None) for name, value in values.items()]
+        inputs = [_declared(name, value) for name, value in values.items()]
         names = [name for name in proto.output if name]
         outputs = [helper.make_empty_tensor_value_info(name) for name in names]
         graph = helper.make_graph([proto], "operator", inputs, outputs)
@@ -175,7 +170,7 @@ class Kernels:
         except Exception as error:  # whatever numpy or an operator without implementation raises
             raise self._stopped(proto, error) from error
         result = dict(zip(names, found, strict=True))
-        if any(value.dtype.kind == "f" and value.dtype.itemsize < 8 for value in result.values()):
+        if any(one.dtype.kind == "f" and one.dtype.itemsize < 8 for value in result.values() for one in _parts(value)):
             raise Unsupported(f"{proto.op_type} {proto.name!r} has no kernel in float64", where=self._where)
         return result
 
@@ -183,9 +178,33 @@ class Kernels:
         return Unsupported(f"{proto.op_type} {proto.name!r}: {str(error).strip()[:300]}", where=self._where)
 
 
-def _fed(value: Array) -> Array:
+def _parts(value: Any) -> list[Array]:
+    """The tensors of a sequence, or the one that it is."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _kind(value: Any) -> str:
+    """An element type in words; of a sequence, that of its first tensor."""
+    if isinstance(value, list | tuple):
+        return f"sequence of {value[0].dtype if value else 'nothing'}"
+    return str(value.dtype)
+
+
+def _declared(name: str, value: Any) -> onnx.ValueInfoProto:
+    """An input of an operator's own graph. A sequence without tensors is taken for one of float32."""
+    from onnx import TensorProto, helper
+
+    if not isinstance(value, list | tuple):
+        return helper.make_tensor_value_info(name, _element_type(value), None)
+    kind = _element_type(value[0]) if value else TensorProto.FLOAT
+    return helper.make_tensor_sequence_value_info(name, kind, None)
+
+
+def _fed(value: Any) -> Any:
     import numpy as np
 
+    if isinstance(value, list | tuple):
+        return [_fed(one) for one in value]
     return np.ascontiguousarray(value) if value.ndim else value
 
 

@@ -86,7 +86,7 @@ class OnnxStepwiseModel:
             made = self._run(node, values)
             values |= made
             for name, value in made.items():
-                if wanted is None or name in wanted:
+                if (wanted is None or name in wanted) and hasattr(value, "dtype"):
                     kept = None if reduce is None else reduce(value)
                     yield Tap(name, node.operator, node.scope, order, None if reduce else value, kept)
                 order += 1

@@ -100,10 +100,21 @@ class OnnxRuntimeModel:
 
     @functools.cached_property
     def signature(self) -> Signature:
-        """Inputs and outputs as the graph declares them."""
+        """Inputs and outputs as the graph declares them.
+
+        Raises:
+            Unsupported: an output is no tensor: a sequence, or a map.
+        """
+        outputs = self._session.get_outputs()
+        if strange := [value for value in outputs if not value.type.startswith("tensor(")]:
+            raise Unsupported(
+                f"output {strange[0].name!r} is a {strange[0].type}, and only tensors are returned",
+                where=self.where,
+                hint="make it a tensor in the graph (ConcatFromSequence, SequenceAt), or return the tensors before it",
+            )
         return Signature(
             tuple(_port(value) for value in self._session.get_inputs()),
-            tuple(_port(value) for value in self._session.get_outputs()),
+            tuple(_port(value) for value in outputs),
             index_ranges(self.outline),
         )
 
@@ -161,6 +172,8 @@ class OnnxRuntimeModel:
             groups = list(groups_within(names, sizes_of(names, sizes), budget=self._trace_bytes))
         for group in groups:
             for name, value in zip(group, self._run(self._traced_session(group), group, checked), strict=True):
+                if not hasattr(value, "dtype"):
+                    continue  # a sequence: what is taken out of it follows
                 kept = None if reduce is None else reduce(value)
                 node = made[name]
                 yield Tap(

@@ -33,6 +33,25 @@ def round_to(value: Any, precision: str) -> Array:
     return narrow
 
 
+def rounded(value: Any, precision: str) -> Array:
+    """As `round_to`, in the dtype that the array has; bfloat16 in float32."""
+    return as_dtype(round_to(value, precision), float_dtype(value))
+
+
+def float_dtype(value: Any) -> str:
+    """The dtype in which floating-point numbers are held: their own, where numpy has it; else float32."""
+    return str(value.dtype) if value.dtype.kind == "f" else "float32"
+
+
+def as_dtype(value: Any, dtype: str) -> Array:
+    """The array in another floating dtype; overflow becomes infinite, and no copy is made where nothing changes."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        result: Array = value if value.dtype == dtype else value.astype(dtype)
+    return result
+
+
 def _ten_bits(value: Array) -> Array:
     """float32 with the mantissa of float16; infinities and NaN as they are."""
     import numpy as np
