@@ -270,7 +270,10 @@ def test_links(regraft: Any, tmp_path: Path) -> None:
     dangerous = {f["where"]["file"] for f in ended.record["findings"] if f["severity"] == "critical"}
     assert dangerous == {"inside.pkl", "again"}
     assert "root:" not in ended.stdout
+    assert {f["where"]["file"] for f in ended.record["findings"] if f["rule"] == "RGS-ARC-002"} == {"absolute"}
     (folder / "inside.pkl").unlink()
+    regraft("scan", folder).assert_told(1)  # a link into a place that the system keeps for itself
+    (folder / "absolute").unlink()
     regraft("scan", folder).assert_told(3)
     regraft("inspect", folder).assert_told(3)
     regraft("scan", folder / "loop").assert_told(2)
