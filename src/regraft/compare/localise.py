@@ -194,7 +194,7 @@ def misplaced_outputs(walk: Walk) -> list[Origin]:
             continue
         if match.layout.axes is None and walk.index.agrees(walk.values[theirs], tensor) is not None:
             continue
-        missing = trace.region([ours], [match.name])
+        missing = trace.region([ours], [match.name, *walk.matched_names() - {ours}])
         is_behind = trace.tensors[match.name].family in trace.leaves(missing)
         cause, detail = ("node_missing", "is missing at the end") if is_behind else ("output_order", "is returned")
         maker = trace.graph.nodes[tensor.maker].name if tensor.maker >= 0 else ""
