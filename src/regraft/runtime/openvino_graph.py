@@ -134,11 +134,14 @@ class OpenVinoGraph:
         return f"constant {source.get_friendly_name()}" if is_constant else ""  # computed from constants alone
 
 
+_NUMBERS = frozenset({"int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64"})
+
+
 def _run(segment: OpenVinoModel, feeds: Values) -> dict[str, Any]:
-    """One pass; integers of the reference may have another width than OpenVINO's graph declares."""
+    """One pass; integers of the reference may be of another width in OpenVINO, or floating-point numbers."""
     wanted = {port.name: port.dtype for port in segment.signature.inputs}
     fitted = {
-        name: value.astype(wanted[name]) if value.dtype.kind in "iu" and "int" in wanted.get(name, "") else value
+        name: value.astype(wanted[name]) if value.dtype.kind in "iu" and wanted.get(name) in _NUMBERS else value
         for name, value in feeds.items()
     }
     return dict(segment(fitted))
