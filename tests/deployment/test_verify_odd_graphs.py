@@ -128,3 +128,13 @@ def test_a_fault_in_float16_is_found_where_it_is(tmp_path: Path) -> None:
     assert evidence.verdict is Verdict.FAIL
     (origin,) = [finding for finding in evidence.findings if finding.rule == "divergence.origin"]
     assert origin.data["candidate_operators"] == ["Sigmoid_1"]
+
+
+def test_a_cause_is_said_once_and_so_is_the_operators_name(tmp_path: Path) -> None:
+    paths = [
+        _written(tmp_path, f"shrink{bound}", [_node("Shrink", ["x"], ["y"], lambd=bound)]) for bound in (0.5, 0.75)
+    ]
+    evidence = verify(*paths)
+    (origin,) = [finding for finding in evidence.findings if finding.rule == "divergence.origin"]
+    assert origin.data["cause"] == "lambd"
+    assert origin.message.startswith("Shrink_0: lambd of Shrink is 0.75")

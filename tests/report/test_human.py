@@ -5,6 +5,7 @@ import pytest
 
 from regraft.record.evidence import Draft, Finding, Severity, Where
 from regraft.report.human import WIDTH, human_text, verdict_line
+from regraft.report.markdown import markdown
 
 _SPEC = importlib.util.spec_from_file_location("report_conftest", Path(__file__).parent / "conftest.py")
 _CONFTEST = importlib.util.module_from_spec(_SPEC)
@@ -74,3 +75,30 @@ def test_findings_come_gravest_first():
     order = [text.index(f"\n{word} ") for word in ("critical", "unknown", "medium", "info")]
     assert order == sorted(order)
     assert text.startswith("✗ fail")
+
+
+@pytest.mark.parametrize("form", [human_text, markdown], ids=["human", "markdown"])
+def test_of_layers_the_worst_are_shown_and_of_all_else_everything(form):
+    draft = Draft("verify")
+    for number in range(52):
+        of = {"layer": f"layer.{number}", "peak_ratio": 1454000.0}
+        draft.measure("layer_rms_ratio", float(number % 13) + number / 100, "noise floors", of=of)
+    draft.measure("fault_coverage", 0.875, "1", n=40)
+    evidence = draft.finish(outcome="equivalent", summary="s")
+    text = form(evidence).replace("\\", "").replace("&#46;", ".")
+    assert "coverage" in text
+    assert "42 more layers: --verbose or --json shows all" in text
+    shown = [line for line in text.splitlines() if "layer_rms_ratio" in line]
+    assert len(shown) == 10
+    assert "layer.51" in shown[0]  # 12.51, the largest
+    assert "1.454e+06" in text
+    assert "layer.0" in form(evidence, verbose=True).replace("\\", "")
+
+
+def test_an_operator_of_one_name_in_both_is_named_once():
+    draft = Draft("verify")
+    draft.find(Finding("X", Severity.LOW, "m", Where(reference="Gelu_3", candidate="Gelu_3")))
+    draft.find(Finding("X", Severity.LOW, "m", Where(reference="Gelu_4", candidate="Erf_5")))
+    text = human_text(draft.finish(outcome="diverges", summary="s"), color=False)
+    assert "Gelu_3 for" not in text
+    assert "Erf_5 for Gelu_4" in text

@@ -175,15 +175,16 @@ def report_origins(draft: Draft, diagnosis: Diagnosis, *, diverges: bool) -> Non
     severity = Severity.HIGH if diverges else Severity.LOW
     for origin in found.origins:
         ours, theirs = _region(origin.reference), _region(origin.candidate)
+        place = ours if ours == theirs else f"{theirs or 'something missing'} in place of {ours or 'nothing'}"
         cause = origin.cause or "unknown cause"
+        detail = origin.detail if _begins_with(origin.detail, origin.cause) else f"{cause}: {origin.detail}"
         ratio = f", {origin.ratio.rms:.3g} noise floors there" if origin.ratio is not None else ""
         optimised = " (in the graph that the runtime's optimiser makes)" if diagnosis.of_optimised else ""
         draft.find(
             Finding(
                 "divergence.origin",
                 severity,
-                f"{theirs or 'something missing'} in place of {ours or 'nothing'}: {cause}: {origin.detail}"
-                f"{ratio}{optimised}",
+                f"{place}: {detail}{ratio}{optimised}",
                 Where(reference=ours or None, candidate=theirs or origin.candidate_tensor or None),
                 data={
                     "cause": origin.cause,
@@ -248,6 +249,10 @@ def _report_strangers(draft: Draft, diagnosis: Diagnosis, *, diverges: bool) -> 
         draft.find(
             Finding("divergence.unlocated", Severity.INFO, f"operators were not run one by one: {diagnosis.reason}")
         )
+
+
+def _begins_with(detail: str, cause: str | None) -> bool:
+    return cause is not None and detail.startswith(f"{cause} ")
 
 
 def _region(names: Sequence[str]) -> str:

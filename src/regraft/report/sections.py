@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,7 @@ from regraft.report.quantity import bytes_text, count_text, number_text
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?"}
 SEVERITY_ORDER = tuple(Severity)
 _MAX_ROWS = 40
+_LAYER, _MAX_LAYERS = "layer_rms_ratio", 10
 FACT_KNOWN, FACT_UNKNOWN, MODEL, FILE, FILE_GROUP = (
     "RGI-FACT-001",
     "RGI-FACT-002",
@@ -46,7 +48,8 @@ def sections(evidence: Evidence, *, verbose: bool = False) -> list[Section]:
     """The tables for one record, most important first.
 
     Args:
-        verbose: every row; otherwise long tables end in a count of what was left out.
+        verbose: every row; otherwise long tables end in a count of what was left out. Of measurements of layers the
+            worst are shown, of all others every one.
     """
     limit = None if verbose else _MAX_ROWS
     drawn = [
@@ -55,7 +58,7 @@ def sections(evidence: Evidence, *, verbose: bool = False) -> list[Section]:
         _findings(evidence, limit),
         _files(evidence, limit),
         _checks(evidence),
-        _measurements(evidence, limit),
+        _measurements(evidence, None if verbose else _MAX_LAYERS),
     ]
     if verbose:
         drawn.append(_subjects(evidence))
@@ -94,7 +97,8 @@ def place(where: Where) -> str:
     if where.field:
         text += f" ({where.field})" if text else where.field
     if where.reference or where.candidate:
-        text += f"{where.candidate or '(nothing)'} for {where.reference or '(nothing)'}"
+        names = (where.candidate or "(nothing)", where.reference or "(nothing)")
+        text += " for ".join(dict.fromkeys(names))
     return text
 
 
@@ -225,22 +229,33 @@ def _checks(evidence: Evidence) -> Section | None:
     )
 
 
-def _measurements(evidence: Evidence, limit: int | None) -> Section | None:
-    measured = evidence.measurements
+def _measurements(evidence: Evidence, layers: int | None) -> Section | None:
+    """Every measurement, but of layers only so many: the worst, worst first; None for all, in their order."""
+    measured = list(evidence.measurements)
     if not measured:
         return None
+    by_layer = [m for m in measured if m.name == _LAYER]
+    left_out = 0 if layers is None else max(0, len(by_layer) - layers)
+    if left_out:
+        worst = sorted(by_layer, key=lambda m: -math.inf if m.value is None else -m.value)[:layers]
+        measured = [m for m in measured if m.name != _LAYER] + worst
     rows = []
-    for m in measured[:limit]:
+    for m in measured:
         interval = f"[{m.low:.4g}, {m.high:.4g}]" if m.low is not None and m.high is not None else ""
-        of = ", ".join(f"{key} {value}" for key, value in m.of.items())
+        of = ", ".join(f"{key} {_said(value)}" for key, value in m.of.items() if value != "")
         rows.append((m.name, number_text(m.value, m.unit), interval, of))
     return Section(
         "Measured",
         ("what", "value", "interval", "of"),
         tuple(rows),
         numeric=(1,),
-        notes=_left_out(len(measured), limit),
+        notes=(f"{left_out} more {_plural('layer', left_out)}: --verbose or --json shows all",) if left_out else (),
     )
+
+
+def _said(value: object) -> str:
+    """What a measurement is about; numbers with as many digits as measured ones."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _subjects(evidence: Evidence) -> Section:
