@@ -75,8 +75,9 @@ def test_any_shape_and_dtype_gives_feeds_that_fit(seed, rank, dtype):
 
 def test_what_is_not_known_must_be_said():
     unknown = Signature((Port("x", "float32"),))
-    with pytest.raises(Unsupported, match="shape of 'x'"):
+    with pytest.raises(Unsupported, match="shape of 'x'") as raised:
         next(generated_feeds(unknown))
+    assert "--feeds FILE" in raised.value.hint
     case = next(generated_feeds(unknown, shapes={"x": ("batch", 5)}, sizes={"batch": [2]}))
     assert case.feeds["x"].shape == (2, 5)
     with pytest.raises(Unsupported, match="string"):

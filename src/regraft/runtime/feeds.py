@@ -130,7 +130,7 @@ def _known(port: Port, shape: Sequence[int | str] | None) -> Port:
     if port.shape is None:
         raise Unsupported(
             f"the model does not say the shape of {port.name!r}",
-            hint=f"say it: shapes={{{port.name!r}: ('batch', 3)}}, or feed data of yours",
+            hint="feed data of your own: --feeds FILE (in Python: feeds=…)",
         )
     return Port(
         port.name,

@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 
 _VERIFY = "regraft.workflow.verify:verify"
 _FRAME = re.compile(r'File ".*?[/\\](regraft[/\\][^"]+\.py)", line (\d+) in (\w+)')
-_LOG_LINES = 20
+_LOG_LINES = 40
+_MORE_TIME = 4
+"""By how much a longer limit is proposed: nobody knows how much was left to do."""
 _DEATHS = {
     Ending.CRASHED: "crashed",
-    Ending.TIMED_OUT: "hung",
+    Ending.TIMED_OUT: "was ended",
     Ending.OUT_OF_MEMORY: "ran out of memory",
     Ending.RAISED: "failed",
     Ending.CANCELLED: "was cancelled",
@@ -85,7 +87,7 @@ def verify_apart(
     source = SourceOptions(offline=offline, store=store)
     draft.subject += _subjects(candidate, source)
     draft.materials += _subjects(reference, source)
-    draft.find(_obituary(ended))
+    draft.find(_obituary(ended, time_limit_s))
     summary = draft.findings[0].message
     return draft.finish(outcome="undecided", summary=summary, verdict=Verdict.INCONCLUSIVE)
 
@@ -101,19 +103,22 @@ def _run(arguments: dict[str, Value], store: Store | None, resources: Resources)
             engine.close()
 
 
-def _obituary(ended: Ended) -> Finding:
+def _obituary(ended: Ended, time_limit_s: float | None) -> Finding:
     """How the worker died, and where in Regraft it was then: the module says which runtime."""
     assert ended.problem is not None
     log = ended.log.decode(errors="replace").splitlines()
     frames = [found for line in log if (found := _FRAME.search(line))]
     inner = next((f for f in frames if re.search(r"[/\\]runtime[/\\]", f[1])), frames[0] if frames else None)
     place = f", in {inner[1]} line {inner[2]} ({inner[3]})" if inner else ""
+    fix = ended.problem.hint or "Try another runtime or smaller feeds; report the crash to whom the runtime is from."
+    if ended.ending is Ending.TIMED_OUT and time_limit_s is not None:
+        fix = f"If it only needs longer, allow more: --time-limit {_MORE_TIME * time_limit_s:.0f}"
     return Finding(
         "verify.crashed",
         Severity.UNKNOWN,
         f"the process of the comparison {_DEATHS[ended.ending]}: {ended.problem.what}{place}",
         data={"ending": ended.ending.value, "log": "\n".join(log[-_LOG_LINES:])},
-        fix=ended.problem.hint or "Try another runtime or smaller feeds; report the crash to whom the runtime is from.",
+        fix=fix,
     )
 
 

@@ -50,7 +50,8 @@ def task_data(
         seed: of the split; the one of `select` and `adapt` gives rows that nothing was learnt from.
         store, offline: as for opening packages.
     Raises:
-        UsageError: labels that the reference does not know, or pictures that it does not say how to prepare.
+        UsageError: labels that the reference does not know or that are no numbers of columns, NaN, no rows, or
+            pictures that the reference does not say how to prepare.
         As `load_data`, and as opening the package.
     """
     if Path(data.ref).suffix in ARRAY_FILES:
@@ -76,13 +77,26 @@ def _from_arrays(path: Path, margin: float) -> TaskData:
 
     arrays = arrays_from_file(path)
     labels = arrays.pop(LABELS, None)
-    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iu" or not labels.size:
+    if labels is None:
+        held = ", ".join(arrays) or "nothing"
+        raise UsageError(f"there is no array of numbers of classes called {LABELS!r}; it holds {held}", where=str(path))
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UsageError(
-            f"there is no array of numbers of classes called {LABELS!r}; it holds {', '.join(arrays)}", where=str(path)
+            f"{LABELS!r} is {labels.dtype} of shape {labels.shape}; it has to be one whole number a row, the column of "
+            "the true class",
+            where=str(path),
+            hint="labels.astype('int64') for classes; labels.argmax(axis=1) for one column a class",
         )
+    if not labels.size:
+        raise UsageError(f"{LABELS!r} is empty: there are no rows to compare on", where=str(path))
     wrong = [name for name, value in arrays.items() if value.ndim and len(value) != len(labels)]
     if wrong:
         raise UsageError(f"{len(labels)} labels for {len(arrays[wrong[0]])} rows of {wrong[0]}", where=str(path))
+    unknown = [name for name, value in arrays.items() if value.dtype.kind == "f" and np.isnan(value).any()]
+    if unknown:
+        raise UsageError(
+            f"{unknown[0]!r} holds NaN", where=str(path), hint="leave such rows out, or put a number in its place"
+        )
     return TaskData(rows=arrays, labels=labels.astype(np.int64), margin=margin)
 
 
