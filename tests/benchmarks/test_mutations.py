@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from benchmarks.localise import is_healed
 from benchmarks.mutations import architectures, corpus, variants
 from benchmarks.mutations.baselines import first_beyond
 from benchmarks.mutations.effects import FAINT, difference
@@ -259,3 +260,11 @@ def test_effects_survive_the_disk():
 
     entry = corpus.Entry("gru", (("a", "b"),), Effect("visible", (0, 1), None, None))
     assert msgspec.json.decode(msgspec.json.encode(entry), type=corpus.Entry) == entry
+
+
+def test_a_fused_network_counts_as_healed_and_a_visible_fault_does_not():
+    of = architectures.reference("gru")
+    assert is_healed(of, variants.VARIANTS["fused"](of.proto))
+    shown = next(entry for entry in _planted("gru") if entry.effect.label == "visible")
+    mutated, _ = corpus.plant(of, *shown.steps)
+    assert not is_healed(of, variants.VARIANTS["renamed"](mutated))
