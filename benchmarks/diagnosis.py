@@ -40,7 +40,11 @@ TOLERANCE = 1e-5
 COLUMNS = ("network", "operators", "pass", "floors, once", "verify", "localise", "by layer", "passes in all",
            "passes with a fault", "Polygraphy")  # fmt: skip
 MEMORY_MB = 1024
-_VERIFY = "import sys, regraft; print(regraft.verify(sys.argv[1], sys.argv[1], threads=1).verdict)"
+_VERIFY = """
+import sys, regraft
+print(regraft.verify(sys.argv[1], sys.argv[1], threads=1).verdict)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 
 
 def main(*, peer: bool = True, memory: bool = True) -> str:
@@ -97,9 +101,11 @@ def _row(name: str, of: Reference, faulty: onnx.ModelProto, feeds: dict[str, Any
         )
         totals.append((*parts, (verify + sum(parts)) / plain))
     (by_operator, by_layer, passes), (*_, with_fault) = totals
-    theirs = _children(lambda: polygraphy(of, faulty, feeds, TOLERANCE)) if peer else 0.0
+    before = _children_s()
+    if peer:
+        polygraphy(of, faulty, feeds, TOLERANCE)
     cells = [f"{1e3 * value:.0f}" for value in (plain, floors, verify, by_operator, by_layer)]
-    said = f"{1e3 * theirs:.0f}" if peer else "not asked"
+    said = f"{1e3 * (_children_s() - before):.0f}" if peer else "not asked"
     cells = [name, str(len(ours.nodes)), *cells, f"**{passes:.1f}**", f"{with_fault:.1f}", said]
     return f"| {' | '.join(cells)} |"
 
@@ -111,18 +117,14 @@ def _memory() -> str:
         environment = {**os.environ, "REGRAFT_CACHE": str(Path(folder, "cache"))}
         lines = []
         for how in ("floors measured", "floors kept"):
-            began = time.perf_counter()
-            child = subprocess.Popen(
-                [sys.executable, "-c", _VERIFY, ref], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
-            assert child.stdout is not None
-            verdict = child.stdout.read().decode().strip()
-            _, _, usage = os.wait4(child.pid, 0)
-            child.returncode = 0
-            peak, seconds = usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+            began, before = time.perf_counter(), _children_s()
+            command = [sys.executable, "-c", _VERIFY, ref]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            verdict, peak_kib = done.stdout.split()
+            peak = int(peak_kib) / 1024
             lines.append(
                 f"{MEMORY_MB} MiB of weights, {how}: {verdict}, peak {peak:.0f} MiB = {peak / MEMORY_MB:.2f} × its "
-                f"size, {seconds:.0f} s of CPU, {time.perf_counter() - began:.0f} s."
+                f"size, {_children_s() - before:.0f} s of CPU, {time.perf_counter() - began:.0f} s."
             )
     return "\n".join(lines)
 
@@ -137,12 +139,10 @@ def _cpu(run: Callable[[], Any]) -> float:
     return statistics.median(taken)
 
 
-def _children(run: Callable[[], Any]) -> float:
-    """CPU seconds of the processes that are started."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def _children_s() -> float:
+    """CPU seconds of all processes that were started and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _shifted(proto: onnx.ModelProto) -> onnx.ModelProto:

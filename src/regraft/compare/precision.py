@@ -145,9 +145,12 @@ def float_weights(model: Any) -> Iterator[NDArray[np.float32]]:
 def _representable(weight: NDArray[np.float32], precision: str) -> bool:
     import numpy as np
 
-    sample = weight.reshape(-1)[:: weight.size // _SAMPLED | 1]
-    if weight.size > 2 * _SAMPLED and not _representable(sample, precision):
-        return False  # nearly always: most weights need not be read
+    flat = weight.reshape(-1)
+    if weight.size > 2 * _SAMPLED:  # most weights need not be read, and elements far apart may cost a page each
+        if not _representable(flat[:_SAMPLED], precision):
+            return False
+        if not _representable(flat[:: weight.size // _SAMPLED | 1], precision):
+            return False
     if precision == "float16":
         with np.errstate(over="ignore"):
             return bool(np.array_equal(weight.astype(np.float16).astype(np.float32), weight))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Damaged
@@ -23,6 +24,9 @@ LARGE_BYTES = 128 << 20
 """Models with more bytes of weights than this are loaded with their weights beside them."""
 _LONG = 1 << 14
 """Weights with fewer bytes stay in the graph."""
+_FELT = 1 << 20
+"""Bytes of a weight from which it is worth a look at how much is resident. A few elements that are read can make all of
+it so: the page cache keeps files in large pieces, which are mapped as a whole."""
 _GRAPH, _INITIALIZER, _NAME, _RAW_DATA = 7, 5, 8, 9
 _ELSEWHERE = b"\x6a\x15\x0a\x08location\x12\x09elsewhere\x70\x01"
 """Of a TensorProto: external_data with a location, and data_location EXTERNAL."""
@@ -34,18 +38,26 @@ class OnnxWeights(Mapping[str, "Array"]):
     Args:
         spill: that the values lie in.
         values: weight → view.
+        places: weight → where it lies in the spill's file; empty where nobody asks.
         change: what is done to a value when it is read, as rounding; None for nothing.
     """
 
     def __init__(
-        self, spill: Spill, values: Mapping[str, Array], change: Callable[[str, Array], Array] | None = None
+        self,
+        spill: Spill,
+        values: Mapping[str, Array],
+        places: Mapping[str, int] | None = None,
+        change: Callable[[str, Array], Array] | None = None,
     ) -> None:
         self.spill = spill
         self._values = values
+        self._places = dict(places or {})
         self._change = change
 
     def __getitem__(self, name: str) -> Array:
         value = self._values[name]
+        if value.nbytes >= _FELT:
+            self.spill.breathe()
         return value if self._change is None else self._change(name, value)
 
     def __iter__(self) -> Iterator[str]:
@@ -56,7 +68,31 @@ class OnnxWeights(Mapping[str, "Array"]):
 
     def changed(self, change: Callable[[str, Array], Array]) -> OnnxWeights:
         """The same weights, changed when they are read."""
-        return OnnxWeights(self.spill, self._values, change)
+        return OnnxWeights(self.spill, self._values, change=change)
+
+    def file_beside(self, outline: onnx.ModelProto) -> Path | None:
+        """Write the graph next to the file of its weights, once: onnxruntime then maps one weight at a time.
+
+        Returns:
+            where; None when the file has no name any more.
+        """
+        import onnx
+
+        path = self.spill.path
+        if path is None or self._change is not None:
+            return None
+        copy = onnx.ModelProto()
+        copy.CopyFrom(outline)
+        for tensor in copy.graph.initializer:
+            if tensor.name in self._values:
+                place = {"location": path.name, "offset": self._places[tensor.name]}
+                del tensor.external_data[:]
+                tensor.data_location = tensor.EXTERNAL
+                for key, value in {**place, "length": self._values[tensor.name].nbytes}.items():
+                    tensor.external_data.add(key=key, value=str(value))
+        written = path.with_name("outline.onnx")
+        written.write_bytes(copy.SerializeToString())
+        return written
 
     def give_to(self, options: Any, outline: onnx.ModelProto) -> list[Any]:
         """Name the weights of a graph to the options of a session that is about to be made of it.
@@ -101,14 +137,17 @@ def weights_beside(files: VerifiedFiles, path: str, outline: onnx.ModelProto) ->
     found = {name: _beside(files, path, name) for name in names}
     if sum(files.size_bytes(file) for file in found.values()) <= LARGE_BYTES or _inner(outline):
         return None
-    spill = Spill()
-    contents = {name: spill.put_bytes(memoryview(files.read_opaque(file))) for name, file in found.items()}
-    values = {
-        tensor.name: _view(tensor, places[tensor.name], contents[places[tensor.name].get("location", "")], path)
-        for tensor in tensors
-    }
+    spill = Spill(is_named=True)
+    starts = {name: spill.write(memoryview(files.read_opaque(file))) for name, file in found.items()}
+    contents = {name: spill.view(start, files.size_bytes(found[name])) for name, start in starts.items()}
+    values, begins = {}, {}
+    for tensor in tensors:
+        place = places[tensor.name]
+        file = place.get("location", "")
+        values[tensor.name] = _view(tensor, place, contents[file], path)
+        begins[tensor.name] = starts[file] + int(place.get("offset") or 0)
     spill.release()
-    return OnnxWeights(spill, values)
+    return OnnxWeights(spill, values, begins)
 
 
 def weights_apart(content: bytes, path: str) -> tuple[bytes, OnnxWeights] | None:
@@ -127,15 +166,15 @@ def weights_apart(content: bytes, path: str) -> tuple[bytes, OnnxWeights] | None
     outline = _without_weights(content, path, places)
     if outline is None or not places:
         return None
-    spill = Spill()
+    spill = Spill(is_named=True)
     whole = memoryview(content)
     tensors = {tensor.name: tensor for tensor in proto_from_bytes(outline, path).graph.initializer}
+    begins = {name: spill.write(whole[place.start : place.end]) for name, place in places.items()}
     values = {
-        name: _view(tensors[name], {}, spill.put_bytes(whole[place.start : place.end]), path)
-        for name, place in places.items()
+        name: _view(tensors[name], {}, spill.view(begins[name], place.size), path) for name, place in places.items()
     }
     spill.release()
-    return outline, OnnxWeights(spill, values)
+    return outline, OnnxWeights(spill, values, begins)
 
 
 def _without_weights(content: bytes, path: str, places: dict[str, Message]) -> bytes | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -283,14 +282,30 @@ def _session(
         options.optimized_model_filepath = save_to
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-    held = weights.give_to(options, proto_from_bytes(content, where)) if weights is not None else []
     try:
-        with weights.spill.releasing() if weights is not None else contextlib.nullcontext():
-            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        del held  # it has copies of its own, packed for its kernels
-        return session
+        if weights is not None:
+            return _session_beside(content, options, weights, where)
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base class
         raise Unsupported(f"onnxruntime refuses the model: {str(error)[:500]}", where=where) from error
+
+
+def _session_beside(content: bytes, options: Any, weights: OnnxWeights, where: str) -> Any:
+    """A session whose weights are read from where they lie: the first from their file, later ones from its map."""
+    import onnxruntime
+
+    outline = proto_from_bytes(content, where)
+    path = weights.file_beside(outline)
+    if path is not None:
+        try:
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        finally:
+            weights.spill.forget_name()
+    held = weights.give_to(options, outline)
+    with weights.spill.releasing():
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    del held  # it has copies of its own, packed for its kernels
+    return session
 
 
 def _port(value: Any) -> Port:

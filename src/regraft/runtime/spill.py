@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,14 +40,29 @@ class Spill:
         kept_bytes: what `breathe` lets stay resident.
         limit_bytes: that this process may hold, libraries included; None for no bound.
         folder: on a disk; None for the platform's folder for temporary files.
+        is_named: the file has a name in a folder that only this user can open, until `forget_name`: for libraries
+            that read files.
     """
 
     def __init__(
-        self, *, kept_bytes: int = KEPT_BYTES, limit_bytes: int | None = None, folder: Path | None = None
+        self,
+        *,
+        kept_bytes: int = KEPT_BYTES,
+        limit_bytes: int | None = None,
+        folder: Path | None = None,
+        is_named: bool = False,
     ) -> None:
         self.limit_bytes = limit_bytes
         self.kept_bytes = kept_bytes if limit_bytes is None else min(kept_bytes, limit_bytes // _SHARE_OF_FILES)
-        self._file: Any = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  open as long as this is
+        self.path: Path | None = None
+        self._file: Any
+        if is_named:
+            own = tempfile.mkdtemp(prefix="regraft-", dir=folder)
+            self.path = Path(own, "arrays")
+            self._forget = weakref.finalize(self, shutil.rmtree, own, ignore_errors=True)
+            self._file = self.path.open("w+b", buffering=0)
+        else:
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  open as long as this is
         self._end = 0
         self._maps: list[mmap.mmap] = []
 
@@ -65,8 +82,10 @@ class Spill:
         Raises:
             OSError: the disk is full.
         """
-        if not len(content):
-            return content
+        return self.view(self.write(content), len(content))
+
+    def write(self, content: memoryview) -> int:
+        """Append bytes; where they begin."""
         start = -(-self._end // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
         self._file.seek(start)
         for place in range(0, len(content), _CHUNK):
@@ -74,9 +93,21 @@ class Spill:
             while len(piece):
                 piece = piece[self._file.write(piece) :]
         self._end = start + len(content)
-        mapped = mmap.mmap(self._file.fileno(), len(content), prot=mmap.PROT_READ, offset=start)
+        return start
+
+    def view(self, start: int, length: int) -> memoryview:
+        """Bytes that were written, mapped; `start` is what `write` returned."""
+        if not length:
+            return memoryview(b"")
+        mapped = mmap.mmap(self._file.fileno(), length, prot=mmap.PROT_READ, offset=start)
         self._maps.append(mapped)
         return memoryview(mapped)
+
+    def forget_name(self) -> None:
+        """Take the file's name away; what is in it stays."""
+        if self.path is not None:
+            self.path = None
+            self._forget()
 
     def release(self) -> None:
         """Let go of all pages that were read; they are read again when they are wanted."""
