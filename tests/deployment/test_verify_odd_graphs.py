@@ -130,6 +130,23 @@ def test_a_fault_in_float16_is_found_where_it_is(tmp_path: Path) -> None:
     assert origin.data["candidate_operators"] == ["Sigmoid_1"]
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_large_numbers_in_float16_and_empty_tensors_warn_of_nothing(tmp_path: Path) -> None:
+    nodes = [
+        _node("Mul", ["x", "many"], ["large"]),  # infinite where x is large
+        _node("Slice", ["large", "zero", "zero", "one"], ["empty"]),
+        _node("Relu", ["empty"], ["still"]),
+        _node("Concat", ["large", "still"], ["both"], axis=1),
+    ]
+    weights = [_array(np.float16(60000), "many"), _array([0], "zero"), _array([1], "one")]
+    good, bad = (
+        _written(tmp_path, last, [*nodes, _node(last, ["both"], ["y"])], *weights, dtype="float16")
+        for last in ("Tanh", "Sigmoid")
+    )
+    assert verify(good, good).verdict is Verdict.PASS
+    assert verify(good, bad).verdict is Verdict.FAIL
+
+
 def test_a_cause_is_said_once_and_so_is_the_operators_name(tmp_path: Path) -> None:
     paths = [
         _written(tmp_path, f"shrink{bound}", [_node("Shrink", ["x"], ["y"], lambd=bound)]) for bound in (0.5, 0.75)

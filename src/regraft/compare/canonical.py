@@ -1,7 +1,8 @@
 """The canonical trace: every operator of the reference on canonical inputs, exactly, with what rounding does to it.
 
 A canonical value is the exact result of an operator on canonical inputs, rounded once to the dtype that the operator
-gives it. Whoever is compared gets these values as inputs, operator by operator: an error is then the error of that operator alone.
+gives it. Whoever is compared gets these values as inputs, operator by operator: an error is then the error of that
+operator alone.
 """
 
 from __future__ import annotations
@@ -320,7 +321,7 @@ def _small_part(exact: Array, runs: list[Array]) -> SmallPart | None:
     """The elements that the largest ones would hide, where there are both in number."""
     import numpy as np
 
-    size = np.abs(exact)
+    size = np.abs(exact).astype(np.result_type(exact.dtype, np.float32), copy=False)  # in float16, HUGE is no number
     sample = size.reshape(-1)[:: max(1, size.size // _SAMPLED) | 1]
     usable = sample[(sample > 0) & (sample < HUGE)]  # NaN is in neither
     if usable.size < MIN_SMALL:

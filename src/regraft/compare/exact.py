@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from regraft.compare.deviation import HUGE
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Feeds, Model
 
 _LISTED = 3
-_HUGE = 1e30
 _IMPLAUSIBLE = 0.05
 """Relative difference of an output's largest numbers that no rounding of float32 makes in a usable network."""
 
@@ -56,7 +56,7 @@ def _differing(reference: Model, exact: Model, feeds: Feeds) -> list[str]:
         other = wide.get(name)
         if other is None or value.dtype.kind != "f" or other.shape != value.shape:
             continue
-        usable = np.isfinite(value) & np.isfinite(other) & (np.abs(other) < _HUGE)
+        usable = np.isfinite(value) & np.isfinite(other) & (np.abs(other) < HUGE)
         error = np.abs(np.where(usable, other.astype(np.float64) - value.astype(np.float64), 0.0)).max(initial=0.0)
         if error > _IMPLAUSIBLE * np.abs(np.where(usable, other, 0.0)).max(initial=0.0):
             found.append(f"output {name} is another one in float64")

@@ -69,14 +69,16 @@ class SmallPart(msgspec.Struct, frozen=True):
         """Where they are, as booleans of the tensor's shape."""
         import numpy as np
 
-        found: Array = (np.abs(value) <= self.bound) & (value != 0)
+        with np.errstate(over="ignore"):  # a bound beyond float16 is infinite there
+            found: Array = (np.abs(value) <= self.bound) & (value != 0)
         return found
 
     def hidden(self, value: Array) -> Array:
         """All other places, of a block of finite values."""
         import numpy as np
 
-        found: Array = (np.abs(value) > self.bound) | (value == 0)
+        with np.errstate(over="ignore"):
+            found: Array = (np.abs(value) > self.bound) | (value == 0)
         return found
 
 
@@ -145,7 +147,7 @@ def _difference(other: Array, value: Array, out: Array, *, is_masked: bool) -> b
         np.subtract(other, value, out=out, dtype=out.dtype)
         masked = ~(np.abs(value) < HUGE)
     if masked.any():
-        theirs, ours = other[masked], value[masked]
+        theirs, ours = other[masked].astype(out.dtype), value[masked].astype(out.dtype)
         same = (np.abs(theirs) >= HUGE) & (np.sign(theirs) == np.sign(ours)) | np.isnan(theirs) & np.isnan(ours)
         out[masked] = 0.0
         return bool(same.all())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from regraft.compare.deviation import HUGE
 from regraft.compare.noise import Ratio
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _BLOCKS = (8, 16, 4)
 """Channels that convolution kernels keep together (onnxruntime's NCHWc)."""
 _SAMPLE = 64
 """Elements that are compared before all are."""
-_HUGE = 1e30
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -232,7 +232,7 @@ class _Group:
         is_discrete = np.array([one.own is None for one in tensors])
         self._kinds = {True: is_discrete, False: ~is_discrete}
         self._samples = np.stack([_sample(one.value) for one in tensors])  # (n, m)
-        self._compared = np.isfinite(self._samples) & (np.abs(self._samples) < _HUGE)
+        self._compared = np.isfinite(self._samples) & (np.abs(self._samples) < HUGE)
         self._all_compared = bool(self._compared.all())
         self._twins: dict[str, list[CanonicalTensor]] = {}
 
@@ -241,7 +241,7 @@ class _Group:
         import numpy as np
 
         error = self._samples - _sample(value)
-        mean = np.einsum("ij,ij->i", error, error) / error.shape[1]
+        mean = np.einsum("ij,ij->i", error, error) / max(1, error.shape[1])
         if not (self._all_compared and np.isfinite(mean).all()):
             usable = self._compared & np.isfinite(error)
             squares = np.square(np.where(usable, error, 0.0))
@@ -321,9 +321,9 @@ def _moments(value: Array) -> tuple[float, float]:
     if not value.size:
         return 0.0, 0.0
     wide: Any = value.ravel()
-    if wide.dtype.kind != "f" or not np.abs(wide).max() < _HUGE:
+    if wide.dtype.kind != "f" or not float(np.abs(wide).max()) < HUGE:
         wide = wide.astype(np.float64)
-        wide = wide[np.abs(wide) < _HUGE]
+        wide = wide[np.abs(wide) < HUGE]
         if not wide.size:
             return 0.0, 0.0
     mean = float(wide.mean(dtype=np.float64))
@@ -341,7 +341,7 @@ def _may_agree(value: Array, tensor: CanonicalTensor, slack: float) -> bool:
     import numpy as np
 
     ours, theirs = _sample(tensor.value), _sample(value)
-    usable = np.isfinite(ours) & np.isfinite(theirs) & (np.abs(ours) < _HUGE)
+    usable = np.isfinite(ours) & np.isfinite(theirs) & (np.abs(ours) < HUGE)
     if not usable.any():
         return True
     error = np.sqrt(np.square(ours[usable] - theirs[usable]).mean())

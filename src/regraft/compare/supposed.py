@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.compare.causes.relatives import relatives
+from regraft.compare.deviation import HUGE
 from regraft.compare.matching import Layout, Match, in_blocks, layouts
 from regraft.compare.roles import role
 
@@ -205,7 +206,7 @@ def _distance(value: Array | None, tensor: CanonicalTensor) -> float:
         return 1e9
     ours = tensor.value.astype(np.float64).ravel()
     theirs = value.astype(np.float64).ravel()
-    usable = np.isfinite(ours) & np.isfinite(theirs) & (np.abs(ours) < 1e30)
+    usable = np.isfinite(ours) & np.isfinite(theirs) & (np.abs(ours) < HUGE)
     if not usable.any():
         return 1e9
     scale = np.sqrt(np.square(ours[usable]).mean())
