@@ -65,3 +65,8 @@ def test_a_startup_line_cannot_hide(rules_of, content):
 def test_other_ways_to_a_foreign_requirement(rules_of, file, line):
     assert "RGS-INS-003" in rules_of({file: line})
     assert "RGS-INS-003" not in rules_of({file: "dependencies:\n- python=3.11\n- pip:\n  - numpy==2.0\n"})
+
+
+def test_endless_requirements_are_not_endless_work(scan_files):
+    evidence = scan_files({"requirements.txt": "-e git+http://x/y\n" * 50_000})
+    assert 1 < sum(finding.rule == "RGS-INS-003" for finding in evidence.findings) < 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from regraft.errors import Damaged
 from regraft.package.limits import MAX_TEXT_BYTES
@@ -65,6 +66,7 @@ PIPED = Rule(
 )
 
 _TEXT_BYTES = 1 << 20
+_MAX_FINDINGS = 40
 _REQUIREMENTS = re.compile(
     r"(^|/)requirements[\w.-]*\.(txt|in)$|(^|/)(conda|environment)\.ya?ml$|(^|/)constraints[\w.-]*\.txt$"
 )
@@ -152,11 +154,12 @@ def _startup_file(site: Site) -> Iterator[Finding]:
 
 def _requirements(site: Site) -> Iterator[Finding]:
     text = site.probe.text or ""
-    for match in _FOREIGN.finditer(text[:_TEXT_BYTES]):
+    named = _FOREIGN.finditer(text[:_TEXT_BYTES])
+    foreign = (match for match in named if not _WELL_KNOWN_INDEX.match(match["index"] or match["url"]))
+    for match in islice(foreign, _MAX_FINDINGS):
         source = match["index"] or match["url"]
-        if not _WELL_KNOWN_INDEX.match(source):
-            line = text.count("\n", 0, match.start()) + 1
-            yield FOREIGN_SOURCE.finding(f"a requirement from {source[:160]}", site.where(line=line), source=source)
+        line = text.count("\n", 0, match.start()) + 1
+        yield FOREIGN_SOURCE.finding(f"a requirement from {source[:160]}", site.where(line=line), source=source)
 
 
 def _started_scripts(site: Site, sites: Sequence[Site]) -> Iterator[Finding]:

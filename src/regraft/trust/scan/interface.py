@@ -20,7 +20,7 @@ class Rule(msgspec.Struct, frozen=True):
 
     Attributes:
         id: stable, `RGS-<FAMILY>-<NNN>`.
-        severity: critical and high fail, unknown is inconclusive, the rest are notes (DESIGN 6).
+        severity: critical and high fail, unknown is inconclusive, the rest are notes.
         title: what was found, as a heading.
         why: why it matters, in one or two sentences.
         fix: what the reader should do.

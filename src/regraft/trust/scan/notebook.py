@@ -36,6 +36,8 @@ HIDES_OR_PIPES = re.compile(
 _SHELL_LINE = re.compile(r"^\s*[!%](?P<command>.*)$")
 _SHELL_CELL = re.compile(r"^\s*%%(ba|z|da)?(sh|script|bash)\b")
 _MAX_CELLS = 2000
+_MAX_SOURCE_CHARS = 1 << 20
+"""Of all cells together; what stands beyond is not looked at, as no loader runs any of it."""
 
 
 class NotebookFamily:
@@ -65,12 +67,15 @@ def _cells(content: object) -> tuple[list[str], list[str]]:
     """Lines of Python and lines of shell in the cells of code."""
     python: list[str] = []
     shell: list[str] = []
+    left = _MAX_SOURCE_CHARS
     cells = content.get("cells") if isinstance(content, dict) else None
     for cell in cells[:_MAX_CELLS] if isinstance(cells, list) else ():
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
             continue
         source = cell.get("source")
-        lines = ("".join(map(str, source)) if isinstance(source, list) else str(source)).splitlines()
+        text = ("".join(map(str, source)) if isinstance(source, list) else str(source))[:left]
+        left -= len(text)
+        lines = text.splitlines()
         if lines and _SHELL_CELL.match(lines[0]):
             shell += lines[1:]
             continue

@@ -57,7 +57,7 @@ class YamlTagsFamily:
         if not any(mark in data for mark in _MARKS):
             return
         text = data.decode("utf-8", errors="replace")
-        for handle in _HANDLE.finditer(text):
+        for handle in islice(_HANDLE.finditer(text), _MAX_FINDINGS):
             where = site.where(line=text.count("\n", 0, handle.start()) + 1)
             yield FOREIGN_TAG.finding("declares a handle for tags of Python objects", where)
             yield from _by_handle(handle, text, site)

@@ -79,3 +79,11 @@ def test_any_text_parses_or_is_damaged(source):
         if isinstance(node, ast.expr):
             names.resolve(node)
             names.fold(node)
+
+
+def test_source_whose_tree_would_fill_the_memory_is_refused_before_it_is_built():
+    for source in ("x=1\n" * 300_000, b"x=1\n" * 300_000):
+        with pytest.raises(LimitExceeded, match="words and signs"):
+            parse(source, where="x.py")
+    long_text = "x = '" + "a" * 1_000_000 + "'\n"  # one word
+    assert parse(long_text, where="x.py").body

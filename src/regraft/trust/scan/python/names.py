@@ -7,9 +7,11 @@ import base64
 import binascii
 import builtins
 import codecs
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from regraft.errors import Damaged, LimitExceeded
@@ -36,6 +38,7 @@ _DECODERS: dict[str, Callable[[Any], bytes]] = {
     "bytes.fromhex": bytes.fromhex,
     "bytearray.fromhex": bytes.fromhex,
 }
+_WORDS, _WORDS_IN_BYTES = re.compile(r"\w+|[^\w\s]"), re.compile(rb"\w+|[^\w\s]")
 _TEXT_METHODS = frozenset({"join", "replace", "lower", "upper", "strip", "lstrip", "rstrip", "decode", "encode"})
 
 
@@ -48,6 +51,8 @@ def parse(source: str | bytes, *, where: str) -> ast.Module:
     """
     if len(source) > MAX_SOURCE_BYTES:
         raise LimitExceeded(f"{len(source)} bytes of source, more than {MAX_SOURCE_BYTES}", where=where)
+    if len(source) > _MAX_NODES and _has_too_many_words(source):
+        raise LimitExceeded(f"more than {_MAX_NODES} words and signs of source", where=where)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -59,6 +64,12 @@ def parse(source: str | bytes, *, where: str) -> ast.Module:
     if sum(1 for _ in ast.walk(tree)) > _MAX_NODES:
         raise LimitExceeded(f"more than {_MAX_NODES} syntax nodes", where=where)
     return tree
+
+
+def _has_too_many_words(source: str | bytes) -> bool:
+    """Would the tree be too large? It takes a hundred times the source, so words and signs are counted before."""
+    pattern: re.Pattern[Any] = _WORDS_IN_BYTES if isinstance(source, bytes) else _WORDS
+    return sum(1 for _ in islice(pattern.finditer(source), _MAX_NODES + 1)) > _MAX_NODES
 
 
 class Names:
