@@ -20,7 +20,7 @@ from regraft.compare.matching import TensorIndex
 from regraft.compare.noise import OF_ONE, Ratio, ratios, unit_roundoff
 from regraft.compare.roles import role
 from regraft.errors import Unsupported
-from regraft.runtime.rounding import as_dtype, float_dtype, round_to, rounded
+from regraft.runtime.rounding import as_dtype, as_like, float_dtype, round_to, rounded
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds
@@ -226,7 +226,7 @@ class CanonicalTrace:
         jittered = list(self._jittered(node)) if is_few or not is_exact else []
         for name, value in exact.items():
             if not hasattr(value, "dtype"):
-                self.values[name] = _like(value, own_run[name])
+                self.values[name] = as_like(value, own_run[name])
                 continue
             runs = [plain[name], *(run[name] for run in jittered if _is_close(value, run[name]))]
             known = errors.get(name) if plain is own_run else None
@@ -367,13 +367,6 @@ def _own_error(
 
 def _exactly(value: Array) -> Deviation | None:
     return deviation(value, value) if _is_float(value) else None
-
-
-def _like(value: Any, own: Any) -> Any:
-    """A sequence of exact tensors in the dtypes of the operator's own run; sizes and tuples as they are."""
-    if not isinstance(value, list) or not isinstance(own, list) or len(value) != len(own):
-        return value
-    return [as_dtype(one, str(like.dtype)) for one, like in zip(value, own, strict=True)]
 
 
 def _larger(one: Deviation, other: Deviation) -> Deviation:

@@ -19,6 +19,8 @@ from regraft.compare.noise import ratios, unit_roundoff
 from regraft.compare.roles import moves_only
 from regraft.errors import Unsupported
 from regraft.runtime.liveness import run_through
+from regraft.runtime.operator_graph import is_passing
+from regraft.runtime.rounding import as_like
 
 if TYPE_CHECKING:
     from regraft.compare.matching import Match
@@ -86,7 +88,7 @@ class PlainTrace:
                     spill.breathe()
                 for name, (own, value) in made.items():
                     if name and hasattr(value, "dtype") and value.dtype.kind == "f" and value.shape == own.shape:
-                        kept = value.astype("float32")
+                        kept = value if own.dtype == "float64" else value.astype("float32")
                         kept = spill.put(kept) if spill is not None else kept
                         error = deviation(own, value)
                         self.tensors[name] = CanonicalTensor(name, position, kept, error, None, family="")
@@ -101,7 +103,7 @@ class PlainTrace:
         try:
             made = self.graph.run(node, exact, precision="float64")
         except Unsupported:
-            made = self.graph.run(node, {name: array_dtype(value, "float32") for name, value in exact.items()})
+            made = self.graph.run(node, {name: as_like(value, values[name][0]) for name, value in exact.items()})
         return {name: (own[name], value) for name, value in made.items()}
 
 
@@ -171,9 +173,8 @@ def _layer(trace: PlainTrace, tensor: CanonicalTensor, name: str, value: Array, 
 
 def _plain(graph: OperatorGraph, feeds: Feeds) -> Iterator[tuple[str, Array]]:
     """Floating-point tensors of one pass, operator by operator; it ends where an operator cannot be run."""
-    passing: Any = graph
-    if hasattr(passing, "plain"):
-        found = passing.plain(dict(feeds))
+    if is_passing(graph):
+        found = graph.plain(dict(feeds))
         yield from ((name, value) for name, value in found.items() if value.dtype.kind == "f")
         return
     try:

@@ -12,6 +12,7 @@ from regraft.compare.exact import array_dtype
 from regraft.compare.matching import Layout, Match
 from regraft.compare.roles import REDUCTIONS, SIZES, moves_only, role
 from regraft.errors import Unsupported
+from regraft.runtime.operator_graph import is_passing
 
 if TYPE_CHECKING:
     from regraft.compare.canonical import CanonicalTensor, CanonicalTrace
@@ -76,8 +77,8 @@ class Walk:
     def run(self, nodes: Iterable[OperatorNode] | None = None) -> None:
         """Walk over these operators, in order; None for all of them."""
         chosen = list(nodes if nodes is not None else self.candidate.nodes)
-        passing: Any = self.candidate
-        if not hasattr(passing, "plain"):
+        passing = self.candidate
+        if not is_passing(passing):
             for node in chosen:
                 self._step(node)
             return

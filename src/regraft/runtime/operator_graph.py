@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 import msgspec
 
@@ -119,3 +119,8 @@ class PassingGraph(OperatorGraph, Protocol):
 
     def plain(self, values: Values) -> dict[str, Any]:
         """One pass from these tensors on, inputs of the model included: tensor name → value of what is behind."""
+
+
+def is_passing(graph: OperatorGraph) -> TypeGuard[PassingGraph]:
+    """Does the graph's runtime prefer a pass to single operators?"""
+    return hasattr(graph, "plain")

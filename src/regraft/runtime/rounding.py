@@ -52,6 +52,14 @@ def as_dtype(value: Any, dtype: str) -> Array:
     return result
 
 
+def as_like(value: Any, own: Any) -> Any:
+    """An array, or each of a list of them, in the dtype of another one; integers, sizes and tuples as they are."""
+    if isinstance(value, list) and isinstance(own, list) and len(value) == len(own):
+        return [as_like(*pair) for pair in zip(value, own, strict=True)]
+    is_float = hasattr(value, "dtype") and value.dtype.kind == "f" and hasattr(own, "dtype")
+    return as_dtype(value, str(own.dtype)) if is_float else value
+
+
 def _ten_bits(value: Array) -> Array:
     """float32 with the mantissa of float16; infinities and NaN as they are."""
     import numpy as np
