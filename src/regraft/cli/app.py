@@ -73,7 +73,7 @@ def application() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; returns the exit status of DESIGN 4.1 and never lets a traceback out."""
+    """Run one command line; returns the exit status (docs/explanation/verdicts.md) and never lets a traceback out."""
     wants_json = _wants_json(arguments)
     try:
         result = application.main(args=list(arguments), prog_name="regraft", standalone_mode=False)

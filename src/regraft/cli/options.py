@@ -16,7 +16,7 @@ FORMATS = ("human", "json", "sarif", "markdown", "html")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """The common options of one command line (DESIGN 4.1)."""
+    """The common options of one command line."""
 
     format: str = "human"
     output: Path | None = None

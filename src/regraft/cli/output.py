@@ -147,6 +147,6 @@ def error_as_text(error: RegraftError) -> str:
 
 
 def error_as_json(error: RegraftError) -> str:
-    """The error object of DESIGN 4.1."""
+    """An error as `--json` prints it."""
     body = {"code": error.code, "what": error.what, "where": error.where, "hint": error.hint}
     return visible_json(msgspec.json.encode({"error": body}).decode()) + "\n"

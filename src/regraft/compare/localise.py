@@ -1,8 +1,8 @@
 """Where a candidate stops being the reference: every independent origin of a divergence, as small as can be shown.
 
-Source: DESIGN 5, Localise. One teacher-forced walk finds the operators whose results never lead back to the
-reference. The first of them is explained, its result is replaced by what it should have been, and the walk goes on
-behind it, so that several faults are found in one pass.
+One teacher-forced walk finds the operators whose results never lead back to the reference. The first of them is
+explained, its result is replaced by what it should have been, and the walk goes on behind it, so that several faults
+are found in one pass. Source: docs/adr/0021-localisation-by-value.md.
 """
 
 from __future__ import annotations

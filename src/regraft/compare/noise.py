@@ -89,7 +89,7 @@ def ratios(
         one ratio a feed; 0 where candidate and exact agree bit by bit.
     Raises:
         ValueError: the two sequences differ in length.
-    Source: DESIGN 5, Noise floor; the pooled term is ours.
+    Source: docs/explanation/noise-floors.md; the pooled term is ours.
     """
     pooled = statistics.median([one.relative for one in own]) if own else 0.0
     pooled_peak = statistics.median([_relative_peak(one) for one in own]) if own else 0.0

@@ -1,7 +1,7 @@
 """The smallest graph and input that still diverge, as a folder that runs by itself.
 
-Source: DESIGN 5, Localise; the order of steps follows delta debugging (Zeller and Hildebrandt, 2002): try a smaller
-case, run it, keep it if it still diverges. Every smaller case is judged against the reference run on the same inputs.
+Source: the order of steps follows delta debugging (Zeller and Hildebrandt, 2002): try a smaller case, run it, keep it
+if it still diverges. Every smaller case is judged against the reference run on the same inputs.
 """
 
 from __future__ import annotations

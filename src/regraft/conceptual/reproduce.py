@@ -76,7 +76,7 @@ def reproduce(
     Raises:
         UsageError: the claim cannot be understood.
         RegraftError: model or data cannot be opened, or an extra is missing.
-    Source: DESIGN 5, Reproduce.
+    Source: docs/how-to/reproduce.md.
     """
     stated = claim if isinstance(claim, Claim) else read_claim(Path(claim), from_user=True)
     evaluation = open_evaluation(stated.evaluation)

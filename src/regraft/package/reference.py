@@ -1,4 +1,4 @@
-"""References: how a user names a package (DESIGN 4.5). Parsed once here, pinned once by a source."""
+"""References: how a user names a package (docs/how-to/fetch.md). Parsed once here, pinned once by a source."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def parse_reference(text: str | os.PathLike[str], *, from_user: bool = True) -> 
     """Parse what a user wrote.
 
     Args:
-        text: a path or one of the schemes of DESIGN 4.5.
+        text: a path or one of the schemes of docs/how-to/fetch.md.
         from_user: False for text that came out of a card, claim, package or web form; such text
             may not name code (`py:`).
     Raises:

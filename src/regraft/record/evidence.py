@@ -37,7 +37,7 @@ class Verdict(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        """Exit status of a command that ends in this verdict (DESIGN 4.1)."""
+        """Exit status of a command that ends in this verdict (docs/explanation/verdicts.md)."""
         return {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}[self]
 
 
@@ -137,7 +137,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What one step found out about one package: immutable, self-contained, tied to digests.
 
     `subject[0]` is the package that was judged or produced, by its package digest; the files it
-    consists of follow. `materials` are the inputs. Source: DESIGN 4.2.
+    consists of follow. `materials` are the inputs. See docs/explanation/evidence.md.
     """
 
     schema: str = SCHEMA

@@ -43,7 +43,7 @@ def permit_from_scan(scan: Record, package: Digest, *, trust_code: bool = False)
     Raises:
         PermitRefused: another package, a digest that was not computed from all the bytes, not scan evidence,
             a dangerous package, or an undecided one without `trust_code`.
-    Source: DESIGN 3, Loading, and 6.
+    Source: docs/explanation/look-without-loading.md.
     """
     evidence = scan.evidence
     name = evidence.subject[0].name if evidence.subject else package[:12]

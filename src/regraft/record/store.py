@@ -41,7 +41,7 @@ def open_store(path: Path | None = None) -> Store:
 
 
 class Store:
-    """Evidence, blobs and steps below one directory (DESIGN 4.4).
+    """Evidence, blobs and steps below one directory.
 
     What a method returned is on the disk: file and directory are synced before it returns. Every file
     appears whole or not at all, so two processes may write at once and either may be killed anywhere.

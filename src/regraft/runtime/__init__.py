@@ -70,7 +70,7 @@ def load(
         Unsupported: no runtime executes what is there, or not as asked.
         PermitRefused: loading may execute code and no permit for these bytes allows it.
         DigestMismatch, Damaged, MissingExtra.
-    Source: DESIGN 3, Loading.
+    Source: docs/adr/0015-runtimes.md.
     """
     options = LoadOptions(threads=threads, precision=precision, factory=factory, head=head)
     chosen = path or model_path(package, runtime=runtime, factory=factory)

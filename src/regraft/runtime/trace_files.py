@@ -1,7 +1,7 @@
 """The file protocol of traces: `trace.json` beside safetensors files, written in a stream and read lazily.
 
 By it a third framework, another process or an old environment takes part in a comparison. `dump_trace.py` writes it
-and needs nothing of Regraft; docs/reference/trace.md describes it.
+and needs nothing of Regraft; docs/how-to/trace.md describes it.
 """
 
 from __future__ import annotations
