@@ -122,8 +122,9 @@ def test_a_truncated_file_is_one_clear_error(tmp_path, keep):
     from regraft.errors import RegraftError
 
     (tmp_path / "model.onnx").write_bytes(_graph().SerializeToString()[:keep])
-    with pytest.raises(RegraftError):
+    with pytest.raises(RegraftError) as raised:
         load(tmp_path)
+    assert "regraft inspect" in raised.value.hint
 
 
 def test_silero_is_the_same_network_in_torchscript_and_onnx(silero):

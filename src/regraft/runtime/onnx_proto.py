@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FLOAT_NAMES = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 _QUANTISED = ("QLinear", "QuantizeLinear", "DynamicQuantize", "MatMulInteger", "ConvInteger")
 _MAX_PROTO_BYTES = (1 << 31) - 1
+BROKEN_FILE = "the file is cut short or damaged: fetch it again, or see what can be read of it: regraft inspect FILE"
 _PASSED_THROUGH = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape")
 
 
@@ -47,7 +48,7 @@ def proto_from_bytes(content: bytes, where: str = "") -> onnx.ModelProto:
     try:
         return onnx.load_from_string(content)
     except (DecodeError, ValueError) as error:
-        raise Damaged(f"not an ONNX model: {error}", where=where) from error
+        raise Damaged(f"not an ONNX model: {error}", where=where, hint=BROKEN_FILE) from error
 
 
 def self_contained(files: VerifiedFiles, path: str) -> bytes:

@@ -12,6 +12,7 @@ from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.grouping import TRACE_BYTES, groups_within, sizes_of
 from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.onnx_proto import (
+    BROKEN_FILE,
     cut,
     estimated_bytes,
     index_ranges,
@@ -287,7 +288,11 @@ def _session(
             return _session_beside(content, options, weights, where)
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base class
-        raise Unsupported(f"onnxruntime refuses the model: {str(error)[:500]}", where=where) from error
+        raise Unsupported(
+            f"onnxruntime refuses the model: {str(error)[:500]}",
+            where=where,
+            hint=BROKEN_FILE if "INVALID_PROTOBUF" in str(error) else "",
+        ) from error
 
 
 def _session_beside(content: bytes, options: Any, weights: OnnxWeights, where: str) -> Any:
