@@ -113,6 +113,13 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ),
         ("precision.needs_task_data", "unknown", "int8 is not judged by floors", "Give labelled rows: `--data`."),
         ("verify.memory", "unknown", "The comparison needs more memory than was allowed; how much would do", ""),
+        (
+            "verify.not_deterministic",
+            "unknown",
+            "One of the two answers otherwise to the same inputs",
+            "A seed, no dropout.",
+        ),
+        ("feeds.lost_by_reference", "info", "Values that float64 has and the reference's own run has not", ""),
         ("verify.crashed", "unknown", "The process of an isolated comparison crashed, hung or ran out of memory", ""),
         (
             "feeds.unexercised",
