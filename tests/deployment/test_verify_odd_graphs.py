@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from regraft.deployment.verify import verify
+from regraft.package.formats import Port
 from regraft.record.evidence import Evidence, Verdict
 
 onnx = pytest.importorskip("onnx")
@@ -114,6 +115,23 @@ def test_a_graph_of_another_width_is_followed_in_it(dtype: str, tmp_path: Path) 
     assert not _rules(evidence) & {"divergence.origin", "divergence.unlocated"}
     (paired,) = [one for one in evidence.measurements if one.name == "tensors_paired"]
     assert paired.value == paired.n
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_a_network_of_torch_of_another_width_is_followed_in_it(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    from regraft.runtime.torch_module import TorchModel
+
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
+    network = torch.nn.Sequential(*layers).to(getattr(torch, dtype))
+    changed = torch.nn.Sequential(layers[0], torch.nn.Sigmoid(), layers[2])
+    good, bad = (TorchModel(one, inputs=[Port("input", dtype, ("B", 8))]) for one in (network, changed))
+    same = verify(good, good)
+    assert same.verdict is Verdict.PASS
+    assert not _rules(same) & {"divergence.origin", "divergence.unlocated"}
+    (origin,) = [finding for finding in verify(good, bad).findings if finding.rule == "divergence.origin"]
+    assert origin.data["cause"] == "activation_kind"
 
 
 def test_a_fault_in_float16_is_found_where_it_is(tmp_path: Path) -> None:
