@@ -16,7 +16,18 @@ def main() -> None:
         from regraft.cli.app import run
 
         status = run(sys.argv[1:])
+        _leave_in_peace()
     except KeyboardInterrupt:  # while the modules above are imported
         sys.stderr.write("interrupted\n")
         status = 130
+        _leave_in_peace()
     sys.exit(status)
+
+
+def _leave_in_peace() -> None:
+    """All is said: a Ctrl-C while the interpreter shuts down, which takes a tenth of a second, changes no status."""
+    import signal
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
