@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.compare.allowance import Allowance, allowance
+from regraft.compare.deviation import HUGE
 from regraft.compare.matching import Layout, Match
 from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.compare.precision import lowered_weights
@@ -208,7 +209,7 @@ def _relative(origin: Origin) -> float:
     expected = origin.sample.expected
     if origin.ratio is None or expected.dtype.kind != "f":
         return 0.0
-    usable = expected[np.isfinite(expected) & (np.abs(expected) < 1e30)].astype(np.float64)
+    usable = expected[np.isfinite(expected) & (np.abs(expected) < HUGE)].astype(np.float64)
     scale = float(np.sqrt(np.square(usable).mean())) if usable.size else 0.0
     return origin.ratio.floor / scale if scale > 0 else 0.0
 
