@@ -6,8 +6,9 @@ import pytest
 from regraft.compare.decisions import decisions
 from regraft.compare.deviation import deviation
 from regraft.compare.judge import Judgement, Threshold, judge, threshold
-from regraft.compare.measure import OutputSeries
+from regraft.compare.measure import Answer, OutputSeries, measured
 from regraft.errors import Unsupported
+from regraft.runtime.interface import Signature
 
 EXACT = np.random.default_rng(0).normal(size=(64, 40))
 OWN = EXACT * (1 + 1e-7 * np.random.default_rng(1).normal(size=EXACT.shape))
@@ -78,3 +79,29 @@ def test_a_decision_is_excused_only_within_the_floor() -> None:
     assert (found.n, found.flips, found.excused) == (3, 2, 1)
     assert decisions(np.zeros((2, 3, 4)), np.zeros((2, 3, 4)), own=own) is None
     assert decisions(np.zeros((2, 1)), np.zeros((2, 1)), own=own) is None
+
+
+def test_a_lost_number_is_excused_only_where_the_reference_loses_it_too() -> None:
+    """Another place is a fault, though as many numbers are lost."""
+    exact = EXACT.copy()
+    own = OWN.copy()
+    own[2, 2] = np.nan
+    for place, wanted in (((2, 2), Judgement.WITHIN), ((3, 3), Judgement.BEYOND)):
+        theirs = OWN.copy()
+        theirs[place] = np.nan
+        answer = Answer({"y": exact}, {"float32": {"y": deviation(own, exact)}}, {"y": ~np.isfinite(own)})
+        (series,) = measured([answer], Said(theirs), [{}], inputs={}, outputs={"y": "y"})
+        assert judge(series, limits()).judgement is wanted
+
+
+class Said:
+    """A model that has one answer."""
+
+    where = "candidate"
+    signature = Signature((), ())
+
+    def __init__(self, value: np.ndarray) -> None:
+        self.value = value
+
+    def __call__(self, feeds: object) -> dict[str, np.ndarray]:
+        return {"y": self.value}

@@ -69,7 +69,7 @@ def lower_tensors(model: Model, feeds: Feeds) -> list[str]:
     In torch every operator is seen, also those inside of a module; elsewhere only the outputs are.
     """
     converted = feeds_for(model, feeds)
-    if model.runtime != "torch":
+    if model.runtime not in ("torch", "torch-cuda"):
         return _lower_outputs(model, converted)
     from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -117,7 +117,7 @@ def judge(series: OutputSeries, limits: Threshold) -> OutputJudgement:
         series: deviations of the candidate and of the reference's own runs.
         limits: thresholds for the precision that the candidate is judged at.
     """
-    lost = lost_values(series, limits.precision)
+    lost = [max(0, one.incomparable - excused) for one, excused in zip(series.candidate, series.excused, strict=True)]
     if any(lost):
         feed = next(i for i, count in enumerate(lost) if count)
         reason = f"{sum(lost)} values are finite in one of the two only"
@@ -131,13 +131,6 @@ def judge(series: OutputSeries, limits: Threshold) -> OutputJudgement:
     found = ratios(series.candidate, own, unit=unit, smallest=least_floor(own, limits.precision))
     worst = max(range(len(found)), key=lambda i: limits.severity(found[i]))
     return OutputJudgement(series.name, _judged(found, limits), tuple(found), worst, _reason(found[worst], limits))
-
-
-def lost_values(series: OutputSeries, precision: str) -> list[int]:
-    """Values a feed that the candidate has not, or has alone, beyond those that the reference's own run loses, too."""
-    own = series.own.get(precision, [])
-    kept = [one.incomparable for one in own] or [0] * len(series.candidate)
-    return [max(0, one.incomparable - lost) for one, lost in zip(series.candidate, kept, strict=True)]
 
 
 def _judged(found: Sequence[Ratio], limits: Threshold) -> Judgement:

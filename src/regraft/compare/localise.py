@@ -140,8 +140,23 @@ def localise(
     returned = outputs or dict(zip(reference.outputs, candidate.outputs, strict=False))
     walk = Walk(known, candidate, inputs=pairs, outputs=returned)
     walk.run()
+    origins, complete = _origins(walk)
+    origins += misplaced_outputs(walk)
+    unmatched = tuple(name for name in walk.computed if name not in walk.matches)
+    return Localisation(
+        _merged(origins),
+        dict(walk.matches),
+        unmatched,
+        tuple(known.islands),
+        known.stopped,
+        complete,
+        lowered.precision if lowered is not None else None,
+    )
+
+
+def _origins(walk: Walk) -> tuple[list[Origin], bool]:
+    """One origin after the other, each mended before what is behind it is looked at; whether all could be passed."""
     origins: list[Origin] = []
-    complete = True
     while len(origins) < MAX_ORIGINS:
         suspects = walk.unexplained()
         if not suspects:
@@ -154,22 +169,11 @@ def localise(
         fields = {name: getattr(explanation, name) for name in Explanation.__struct_fields__ if name != "pins"}
         origins.append(Origin(**fields, sample=_sample(walk, explanation)))
         if not explanation.pins:
-            complete = False
-            break
+            return origins, False
         for theirs, match in explanation.pins.items():
             walk.pin(theirs, match)
         walk.run(walk.after(explanation.pins))
-    origins += misplaced_outputs(walk)
-    unmatched = tuple(name for name in walk.computed if name not in walk.matches)
-    return Localisation(
-        _merged(origins),
-        dict(walk.matches),
-        unmatched,
-        tuple(known.islands),
-        known.stopped,
-        complete,
-        lowered.precision if lowered is not None else None,
-    )
+    return origins, True
 
 
 def _sample(walk: Walk, explanation: Explanation) -> Sample | None:

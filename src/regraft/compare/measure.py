@@ -32,7 +32,8 @@ class Answer(msgspec.Struct, frozen=True):
     Attributes:
         truth: output → the most exact array to be had.
         own: precision → output → deviation of the reference's own run in that precision.
-        unstable: output → where the reference's own runs disagree (integers and booleans only).
+        unstable: output → where the reference's own runs disagree: integers and booleans that are others, floating
+            numbers that are finite in one of the runs only. Outputs without such places may be left out.
     """
 
     truth: dict[str, Array]
@@ -208,7 +209,7 @@ class OutputSeries(msgspec.Struct):
         candidate: deviation of the candidate, one entry a feed.
         own: precision → deviation of the reference's own run, one entry a feed.
         decisions: argmax along the last axis, one entry a feed; empty for outputs that are no scores.
-        excused: integer flips at places where the reference's own runs disagree too, one entry a feed.
+        excused: integer flips and lost numbers at places where the reference's own runs disagree too, one entry a feed.
         exceeding: elements beyond a fixed tolerance, one entry a feed; empty without one.
         cosines: smallest cosine between the rows of the two, one entry a feed; empty for integers and single numbers.
     """
@@ -261,6 +262,8 @@ def measured(
 
 
 def _add(series: OutputSeries, answer: Answer, theirs: Array, where: str) -> None:
+    import numpy as np
+
     name = series.name
     truth = answer.truth[name]
     if theirs.shape != truth.shape:
@@ -268,10 +271,8 @@ def _add(series: OutputSeries, answer: Answer, theirs: Array, where: str) -> Non
     series.candidate.append(deviation(theirs, truth))
     for precision, own in answer.own.items():
         series.own.setdefault(precision, []).append(own[name])
-    excused = 0
-    if truth.dtype.kind in "iub":
-        excused = int(((theirs != truth) & answer.unstable.get(name, False)).sum())
-    series.excused.append(excused)
+    excused = np.logical_and(_disagree(theirs, truth), answer.unstable.get(name, False))
+    series.excused.append(int(excused.sum()))
     cosine = smallest_cosine(theirs, truth)
     if cosine is not None:
         series.cosines.append(cosine)
@@ -281,10 +282,20 @@ def _add(series: OutputSeries, answer: Answer, theirs: Array, where: str) -> Non
 
 
 def _note_unstable(unstable: dict[str, Array], truth: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    import numpy as np
+
     for name, value in truth.items():
-        if value.dtype.kind in "iub":
-            differs = outputs[name] != value
-            unstable[name] = differs | unstable[name] if name in unstable else differs
+        differs = _disagree(outputs[name], value)
+        if name in unstable or differs.any():
+            unstable[name] = np.logical_or(differs, unstable.get(name, differs))
+
+
+def _disagree(one: Array, other: Array) -> Array:
+    """Where two integers differ, and where one of two floating numbers alone is finite."""
+    import numpy as np
+
+    found: Array = one != other if other.dtype.kind != "f" else np.isfinite(one) != np.isfinite(other)
+    return found
 
 
 def _is_few(value: Array) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +35,7 @@ class TensorFloatModel(TorchModel):
         own = model.signature
         super().__init__(model.module, inputs=own.inputs, ranges=own.ranges, where=model.where)
         self._threads = model._threads
+        self._source = model
 
     @property
     def effective_precision(self) -> str:
@@ -44,9 +44,7 @@ class TensorFloatModel(TorchModel):
 
     def cast(self, dtype: str) -> TorchModel:
         """The network in another precision."""
-        plain = copy.copy(self)
-        plain.__class__ = TorchModel  # type: ignore[assignment]
-        return TorchModel.cast(plain, dtype)
+        return self._source.cast(dtype)
 
     def _forward(self, feeds: Feeds) -> Any:
         with _RoundedFactors():  # type: ignore[no-untyped-call]
