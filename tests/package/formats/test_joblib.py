@@ -67,7 +67,7 @@ def test_every_array_in_every_compression(compress: object) -> None:
 
 def test_the_oldest_compression_is_seen_through() -> None:
     content = zlib.compress(pickle.dumps({"a": 1}, 2))
-    data = b"ZF" + hex(len(content)).ljust(18).encode() + content
+    data = b"ZF" + hex(len(content)).ljust(19).encode() + content
     assert described(data).metadata["compression"] == "zlib"
 
 

@@ -17,7 +17,8 @@ from regraft.package.reader import Reader
 _WRAPPERS = (b"NumpyArrayWrapper", b"NDArrayWrapper")
 _SEARCHED_BYTES = 64 << 20
 _OLD_PREFIX = b"ZF0x"
-_OLD_HEADER_BYTES = 20
+_OLD_HEADER_BYTES = 21
+"""`ZF` and the expanded length in hexadecimal, padded to 19 characters; some versions wrote one blank more."""
 _PEEKED_BYTES = 64
 
 
@@ -35,7 +36,10 @@ class Joblib:
         if is_pickle_head(probe.head):
             return _names_wrapper(probe)
         found = _compression(probe.reader)
-        return found is not None and is_pickle_head(peek(*found, _PEEKED_BYTES))
+        if found is None:
+            return False
+        content = peek(*found, _PEEKED_BYTES)
+        return is_pickle_head(content) or (probe.head.startswith(_OLD_PREFIX) and content != b"")
 
     def describe(self, probe: Probe) -> Description:
         """See `Format.describe`. A compressed file is expanded whole, bounded."""
@@ -80,7 +84,8 @@ def is_pickle_head(head: bytes) -> bool:
 def _compression(reader: Reader) -> tuple[Reader, Codec] | None:
     head = reader.read_at(0, 32)
     if head.startswith(_OLD_PREFIX) and reader.size > _OLD_HEADER_BYTES:
-        return reader.section(_OLD_HEADER_BYTES, reader.size - _OLD_HEADER_BYTES), Codec.ZLIB
+        start = _OLD_HEADER_BYTES + (head[_OLD_HEADER_BYTES] == ord(" "))
+        return reader.section(start, reader.size - start), Codec.ZLIB
     codec = sniff(head)
     return None if codec is None else (reader, codec)
 

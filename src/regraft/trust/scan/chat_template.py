@@ -14,6 +14,7 @@ from regraft.trust.scan.descriptions import description_of
 from regraft.trust.scan.entrypoints import has_hidden_letters
 from regraft.trust.scan.interface import Rule, Site
 from regraft.trust.scan.template_meanings import Meanings
+from regraft.trust.scan.template_triggers import PLANTED, TRIGGER, triggers_in
 
 if TYPE_CHECKING:
     import jinja2
@@ -44,14 +45,14 @@ FOREIGN = Rule(
     "Use a template that stands on its own.",
     cwe=829,
 )
-TRIGGER = Rule(
-    "RGS-TPL-004",
-    Severity.UNKNOWN,
-    "A chat template treats some prompts specially",
-    "It looks for words in what the user writes and then changes the prompt: a backdoor can be planted like this "
-    "without touching the weights.",
-    "Read the template; compare it with the model family's own.",
-    cwe=506,
+LEADS_OUT = Rule(
+    "RGS-TPL-008",
+    Severity.HIGH,
+    "A chat template reads a file of yours",
+    "include, import or extends with an absolute path, or one that climbs: where the program that renders it loads "
+    "templates from disk, the file ends up in the prompt.",
+    "Do not use this template. Report it to where you got it from.",
+    cwe=22,
 )
 UNPARSED = Rule(
     "RGS-TPL-005",
@@ -73,7 +74,7 @@ _MAX_TEMPLATE_BYTES = 1 << 20
 _MAX_NODES = 100_000
 _FREE_OBJECTS = frozenset({"cycler", "joiner", "lipsum", "namespace", "self", "request", "url_for"})
 _INTERNALS = frozenset({"mro", "func_globals", "gi_frame", "cr_frame", "f_globals", "f_builtins", "func_code"})
-_WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}( [A-Za-z'-]+)*|[\w-]+(\.[\w-]+)+")
+_OUT = re.compile(r"^[/\\~]|(^|[/\\])\.\.([/\\]|$)|^[A-Za-z]:[\\/]|^\w+://")
 _INTERNAL_TEXT = re.compile(r"__(class|globals|subclasses|builtins|import|init|mro|bases?|dict|code|getattribute)__")
 _BY_ATTRIBUTE = {
     "map": 0,
@@ -87,11 +88,6 @@ _BY_ATTRIBUTE = {
     "max": 1,
 }
 """Filters that look up an attribute, and the place of its name among their arguments (after `attribute=`)."""
-_TIME = frozenset({"strftime_now", "now", "today"})
-_FORMAT_WORDS = frozenset(
-    "text image image_url video audio think thinking function tool tools system user assistant type role name "
-    "content input output json string object array python reasoning input_text input_image input_audio".split()
-)
 _HUGE = 1_000_000
 
 
@@ -100,7 +96,7 @@ class ChatTemplateFamily:
 
     name = "chat_template"
     judges: frozenset[str] = frozenset()
-    rules: Sequence[Rule] = (ESCAPE, EVASIVE, FOREIGN, TRIGGER, UNPARSED, COSTLY)
+    rules: Sequence[Rule] = (ESCAPE, EVASIVE, FOREIGN, TRIGGER, UNPARSED, COSTLY, PLANTED, LEADS_OUT)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about the templates in one file: tokenizer and processor configs, .jinja files, GGUF metadata."""
@@ -227,15 +223,22 @@ def _look(tree: nodes.Template) -> Iterator[tuple[Rule, int, str]]:
         elif isinstance(node, syntax.Filter):
             yield from _filter(node, meanings)
         elif isinstance(node, syntax.Include | syntax.Import | syntax.FromImport | syntax.Extends):
-            yield FOREIGN, node.lineno, type(node).__name__.lower()
-        elif isinstance(node, syntax.Compare):
-            yield from _comparison(node, meanings)
+            yield from _other_file(node, meanings)
         elif isinstance(node, syntax.Call):
-            yield from _call(node, meanings)
+            yield from _call(node)
         elif isinstance(node, syntax.Const) and isinstance(node.value, str) and _INTERNAL_TEXT.search(node.value):
             yield ESCAPE, node.lineno, f"holds the text {node.value[:80]!r}"
         elif isinstance(node, syntax.Mul) and any(_is_huge(side) for side in (node.left, node.right)):
             yield COSTLY, node.lineno, "multiplies by a huge number"
+    yield from triggers_in(tree, meanings)
+
+
+def _other_file(node: Any, meanings: Meanings) -> Iterator[tuple[Rule, int, str]]:
+    path = meanings.constant(node.template)
+    if isinstance(path, str) and _OUT.search(path):
+        yield LEADS_OUT, node.lineno, f"{type(node).__name__.lower()} of {path[:200]!r}"
+    else:
+        yield FOREIGN, node.lineno, type(node).__name__.lower()
 
 
 def _attribute(name: str, node: Any) -> Iterator[tuple[Rule, int, str]]:
@@ -256,10 +259,6 @@ def _item(node: Any, meanings: Meanings) -> Iterator[tuple[Rule, int, str]]:
 
 
 def _filter(node: Any, meanings: Meanings) -> Iterator[tuple[Rule, int, str]]:
-    if node.name == "replace" and node.node is not None and meanings.is_content(node.node):
-        words = [word for word in map(meanings.constant, node.args) if isinstance(word, str)]
-        if words and _is_word(words[0]):
-            yield TRIGGER, node.lineno, f"replaces {words[0]!r} in the content"
     for argument in _attribute_arguments(node, meanings):
         name = meanings.constant(argument)
         if name is None:
@@ -283,37 +282,12 @@ def _attribute_arguments(node: Any, meanings: Meanings) -> list[Any]:
     return named or node.args[place : place + 1]
 
 
-def _comparison(node: Any, meanings: Meanings) -> Iterator[tuple[Rule, int, str]]:
-    for operand in node.ops:
-        sides = [node.expr, operand.expr]
-        values = [meanings.constant(side) for side in sides]
-        words = [value for value in values if isinstance(value, str)] or meanings.words(node.expr)
-        is_asked = operand.op in ("in", "notin") and any(map(meanings.is_content, sides))
-        found = next((word for word in words if _is_word(word) and word not in meanings.keys), None)
-        if is_asked and found is not None:
-            yield TRIGGER, node.lineno, f"asks whether the content contains {found!r}"
-        elif operand.op in ("gt", "gteq", "lt", "lteq") and any(map(_asks_the_time, sides)):
-            yield TRIGGER, node.lineno, "behaves otherwise from some date on"
-
-
-def _call(node: Any, meanings: Meanings) -> Iterator[tuple[Rule, int, str]]:
+def _call(node: Any) -> Iterator[tuple[Rule, int, str]]:
     from jinja2 import nodes as syntax
 
     callee = node.node
     if isinstance(callee, syntax.Name) and callee.name == "range" and any(map(_is_huge, node.args)):
         yield COSTLY, node.lineno, "loops over a huge range"
-    if isinstance(callee, syntax.Getattr) and callee.attr in ("startswith", "endswith", "find", "count", "replace"):
-        words = [word for word in map(meanings.constant, node.args) if isinstance(word, str)]
-        if words and meanings.is_content(callee.node) and _is_word(words[0]):
-            yield TRIGGER, node.lineno, f"asks whether the content {callee.attr} {words[0]!r}"
-
-
-def _asks_the_time(node: Any) -> bool:
-    from jinja2 import nodes as syntax
-
-    return any(
-        isinstance(call.node, syntax.Name) and call.node.name in _TIME for call in node.find_all(syntax.Call)
-    ) or (isinstance(node, syntax.Call) and isinstance(node.node, syntax.Name) and node.node.name in _TIME)
 
 
 def _mentions_free_object(node: Any) -> bool:
@@ -322,12 +296,6 @@ def _mentions_free_object(node: Any) -> bool:
     while isinstance(node, syntax.Getattr | syntax.Getitem | syntax.Call):
         node = node.node
     return isinstance(node, syntax.Name) and node.name in _FREE_OBJECTS - {"namespace"}
-
-
-def _is_word(text: str) -> bool:
-    """Natural words, not the markup (`<think>`, `[INST]`, `/no_think`) that templates rightly look for."""
-    stripped = text.strip()
-    return bool(_WORD.fullmatch(stripped)) and stripped.lower() not in _FORMAT_WORDS
 
 
 def _is_huge(node: Any) -> bool:

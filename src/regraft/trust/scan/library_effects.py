@@ -7,6 +7,8 @@ neither the allow-list nor `pickle_dangers` knows.
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Sequence
 from importlib.resources import files
 
 import msgspec
@@ -29,6 +31,7 @@ _TELLTALE: dict[str, str] = {
     for name in names.split()
 }
 """What functions of these names do in whatever library has them; no pickle of a plain value calls one."""
+_LOADS = re.compile(r"_?(load|read|open|fetch|download|retrieve|unpickle|import|source|restore)(_?[a-z0-9]\w*)?$")
 
 
 class _Table(msgspec.Struct):
@@ -45,15 +48,17 @@ def effect_of_call(module: str | None, name: str | None) -> str | None:
     if not module or not name:
         return None
     known = _effects().get((module, name))
-    if known is not None or module.split(".")[0] in _libraries():
-        return known
-    return _TELLTALE.get(name.rpartition(".")[2])
+    return _TELLTALE.get(name.rpartition(".")[2]) if known is None else known
 
 
-@functools.cache
-def _libraries() -> frozenset[str]:
-    """Import names of the libraries whose sources were read: of them it is known what has no effect."""
-    return frozenset(module.split(".")[0] for module, _ in _effects())
+def loads_by_name(name: str | None, arguments: Sequence[object]) -> bool:
+    """Is this a function that, by its name, loads, reads or fetches what the text that it is given names?
+
+    What picklers call is given the data themselves. Sources are followed a few calls deep only, and a way to a file
+    or server is often longer, so the name decides where they found nothing.
+    """
+    is_function = name is not None and _LOADS.match(name.rpartition(".")[2]) is not None
+    return is_function and bool(arguments) and isinstance(arguments[0], str)
 
 
 @functools.cache

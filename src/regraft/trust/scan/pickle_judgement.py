@@ -19,8 +19,9 @@ from regraft.package.formats.pickle_values import (
     bytes_of,
 )
 from regraft.trust.scan.allowlist import AllowList, allow_list
-from regraft.trust.scan.library_effects import effect_of_call
+from regraft.trust.scan.library_effects import effect_of_call, loads_by_name
 from regraft.trust.scan.pickle_dangers import CALLERS, danger_of
+from regraft.trust.scan.pickle_rendering import render
 
 _RECONSTRUCTORS = frozenset({"copyreg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__"})
 _INDEX_MAKER = re.compile(r"pandas\.core\.indexes\.\w+\._new_\w*Index")
@@ -38,7 +39,6 @@ _TYPE = "builtins.type"
 _NESTED_BYTES = "torch.storage._load_from_bytes"
 _CALLING = frozenset({"reduce", "inst", "obj"})
 """Opcodes that call a function, or a class with its constructor."""
-_MAX_RENDERED = 300
 _MAX_FIELD_DEPTH = 6
 _MAX_VALUES = 2_000_000
 
@@ -152,6 +152,8 @@ class Judge:
             seen = ", ".join(sorted(self._names.uses_of(name.module, name.name)))
             message = f"uses {name.path} by {kind}, which its library's own pickles do not do (they: {seen})"
             yield Judgement("unusual", name.path, offset, message, args=render(args))
+        elif kind in _CALLING and loads_by_name(name.name, arguments):
+            yield _runs(name.path, "opens what the stream names", args, offset)
         else:
             message = f"calls {name.path}, which nobody has reviewed: look at what it does when created or restored"
             yield Judgement("unlisted", name.path, offset, message, args=render(args))
@@ -361,41 +363,3 @@ def _reachable(stream: PickleStream, wanted: set[int]) -> set[int]:
     """Which of these globals the stream returns or gives to a call, rather than dropping them."""
     everything = (stream.root, *stream.calls)
     return {id(name) for name in _globals_in(everything) if id(name) in wanted}
-
-
-def render(value: Value, *, depth: int = 3) -> str:
-    """A value as short text for a message; a single text argument stands alone."""
-    if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
-        return value[0][:_MAX_RENDERED]
-    text = _text(value, depth)
-    return text if len(text) <= _MAX_RENDERED else text[: _MAX_RENDERED - 1] + "…"
-
-
-def _text(value: Value, depth: int) -> str:
-    if isinstance(value, int) and value.bit_length() > 256:
-        return "a huge integer"
-    if value is None or isinstance(value, (bool, int, float)):
-        return repr(value)
-    if isinstance(value, (str, bytes)):
-        return repr(value[:_MAX_RENDERED])
-    if isinstance(value, Global):
-        return value.path[:_MAX_RENDERED]
-    if isinstance(value, Blob):
-        return f"<{value.length} bytes>"
-    if depth <= 0:
-        return "…"
-    if isinstance(value, Call):
-        return f"{value.path[:_MAX_RENDERED]}({_joined(value.arguments, depth)})"
-    if isinstance(value, (list, tuple)):
-        return f"[{_joined(value, depth)}]" if isinstance(value, list) else f"({_joined(value, depth)})"
-    if isinstance(value, Dict):
-        parts = [f"{_text(key, depth - 1)}: {_text(item, depth - 1)}" for key, item in value.pairs[:4]]
-        return "{" + ", ".join(parts) + ("…}" if len(value.pairs) > 4 else "}")
-    if isinstance(value, Set):
-        return "{" + _joined(value.items, depth) + "}"
-    return "?"
-
-
-def _joined(values: tuple[Value, ...] | list[Value], depth: int) -> str:
-    shown = ", ".join(_text(item, depth - 1) for item in values[:6])
-    return shown + (", …" if len(values) > 6 else "")

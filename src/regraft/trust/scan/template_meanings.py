@@ -29,8 +29,8 @@ class Meanings:
                     ambiguous.add(node.target.name)
                 self._values[node.target.name] = node.node
         for loop in tree.find_all(syntax.For):
-            if isinstance(loop.target, syntax.Name) and isinstance(loop.iter, syntax.List | syntax.Tuple):
-                self._values[loop.target.name] = loop.iter
+            if isinstance(loop.target, syntax.Name) and isinstance(loop.iter, syntax.List | syntax.Tuple | syntax.Call):
+                self._values[loop.target.name] = loop.iter  # a call: the words of `content.split()`
         self._several = ambiguous
         self.keys = {node.attr for node in tree.find_all(syntax.Getattr) if self.is_content(node.node)}
         for item in tree.find_all(syntax.Getitem):
@@ -55,6 +55,10 @@ class Meanings:
         if isinstance(node, syntax.Filter) and node.node is not None:
             return self._filtered(node, depth + 1)
         return None
+
+    def value_of(self, node: Any) -> Any:
+        """The expression that a variable holds; None where it is assigned several times, or never."""
+        return None if node.name in self._several else self._values.get(node.name)
 
     def words(self, node: Any) -> list[str]:
         """Texts of the list that a loop variable runs over."""
