@@ -77,7 +77,7 @@ def model_from_factory(
         Unsupported: the weights do not fit the network; the message says which.
     """
     where = where or f"py:{place}"
-    network, examples = _built(_factory(place), place, weights, where)
+    network, examples = _built(named_factory(place), place, weights, where)
     if not _is_torch(network):
         if threads is not None:
             raise Unsupported(
@@ -111,7 +111,13 @@ def torch_model(
     return TorchModel(network, inputs=ports, ranges=_settings(examples), threads=threads, where=where)
 
 
-def _factory(place: str) -> Callable[..., Any]:
+def named_factory(place: str) -> Callable[..., Any]:
+    """The function that `module:factory` names; its module is imported.
+
+    Raises:
+        NotFound: there is no such module or function.
+        UsageError: it is no function.
+    """
     module_name, _, name = place.removeprefix("py:").partition(":")
     try:
         found: Any = importlib.import_module(module_name)
