@@ -137,6 +137,19 @@ class MissingExtra(RegraftError):
         self.extra = extra
 
 
+class MissingEnvironment(RegraftError):
+    """A Python environment of its own, in which a runtime or converter lives, was not made yet."""
+
+    code = "missing-environment"
+
+    def __init__(self, name: str, *, where: str = "") -> None:
+        super().__init__(
+            f"this needs the environment {name}, which was not made yet",
+            where=where,
+            hint=f"regraft doctor --environment {name}",
+        )
+
+
 class StoreError(RegraftError):
     """The store cannot be read or written: read-only, full, or not a store."""
 

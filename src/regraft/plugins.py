@@ -8,7 +8,7 @@ import msgspec
 
 PARTS = {
     "regraft.runtimes": ("name", "can_load", "load"),
-    "regraft.converters": ("name", "source", "target", "convert"),
+    "regraft.converters": ("name", "source", "target", "cost", "obstacle", "convert"),
 }
 """Group of entry points → what an instance of the class that one names must have."""
 

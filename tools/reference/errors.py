@@ -170,6 +170,13 @@ def _feeds() -> None:
     checked_feeds(wanted, {"input_ids": np.zeros((1, 8), np.int32)}, where="model.onnx")
 
 
+def _without_environment() -> object:
+    from regraft.runtime.environments import environment_python, environments
+
+    with mock.patch.dict(os.environ, {"REGRAFT_CACHE": "empty"}):
+        return environment_python(environments()[0], where="saved_model.pb")
+
+
 def _without_lz4() -> None:
     from regraft.package.compression import Codec, expand
     from regraft.package.reader import BytesReader
@@ -307,6 +314,13 @@ PAGES: dict[str, Page] = {
         "Inside a package it is an inconclusive finding: what could not be unpacked was not judged.",
         "Run the command in the hint. `regraft doctor` lists which extras are there.",
         _without_lz4,
+    ),
+    "MissingEnvironment": Page(
+        "A runtime or converter lives in a Python environment of its own, because it cannot be installed beside the "
+        "others, and that environment was not made yet.",
+        "What needs it is inconclusive, never a pass.",
+        "Run the command in the hint, once; it takes minutes and needs the network.",
+        _without_environment,
     ),
     "StoreError": Page(
         "The store cannot be read or written: read-only, full, damaged, or not a store at all.",

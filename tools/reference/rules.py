@@ -136,6 +136,8 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("feeds.search", "info", "What a search for feeds that show more ended in", ""),
         ("verify.cannot_run", "unknown", "A model, or both on the same feeds, cannot be run", "See the message."),
         ("convert.failed", "unknown", "A converter failed", "See the message; another converter or target."),
+        ("convert.fell_back", "info", "A cheaper way was tried and given up before this one", ""),
+        ("convert.not_here", "info", "A converter that could lead there cannot work here", "Install what it names."),
         ("convert.note", "info", "What the converter had to do besides", ""),
     ),
     "`regraft bench`": (

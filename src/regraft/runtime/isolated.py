@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import msgspec
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from regraft.runtime.isolated_worker import main; main()"
 )
+_BOOT_ELSEWHERE = "import sys; sys.path.append(sys.argv[1]); from regraft.runtime.isolated_worker import main; main()"
+"""In another environment its own packages come first, and of ours only Regraft is meant."""
 TIME_LIMIT_S = 600.0
 """Silence after which a process counts as hanging."""
 _MAX_STARTS = 4
@@ -192,7 +195,7 @@ class _Process:
         self._starts += 1
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by `_end`
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
+            self._command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -212,6 +215,15 @@ class _Process:
             raise
         assert isinstance(told, Described)
         return told
+
+    def _command(self) -> list[str]:
+        environment = self._recipe.environment
+        if not environment:
+            return [sys.executable, "-c", _BOOT, json.dumps(sys.path)]
+        from regraft.runtime.environments import environment_python
+
+        python = environment_python(environment, where=self.where)
+        return [str(python), "-c", _BOOT_ELSEWHERE, str(Path(__file__).parents[2])]
 
     def _send(self, request: Request, arrays: Mapping[str, Array]) -> None:
         assert self._process is not None

@@ -42,12 +42,14 @@ Derivation = Cut | Casted
 
 class Recipe(msgspec.Struct, frozen=True):
     """How to build the model in its process: `module:function` of Regraft or of a plugin, called with content and
-    named values. It can be followed again after a crash.
+    named values. It can be followed again after a crash. `environment` names the one that the process lives in
+    (`runtime/environments`), empty for this one.
     """
 
     function: str
     content: bytes = b""
     arguments: dict[str, Any] = {}
+    environment: str = ""
 
 
 class Build(msgspec.Struct, frozen=True, tag=True):

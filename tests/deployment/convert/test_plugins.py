@@ -13,6 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import regraft.deployment.convert as room
+from regraft.deployment.convert import members
+from regraft.deployment.convert.routes import routes
 from regraft.errors import UsageError
 from regraft.record.evidence import Verdict
 from regraft.record.store import open_store
@@ -27,7 +29,10 @@ from regraft.deployment.convert.interface import Hop
 
 
 class Newer:
-    name, source, target = "newer_from_onnx", "onnxruntime", "newer"
+    name, source, target, cost = "newer_from_onnx", "onnx", "newer", 1
+
+    def obstacle(self):
+        return ""
 
     def convert(self, source):
         proto = version_converter.convert_version(onnx.load_from_string(source.model.content), 21)
@@ -61,7 +66,7 @@ class Nowhere(Newer):
 
 
 class Partless:
-    name, source, target = "partless", "torch", "x"
+    name, source, target, cost, obstacle = "partless", "torch", "x", 1, str
 '''
 ENTRIES = """[regraft.converters]
 newer = theirs:Newer
@@ -89,8 +94,8 @@ def site(tmp_path: Path) -> Path:
 @pytest.fixture
 def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def forget() -> None:
-        room.converters.cache_clear()
-        room._third_parties.cache_clear()
+        members.converters.cache_clear()
+        members._third_parties.cache_clear()
         sys.modules.pop("theirs", None)
 
     monkeypatch.syspath_prepend(str(site))
@@ -122,8 +127,9 @@ def test_a_converter_of_another_distribution_makes_a_package_that_is_verified(
 
 def test_what_is_installed_beside_it_does_not_change_the_projects_own_ways(installed: None) -> None:
     assert "foreign_onnx" in [member.name for member in room.converters()]
-    assert [member.name for member in room.route("torch", "openvino")] == ["onnx_from_torch", "openvino_from_onnx"]
-    assert [member.name for member in room.route("torch", "newer")] == ["onnx_from_torch", "newer_from_onnx"]
+    ways = [[member.name for member in way] for way in routes("torch", "openvino")]
+    assert ways[-1] == ["foreign_onnx"]  # cheaper, and yet after all of ours
+    assert [member.name for member in next(routes("torch", "newer"))] == ["onnx_from_torch", "newer_from_onnx"]
 
 
 def test_broken_ones_are_left_out_and_nothing_else_notices(installed: None, model: Path, tmp_path: Path) -> None:

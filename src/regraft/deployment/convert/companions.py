@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ _LICENCES = ("license", "licence", "copying", "notice")
 _MAX_CARRIED_BYTES = 64 << 20
 
 
-def write_companions(folder: Path, source: Opened, hops: Sequence[Hop], to: str) -> None:
+def write_companions(folder: Path, source: Opened, hop: Hop, to: str) -> None:
     """Copy the files that the model cannot be used without, and say in `regraft.json` what the package is.
 
     Files keep their place relative to the weights. Nothing that a loader would run is copied.
@@ -37,10 +37,10 @@ def write_companions(folder: Path, source: Opened, hops: Sequence[Hop], to: str)
     Args:
         folder: of the new package.
         source: what was converted.
-        hops: the last one made the graph.
+        hop: that made the graph.
         to: target.
     """
-    model = next(iter(hops[-1].files))
+    model = next(iter(hop.files))
     declared: dict[str, object] = {}
     if source.package is not None:
         for path, name in _carried(source.package, source.path):
@@ -58,10 +58,11 @@ def write_companions(folder: Path, source: Opened, hops: Sequence[Hop], to: str)
         **declared,
         "schema": declared.get("schema", SCHEMA),
         "model": model,
-        "runtime": hops[-1].runtime,
-        "precision": "float32",
+        "runtime": hop.runtime,
+        "precision": hop.precision,
         "converted_from": {"sha256": source_digest, "to": to},
     }
+    described = {name: value for name, value in described.items() if value is not None}
     text = json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.deployment.convert.interface import Hop, Source
+from regraft.deployment.convert.obstacles import missing
 from regraft.errors import MissingExtra, Unsupported
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class OnnxFromTorch:
     name = "onnx_from_torch"
     source = "torch"
     target = "onnx"
+    cost = 3
+
+    def obstacle(self) -> str:
+        """PyTorch, onnx and onnxscript must be installed."""
+        return missing("torch", extra="torch") or missing("onnx", "onnxscript", extra="onnx")
 
     def convert(self, source: Source) -> Hop:
         """Export with every symbolic dimension of the signature dynamic, and check that they are.
@@ -41,17 +47,18 @@ class OnnxFromTorch:
         """
         import torch
 
-        onnx = _import_onnx(source.model.where)
-        outputs = list(source.model(source.feeds[0]))
-        program = _program(source.model, source.feeds[0])
-        proto = _exported(program, outputs, source.model.where)
-        _name_dimensions(proto, source.model)
+        model = source.loaded()
+        onnx = _import_onnx(model.where)
+        outputs = list(model(source.feeds[0]))
+        program = _program(model, source.feeds[0])
+        proto = _exported(program, outputs, model.where)
+        _name_dimensions(proto, model)
         for node in _nodes(proto.graph):
             _drop_metadata(node)
         if proto.ByteSize() > _MAX_BYTES:
-            raise Unsupported(f"the graph has {proto.ByteSize()} bytes; 2 GiB is the most", where=source.model.where)
+            raise Unsupported(f"the graph has {proto.ByteSize()} bytes; 2 GiB is the most", where=model.where)
         content = proto.SerializeToString()
-        _prove_sizes(content, source)
+        prove_sizes(content, model, source.feeds)
         opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
         return Hop(
             {"model.onnx": content},
@@ -133,25 +140,25 @@ def _drop_metadata(node: onnx.NodeProto) -> None:
     node.doc_string = ""
 
 
-def _prove_sizes(content: bytes, source: Source) -> None:
+def prove_sizes(content: bytes, model: Model, cases: Sequence[Feeds]) -> None:
     """Run the graph at every size of the examples; shapes must come out as the source's."""
     from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 
-    graph = OnnxRuntimeModel(content, where=source.model.where)
-    for feeds in source.feeds:
+    graph = OnnxRuntimeModel(content, where=model.where)
+    for feeds in cases:
         shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
         try:
             ours = graph({name: feeds[name] for name in (port.name for port in graph.signature.inputs)})
         except Unsupported as error:
             raise Unsupported(
                 f"the exported graph does not run at {shapes}: {error.what}",
-                where=source.model.where,
+                where=model.where,
                 hint="the network fixes that size; feed it one size only",
             ) from error
-        theirs = source.model(feeds)
+        theirs = model(feeds)
         wrong = _misshapen(ours, theirs)
         if wrong:
-            raise Unsupported(f"at {shapes} the exported graph returns {wrong}", where=source.model.where)
+            raise Unsupported(f"at {shapes} the exported graph returns {wrong}", where=model.where)
 
 
 def _misshapen(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:

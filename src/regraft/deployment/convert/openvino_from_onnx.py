@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from regraft.deployment.convert.interface import Hop, Source
+from regraft.deployment.convert.obstacles import missing
 from regraft.errors import MissingExtra, Unsupported
 
 
@@ -13,8 +14,13 @@ class OpenVinoFromOnnx:
     """Converts ONNX graphs."""
 
     name = "openvino_from_onnx"
-    source = "onnxruntime"
+    source = "onnx"
     target = "openvino"
+    cost = 1
+
+    def obstacle(self) -> str:
+        """OpenVINO must be installed."""
+        return missing("openvino", extra="openvino")
 
     def convert(self, source: Source) -> Hop:
         """Read the graph and write it as XML and constants.
@@ -26,22 +32,23 @@ class OpenVinoFromOnnx:
         try:
             import openvino
         except ImportError as error:
-            raise MissingExtra("openvino", extra="openvino", where=source.model.where) from error
+            raise MissingExtra("openvino", extra="openvino", where=source.where) from error
         from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
         from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
 
-        if not isinstance(source.model, OnnxRuntimeModel):
-            raise Unsupported("only ONNX graphs are converted to OpenVINO", where=source.model.where)
-        graph = graph_from_bytes(source.model.content, where=source.model.where)
+        model = source.loaded()
+        if not isinstance(model, OnnxRuntimeModel):
+            raise Unsupported("only ONNX graphs are converted to OpenVINO", where=source.where)
+        graph = graph_from_bytes(model.content, where=source.where)
         with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
             path = Path(folder) / "model.xml"
             openvino.save_model(graph, str(path), compress_to_fp16=False)
             files = {name: (Path(folder) / name).read_bytes() for name in ("model.xml", "model.bin")}
-        model = OpenVinoModel(
-            graph_from_bytes(files["model.xml"], files["model.bin"], where=source.model.where), precision="float32"
+        product = OpenVinoModel(
+            graph_from_bytes(files["model.xml"], files["model.bin"], where=source.where), precision="float32"
         )
-        names = {port.name for port in model.signature.inputs}
+        names = {port.name for port in product.signature.inputs}
         for feeds in source.feeds:
-            model({name: value for name, value in feeds.items() if name in names})
-        model.close()
+            product({name: value for name, value in feeds.items() if name in names})
+        product.close()
         return Hop(files, "openvino", versions={"openvino": str(openvino.__version__)})

@@ -1,0 +1,44 @@
+"""The converters: the project's own, and those that other distributions add."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+
+from regraft.deployment.convert.interface import Converter
+from regraft.plugins import Plugin, load_plugins
+
+_MEMBERS = (
+    "onnx_from_torch:OnnxFromTorch",
+    "openvino_from_onnx:OpenVinoFromOnnx",
+)
+"""`module:Class` of every converter."""
+
+ENTRY_POINTS = "regraft.converters"
+"""Group of entry points by which other distributions add converters."""
+
+
+@functools.cache
+def converters() -> tuple[Converter, ...]:
+    """One instance of every member, the project's own first; a broken third party's is left out (see `broken`)."""
+    return (*own_converters(), *(plugin.member for plugin in _third_parties() if not plugin.reason))
+
+
+def broken() -> dict[str, str]:
+    """Entry point of a third party → why it could not be used."""
+    return {plugin.name: plugin.reason for plugin in _third_parties() if plugin.reason}
+
+
+@functools.cache
+def own_converters() -> tuple[Converter, ...]:
+    """The project's own."""
+    found = []
+    for spec in _MEMBERS:
+        module, name = spec.split(":")
+        found.append(getattr(importlib.import_module(f"regraft.deployment.convert.{module}"), name)())
+    return tuple(found)
+
+
+@functools.cache
+def _third_parties() -> tuple[Plugin, ...]:
+    return load_plugins(ENTRY_POINTS)

@@ -1,0 +1,67 @@
+"""Which converters lead from one form to another, the cheapest way first."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+
+from regraft.deployment.convert.forms import form_named, takes
+from regraft.deployment.convert.interface import Converter
+from regraft.deployment.convert.members import converters, own_converters
+from regraft.errors import Unsupported
+
+_LONGEST = 4
+"""Hops of a way; each one more is another chance to go wrong."""
+
+
+def routes(form: str, to: str, *, avoid: Collection[str] = ()) -> Iterator[tuple[Converter, ...]]:
+    """Every way from a form to a target that can work here, cheapest first; none passes a form twice.
+
+    Those of other distributions come after the project's own: what is installed beside it does not change how a
+    conversion is made, as long as that works.
+
+    Args:
+        form: of the source, as `torch`.
+        to: target, as `openvino`.
+        avoid: names of converters to leave out.
+    """
+    usable = [member for member in converters() if member.name not in avoid and not member.obstacle()]
+    own = own_converters()
+    order = itertools.count()
+    waiting: list[tuple[int, int, int, tuple[Converter, ...]]] = [(0, 0, next(order), ())]
+    while waiting:
+        foreign, cost, _, path = heapq.heappop(waiting)
+        at = path[-1].target if path else form
+        if at == to and path:
+            yield path
+            continue
+        if len(path) == _LONGEST or (path and form_named(at).precision):
+            continue
+        passed = {form, *(member.target for member in path)}
+        for member in usable:
+            if takes(member.source, at) and member.target not in passed:
+                longer = (foreign + (member not in own), cost + member.cost, next(order), (*path, member))
+                heapq.heappush(waiting, longer)
+
+
+def require_route(form: str, to: str, *, avoid: Collection[str] = ()) -> None:
+    """Refuse what no way leads to.
+
+    Raises:
+        Unsupported: says what can be reached, and what stands in the way of what cannot.
+    """
+    if next(routes(form, to, avoid=avoid), None) is not None:
+        return
+    blocked = blocked_ways(form, to)
+    if blocked:
+        raise Unsupported(f"the ways from {form} to {to} cannot be gone here", hint="; ".join(blocked))
+    reached = sorted({member.target for member in converters() if next(routes(form, member.target), None)})
+    ways = f"it can become: {', '.join(reached)}" if reached else "no converter starts there"
+    raise Unsupported(f"there is no way from {form} to {to}; {ways}")
+
+
+def blocked_ways(form: str, to: str) -> list[str]:
+    """What stands in the way of converters into `to`, or out of `form`, that cannot work here."""
+    near: Sequence[Converter] = [m for m in converters() if m.target == to or takes(m.source, form)]
+    return [f"{member.name}: {why}" for member in near if (why := member.obstacle())]

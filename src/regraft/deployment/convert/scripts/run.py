@@ -1,0 +1,37 @@
+"""Runs one script of this folder in another environment: `run.py request.json answer.json`. Standard library alone."""
+
+import importlib.util
+import json
+import os
+import sys
+
+_NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.bind")
+
+
+def refuse_network(event, arguments):
+    """An audit hook: conversions are a matter of the file alone, and must be the same tomorrow."""
+    if event in _NETWORK:
+        raise PermissionError(f"the converter asked for the network ({event} {arguments[1:2]}), which is refused")
+
+
+def main():
+    """Read the request, run the script, write the answer whole or not at all."""
+    with open(sys.argv[1]) as handle:
+        request = json.load(handle)
+    folder = os.path.dirname(os.path.abspath(__file__))
+    path = os.path.join(folder, os.path.basename(request["script"]) + ".py")
+    sys.addaudithook(refuse_network)
+    try:
+        spec = importlib.util.spec_from_file_location("converter", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        answer = module.convert(request["model"], request["out"], request["options"])
+    except BaseException as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    with open(sys.argv[2] + ".part", "w") as handle:
+        json.dump(answer, handle)
+    os.replace(sys.argv[2] + ".part", sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()
