@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from regraft.trust.scan import scan
     from regraft.workflow.adapt import adapt
     from regraft.workflow.bench import bench
+    from regraft.workflow.bundle import bundle
     from regraft.workflow.convert import convert
     from regraft.workflow.doctor import doctor
     from regraft.workflow.guard import guard
     from regraft.workflow.inspect import inspect
-    from regraft.workflow.load import load
+    from regraft.workflow.load import load, load_weights
     from regraft.workflow.reproduce import reproduce
     from regraft.workflow.run import run
     from regraft.workflow.select import select
@@ -41,6 +42,7 @@ _PUBLIC = {
     "Verdict": "regraft.record.evidence:Verdict",
     "adapt": "regraft.workflow.adapt:adapt",
     "bench": "regraft.workflow.bench:bench",
+    "bundle": "regraft.workflow.bundle:bundle",
     "check": "regraft.trust.check:check",
     "convert": "regraft.workflow.convert:convert",
     "doctor": "regraft.workflow.doctor:doctor",
@@ -48,6 +50,7 @@ _PUBLIC = {
     "guard": "regraft.workflow.guard:guard",
     "inspect": "regraft.workflow.inspect:inspect",
     "load": "regraft.workflow.load:load",
+    "load_weights": "regraft.workflow.load:load_weights",
     "open": "regraft.package.package:open_by_reference",
     "open_store": "regraft.record.store:open_store",
     "reproduce": "regraft.workflow.reproduce:reproduce",
@@ -66,6 +69,7 @@ __all__ = [
     "__version__",
     "adapt",
     "bench",
+    "bundle",
     "check",
     "convert",
     "doctor",
@@ -73,6 +77,7 @@ __all__ = [
     "guard",
     "inspect",
     "load",
+    "load_weights",
     "open",
     "open_store",
     "reproduce",

@@ -14,6 +14,8 @@ from regraft.record.evidence import DigestKind, Record, Verdict
 class Scope(StrEnum):
     """What is permitted."""
 
+    VALUES = "values"
+    """Take tensors and plain values out of its files with the restricted unpickler; no other loader may open them."""
     DATA = "data"
     """Load the package's files; no code of it may run."""
     CODE = "code"
@@ -34,11 +36,12 @@ class Permit(msgspec.Struct, frozen=True):
     evidence: Digest
 
 
-def permit_from_scan(scan: Record, package: Digest, *, trust_code: bool = False) -> Permit:
+def permit_from_scan(scan: Record, package: Digest, *, trust_code: bool = False, values_only: bool = False) -> Permit:
     """Derive a permit from scan evidence about the same package digest.
 
     A scan that passed permits data. Code is permitted only if the user says `trust_code` and the scan found
     nothing dangerous; what it could not decide (code that a loader would run) is what the user vouches for.
+    `values_only` says that all it could not decide are names that the restricted unpickler knows how to leave alone.
 
     Raises:
         PermitRefused: another package, a digest that was not computed from all the bytes, not scan evidence,
@@ -66,6 +69,8 @@ def permit_from_scan(scan: Record, package: Digest, *, trust_code: bool = False)
         )
     if trust_code:
         return Permit(package, Scope.CODE, scan.digest)
+    if values_only and evidence.verdict is Verdict.INCONCLUSIVE:
+        return Permit(package, Scope.VALUES, scan.digest)
     if evidence.verdict is Verdict.INCONCLUSIVE:
         raise PermitRefused(
             f"the scan could not decide: {evidence.summary}",

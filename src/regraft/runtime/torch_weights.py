@@ -1,4 +1,4 @@
-"""Weights as a torch state_dict: safetensors, or a torch file without anything but tensors. The only `torch.load`."""
+"""Weights as a torch state_dict: of safetensors or of a torch file. The only `torch.load`, of tensors alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import pickle
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import Damaged, MissingExtra, Unsupported
+import msgspec
+
+from regraft.errors import AmbiguousReference, Damaged, MissingExtra, Unsupported
+from regraft.package.formats.unpickle import Record
 from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.runtime.torch_tensors import import_torch
 
 if TYPE_CHECKING:
     import torch
 
+    from regraft.package.package import Package
     from regraft.runtime.verified import VerifiedFiles
 
 TORCH_FORMATS = frozenset({"torch-zip", "torch-legacy", "torch-tar"})
@@ -23,14 +27,73 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "params
 _MAX_SHARDS = 10_000
 
 
+class Weights(msgspec.Struct, frozen=True):
+    """What was taken out of a file of weights.
+
+    Attributes:
+        tensors: tensor name → tensor on the CPU, of the state dict; empty where the file has none.
+        values: all that the file holds, as `values_from_files` returns it.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    values: Any
+
+
+def weights_path(package: Package) -> str:
+    """The file of weights that a package has.
+
+    Raises:
+        Unsupported: it has none.
+        AmbiguousReference: it has several.
+    """
+    readable = [entry.path for entry in package.entries if entry.obstacle is None]
+    kinds = {path: kind.name for path in readable if (kind := package.probe(path)[1]) is not None}
+    found = [path for path, kind in kinds.items() if kind in WEIGHT_FORMATS]
+    if not found:
+        held = ", ".join(sorted(set(kinds.values()))[:12]) or "nothing known"
+        raise Unsupported(f"no file of weights for torch; found: {held}", where=str(package.ref))
+    if len(found) > 1:
+        raise AmbiguousReference(
+            f"{len(found)} files of weights could be meant: {', '.join(found[:12])}",
+            where=str(package.ref),
+            hint=f"name one: {package.ref}#{found[0]}",
+        )
+    return found[0]
+
+
+def weights_from_files(files: VerifiedFiles, path: str) -> Weights:
+    """Tensors and values of one file.
+
+    Raises:
+        As `values_from_files`.
+    """
+    values = values_from_files(files, path)
+    try:
+        return Weights(_tensors_in(values, path), values)
+    except Unsupported:
+        return Weights({}, values)
+
+
 def state_dict_from_files(files: VerifiedFiles, path: str) -> dict[str, torch.Tensor]:
     """Tensor name → tensor on the CPU, of one file or of the shards that an index names.
 
+    Of a checkpoint that keeps more, the state dict; of a pickled `torch.nn.Module`, its state dict.
+
     Raises:
-        Unsupported: no weights, or a pickle that holds more than tensors.
+        Unsupported: no weights.
+        RefusedGlobal: a pickle names something that was not reviewed and that no loading policy has.
         Damaged: the bytes are not what the format wants.
         PermitRefused: a pickle, and no permit covers the package.
         MissingExtra: torch or safetensors is not installed.
+    """
+    return _tensors_in(values_from_files(files, path), path)
+
+
+def values_from_files(files: VerifiedFiles, path: str) -> Any:
+    """All that a file of weights holds: dicts, lists, numbers, texts, tensors; a `Record` in the place of an object.
+
+    Raises:
+        As `state_dict_from_files`.
     """
     import_torch(path)
     kind = files.format_of(path)
@@ -83,36 +146,49 @@ def _from_shards(files: VerifiedFiles, path: str) -> dict[str, torch.Tensor]:
     return merged
 
 
-def _from_torch(files: VerifiedFiles, path: str) -> dict[str, torch.Tensor]:
+def _from_torch(files: VerifiedFiles, path: str) -> Any:
+    """By `torch.load` where there are only tensors, else by the restricted unpickler."""
     import torch
 
+    if files.is_values_only:
+        return _restricted(files.read_opaque(path), files, path)
+    content = files.read(path)
     try:
-        loaded = torch.load(io.BytesIO(files.read(path)), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise Unsupported(
-            f"the pickle holds more than tensors, and only tensors are loaded: {_first_line(error)}",
-            where=path,
-            hint="convert it to safetensors where it was made, or load it in a factory of yours: regraft.load('py:…')",
-        ) from error
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        return _restricted(content, files, path)
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, LookupError, OSError) as error:
         raise Damaged(f"torch cannot read it: {_first_line(error)}", where=path) from error
-    return _tensors_in(loaded, path)
+
+
+def _restricted(content: bytes, files: VerifiedFiles, path: str) -> Any:
+    from regraft.runtime.torch_pickles import values_of_torch_file
+
+    return values_of_torch_file(content, files.format_of(path), path, is_reviewed=not files.is_values_only)
 
 
 def _tensors_in(loaded: Any, path: str) -> dict[str, torch.Tensor]:
     import torch
 
     for _ in range(len(_WRAPPERS)):
+        if isinstance(loaded, Record) and (found := _module_tensors(loaded)):
+            return found
         if not isinstance(loaded, Mapping):
             break
         if loaded and all(isinstance(value, torch.Tensor) for value in loaded.values()):
             return {str(name): tensor for name, tensor in loaded.items()}
-        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping | Record)), None)
         if inner is None:
             break
         loaded = inner
     held = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else type(loaded).__name__
     raise Unsupported(f"no state_dict in it; it holds {held}", where=path, hint="load it in your own factory")
+
+
+def _module_tensors(record: Record) -> dict[str, torch.Tensor]:
+    from regraft.runtime.torch_pickles import state_dict_of
+
+    return state_dict_of(record)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from regraft.package.formats import Loading
 from regraft.package.manifest import Manifest
 from regraft.package.package import Package
 from regraft.record.digest import Digest, digest_bytes
-from regraft.record.permit import Permit
+from regraft.record.permit import Permit, Scope
 
 MAX_MODEL_BYTES = 32 << 30
 """A file that a runtime reads into memory."""
@@ -38,6 +38,11 @@ class VerifiedFiles:
     def where(self) -> str:
         """How errors name the package."""
         return str(self.package.ref)
+
+    @property
+    def is_values_only(self) -> bool:
+        """May what executes code be opened by the restricted unpickler alone?"""
+        return self.permit is not None and self.permit.scope is Scope.VALUES
 
     def paths(self) -> list[str]:
         """Every readable file."""
@@ -73,6 +78,12 @@ class VerifiedFiles:
                 f"loading {self.format_of(path) or 'this file'} can execute code, and no scan permits it",
                 where=path,
                 hint="load it through regraft.load, which scans it first",
+            )
+        if self.is_values_only and not is_inert(self.package, path):
+            raise PermitRefused(
+                "its pickles name what nobody has reviewed: only their tensors and values may be taken out",
+                where=path,
+                hint="build the network yourself and fill it: --factory my_module:build (in Python: factory=…)",
             )
         return self.read_opaque(path, limit=limit)
 

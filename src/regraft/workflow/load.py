@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from regraft.errors import PermitRefused, UsageError
+from regraft.package.formats.loading_policies import policy_for
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources.interface import SourceOptions
-from regraft.record.evidence import Record, Verdict
+from regraft.record.evidence import Finding, Record, Verdict
 from regraft.record.permit import Permit, permit_from_scan
 from regraft.runtime import load as load_permitted
 from regraft.runtime import model_path, needs_permit
 from regraft.runtime.interface import Model
 from regraft.trust.scan import scan
+from regraft.trust.scan.pickle import UNLISTED
 
 if TYPE_CHECKING:
     from regraft.record.store import Store
     from regraft.runtime.pooling import Pooling
     from regraft.runtime.text import TextEncoder
+    from regraft.runtime.torch_weights import Weights
 
 
 class Permitted(msgspec.Struct, frozen=True):
@@ -155,20 +158,64 @@ def permitted(
             package.close()
 
 
+def load_weights(
+    ref: str | os.PathLike[str] | ModelRef | Package,
+    *,
+    allow: Collection[str] = (),
+    allow_file: str | os.PathLike[str] | None = None,
+    store: Store | None = None,
+    offline: bool = False,
+) -> Weights:
+    """Take the tensors and plain values out of a file of weights; no code of the package or of its library runs.
+
+    Args:
+        ref: a file of weights (safetensors, an index of shards, a torch checkpoint), or a package that has one.
+        allow, allow_file: reviews, as `scan` takes them.
+        store, offline: as `load`.
+    Returns:
+        tensors and values; in the place of objects of other classes there are records of what they would be made of.
+    Raises:
+        PermitRefused: the scan found danger, or could not decide.
+        AmbiguousReference: the package has several; name one after `#`.
+        Unsupported, MissingExtra, NotFound, Damaged, DigestMismatch.
+    """
+    from regraft.runtime.torch_weights import weights_from_files, weights_path
+    from regraft.runtime.verified import VerifiedFiles
+
+    package = open_package(ref, options=SourceOptions(offline=offline, store=store))
+    try:
+        path = weights_path(package)
+        leave = None
+        if needs_permit(package, path):
+            leave = _permit(package, store=store, allow=allow, allow_file=allow_file)
+        return weights_from_files(VerifiedFiles(package, leave), path)
+    finally:
+        if package is not ref:
+            package.close()
+
+
 def scanned_permit(package: Package, *, store: Store | None) -> Permit:
     """Leave to load what a scan of an open package, now, found to be data; the scan is kept in the store.
 
     Raises:
         PermitRefused: the scan found danger, or could not decide.
     """
-    return _permit(package, trust_code=False, store=store)
+    return _permit(package, store=store)
 
 
-def _permit(package: Package, *, trust_code: bool, store: Store | None) -> Permit:
+def _permit(
+    package: Package,
+    *,
+    trust_code: bool = False,
+    store: Store | None,
+    allow: Collection[str] = (),
+    allow_file: str | os.PathLike[str] | None = None,
+) -> Permit:
     """Scan, and derive leave to load data. Code of a package has no place to run in."""
-    evidence = scan(package, store=store)
+    evidence = scan(package, store=store, allow=allow, allow_file=allow_file)
     if store is not None:
         store.put_evidence(evidence)
+    values_only = all(_is_known_name(finding) for finding in evidence.findings)
     if trust_code and evidence.verdict is Verdict.INCONCLUSIVE:
         raise PermitRefused(
             f"the package's code would run when it is loaded: {evidence.summary}",
@@ -176,7 +223,16 @@ def _permit(package: Package, *, trust_code: bool, store: Store | None) -> Permi
             hint="code of a package runs in the sandbox only, and this version has none: "
             "load weights that are data (safetensors, ONNX), or name your own implementation with factory=",
         )
-    return permit_from_scan(Record(evidence.digest, evidence), evidence.subject[0].sha256)
+    record = Record(evidence.digest, evidence)
+    return permit_from_scan(record, evidence.subject[0].sha256, values_only=values_only)
+
+
+def _is_known_name(finding: Finding) -> bool:
+    """Leaves a finding nothing open but a name that the loading policy of a library has?"""
+    if finding.severity.verdict is Verdict.PASS:
+        return True
+    name = finding.data.get("global")
+    return finding.rule == UNLISTED.id and isinstance(name, str) and policy_for({name}) is not None
 
 
 def _own_code(factory: str) -> str:

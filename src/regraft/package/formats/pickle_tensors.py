@@ -5,6 +5,8 @@ Source: torch 2.13, torch/_utils.py and torch/_tensor.py; numpy 2.4, numpy/_core
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from regraft.package.formats.array_types import item_bytes, numpy_dtype, storage_dtype, torch_dtype
@@ -29,24 +31,35 @@ _THE_MODEL = ("state_dict.", "model_state_dict.", "model_state.")
 
 
 class Storage(msgspec.Struct, frozen=True):
-    """A torch storage named by a persistent id: `key` names the bytes, `elements` is None where it is not said."""
+    """A torch storage named by a persistent id: `key` names the bytes, `elements` is None where it is not said.
+
+    `start` is the element of those bytes at which it begins; only files from before 2017 have views of storages.
+    """
 
     key: str
     dtype: str
     elements: int | None
     location: str
+    start: int = 0
 
 
 class Array(msgspec.Struct, frozen=True):
-    """One array as a stream describes it. `identity` is equal for two views of exactly the same elements."""
+    """One array as a stream describes it. `identity` is equal for two views of exactly the same elements.
+
+    Attributes:
+        storage, start, stride: of a torch tensor: where its elements lie, in elements; `stride` None where it is not
+            said in numbers.
+        least_elements: elements that the storage must have for this view to lie inside.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     size_bytes: int | None
     identity: tuple[object, ...]
     storage: Storage | None = None
+    start: int = 0
+    stride: tuple[int, ...] | None = None
     least_elements: int = 0
-    """Elements that the storage must have for this view to lie inside."""
 
 
 class Arrays(msgspec.Struct, frozen=True):
@@ -131,10 +144,13 @@ def storage_of(value: Value) -> Storage | None:
         return None
     dtype = storage_dtype((cls.name or "").rpartition(".")[2]) if isinstance(cls, Global) else None
     view = value.id[5] if len(value.id) > 5 else None
+    start = 0
     if isinstance(view, tuple) and len(view) == 3:
-        elements = view[2]
+        start, elements = view[1], view[2]
+    if type(start) is not int or not 0 <= start < _MAX_EXTENT:
+        return None
     size = elements if type(elements) is int and 0 <= elements < _MAX_EXTENT else None
-    return Storage(_text(key), dtype or "unknown", size, _text(location))
+    return Storage(_text(key), dtype or "unknown", size, _text(location), start)
 
 
 def dtype_of(value: Value) -> tuple[str, int] | None:
@@ -189,11 +205,12 @@ def _torch_tensor(name: str, args: tuple[Value, ...], value: Call) -> Array | No
         dtype_name = stated[0]
     offset, stride = args[1], _shape(args[3])
     start = offset if type(offset) is int else 0
-    identity = (storage.key, start, shape, stride) if storage else (value.offset,)
+    identity = (storage.key, storage.start + start, shape, stride) if storage else (value.offset,)
     least = 0
     if stride is not None and len(stride) == len(shape) and 0 not in shape and name != "_rebuild_tensor_v3":
         least = start + 1 + sum((extent - 1) * step for extent, step in zip(shape, stride, strict=True))
-    return _array(dtype_name, item_bytes(dtype_name), shape, identity, storage, least)
+    size = _size_bytes(shape, item_bytes(dtype_name))
+    return Array(dtype_name, shape, size, identity, storage, start, stride, least)
 
 
 def _numpy_array(module: str, name: str, value: Call) -> Array | None:
@@ -211,16 +228,12 @@ def _numpy_array(module: str, name: str, value: Call) -> Array | None:
     return _array(dtype[0] if dtype else "unknown", dtype[1] if dtype else None, shape, (value.offset,))
 
 
-def _array(
-    dtype: str,
-    width: int | None,
-    shape: tuple[int, ...],
-    identity: tuple[object, ...],
-    storage: Storage | None = None,
-    least: int = 0,
-) -> Array:
-    size = Tensor("", dtype, shape).elements * width if width else None
-    return Array(dtype, shape, size, identity, storage, least)
+def _array(dtype: str, width: int | None, shape: tuple[int, ...], identity: tuple[object, ...]) -> Array:
+    return Array(dtype, shape, _size_bytes(shape, width), identity)
+
+
+def _size_bytes(shape: tuple[int, ...], width: int | None) -> int | None:
+    return math.prod(shape) * width if width else None
 
 
 def _shape(value: Value) -> tuple[int, ...] | None:

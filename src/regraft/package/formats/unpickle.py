@@ -1,68 +1,128 @@
-"""The restricted unpickler: loads a stream only when everything that it names is on the caller's list."""
+"""The restricted unpickler: the values that a stream describes, put together without importing or calling its names.
+
+Plain containers and numbers come back as themselves, dicts of any kind as dicts. What the caller resolves (tensors,
+arrays) comes back as the caller makes it. Every other object is a `Record`: its class by name, and what the stream
+would have given to it.
+"""
 
 from __future__ import annotations
 
-import io
-import pickle  # the one place where a stream is really executed
 from collections.abc import Callable, Collection
 from typing import Any
 
-from regraft.errors import Damaged, LimitExceeded, RegraftError
-from regraft.package.formats.pickle_machine import read_pickle
-from regraft.package.formats.pickle_values import Global, PickleStream
+import msgspec
+
+from regraft.errors import Damaged, LimitExceeded, PermitRefused, Unsupported
+from regraft.package.formats.pickle_values import (
+    Blob,
+    Call,
+    Dict,
+    Global,
+    PersistentId,
+    PickleStream,
+    Set,
+    Value,
+    argument_pairs,
+    bytes_of,
+)
 from regraft.package.limits import MAX_HEADER_BYTES
-from regraft.package.reader import BytesReader, Reader
+from regraft.package.reader import Reader
+
+_DICTS = frozenset({"builtins.dict", "collections.OrderedDict", "collections.defaultdict"})
+_ITERABLES: dict[str, Callable[[Any], Any]] = {
+    "builtins.set": set, "builtins.frozenset": frozenset, "builtins.list": list, "builtins.tuple": tuple,
+    "torch.Size": tuple,
+}  # fmt: skip
+_BYTES = frozenset({"builtins.bytes", "builtins.bytearray", "_codecs.encode"})
+_MAX_DEPTH = 100
+"""Levels of values; an object takes three. Six frames of Python each must fit below its recursion limit."""
+PLAIN = _DICTS | _BYTES | frozenset(_ITERABLES) | {"builtins.int", "builtins.float", "builtins.bool", "builtins.str"}
+"""Names that stand for values of Python, whatever a policy says."""
 
 
-class RefusedGlobal(RegraftError):
+class RefusedGlobal(PermitRefused):
     """A pickle names something that is not on the list of what may be loaded."""
 
-    code = "pickle-refused"
+
+class Name(msgspec.Struct, frozen=True):
+    """A class or function that a stream refers to; it was not imported."""
+
+    path: str
 
 
-def load_restricted(
-    source: Reader | bytes,
-    allow: Collection[tuple[str, str]],
+class Record(msgspec.Struct, eq=False):
+    """An object that was not made: what its class would have been called and filled with.
+
+    Attributes:
+        path: qualified name of the class or function.
+        args, kwargs: of the call.
+        attributes: what was to be restored under names.
+        state: what was to be restored otherwise; None for nothing.
+        items, pairs: what was to be put into it.
+    """
+
+    path: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
+    state: Any = None
+    items: list[Any] = []
+    pairs: dict[Any, Any] = {}
+
+
+class Unresolved(Exception):
+    """Raised by a resolver for a value that is none of its own."""
+
+
+def restricted_values(
+    stream: PickleStream,
+    reader: Reader,
     *,
-    persistent_load: Callable[[Any], Any] | None = None,
+    allow: Collection[str] | None = None,
+    resolve: Callable[[Value, Callable[[Value], Any]], Any] | None = None,
     limit: int = MAX_HEADER_BYTES,
 ) -> Any:
-    """Unpickle the first stream of `source` if every name in it is allowed; the machine looks at the bytes first.
+    """What unpickling a stream would return, with records in the place of objects. Nothing is imported or called.
 
     Args:
-        source: the content.
-        allow: (module, name) pairs, exactly as Python 3 resolves them; a dotted name must be listed as such.
-        persistent_load: resolves persistent ids; without it a stream that has some is refused.
-        limit: bytes that are read at most.
+        stream: what the machine saw.
+        reader: the content that it followed; long strings are read from there.
+        allow: qualified names that the stream may have beside `PLAIN`; None where all of them were reviewed.
+        resolve: makes the value of a call or a persistent id, or raises `Unresolved`; its second argument makes
+            the values that it needs.
+        limit: bytes of long strings that are read at most.
     Raises:
-        RefusedGlobal: a name is not allowed; says which, and its offset.
-        Damaged: the stream is broken, or an allowed constructor refuses its arguments.
-        LimitExceeded: more than `limit` bytes.
+        RefusedGlobal: a name is not allowed, is computed, or is written to; says which, and its offset.
+        Damaged: the stream is broken, or nothing that Python could build.
+        LimitExceeded: nested too deep, or more than `limit` bytes.
+        Unsupported: out-of-band buffers.
     """
-    data = source if isinstance(source, bytes) else source.read_all(limit=limit)
-    where = "pickle" if isinstance(source, bytes) else source.where
-    if len(data) > limit:
-        raise LimitExceeded(f"{len(data)} bytes, more than the {limit} that are loaded", where=where)
-    allowed = frozenset(allow)
-    stream = read_pickle(BytesReader(data, where=where))
-    _check(stream, allowed, where, has_ids=persistent_load is not None)
-    try:
-        return _Restricted(data[: stream.end_offset], allowed, where, persistent_load).load()
-    except RegraftError:
-        raise
-    except Exception as error:
-        raise Damaged(f"cannot be unpickled: {type(error).__name__}: {str(error)[:200]}", where=where) from error
-
-
-def _check(stream: PickleStream, allowed: frozenset[tuple[str, str]], where: str, *, has_ids: bool) -> None:
-    for name in stream.globals:
-        if (name.module, name.name) not in allowed:
-            raise _refusal(name, where)
+    check_names(stream, reader.where, allow=allow)
     if not stream.complete:
         problem = stream.problem.what if stream.problem else "does not end"
-        raise Damaged(f"{problem} at byte {stream.end_offset}", where=where)
-    if stream.persistent_ids and not has_ids:
-        raise Damaged(f"refers to objects outside of it at byte {stream.persistent_ids[0].offset}", where=where)
+        raise Damaged(f"{problem} at byte {stream.end_offset}", where=reader.where)
+    if stream.buffers:
+        raise Unsupported("its arrays lie outside of the pickle", where=reader.where)
+    try:
+        return _Builder(reader, resolve, limit).value(stream.root, 0)
+    except RecursionError:
+        raise LimitExceeded("nested too deep for where it is loaded", where=reader.where) from None
+
+
+def check_names(stream: PickleStream, where: str, *, allow: Collection[str] | None) -> None:
+    """See that a stream names only what is allowed, and does nothing to it but call it.
+
+    Raises:
+        RefusedGlobal: otherwise; says what, and its offset.
+    """
+    for name in stream.globals:
+        known = name.module is not None and name.name is not None and name.extension is None
+        if not known or (allow is not None and name.path not in PLAIN and name.path not in allow):
+            raise RefusedGlobal(
+                f"names {name.path} at byte {name.offset}, which is not allowed",
+                where=where,
+                hint="regraft scan shows what it would do",
+            )
     for call in stream.calls:
         if not isinstance(call.function, Global) and call.kind != "build":
             raise RefusedGlobal(f"calls the result of a call at byte {call.offset}", where=where)
@@ -70,39 +130,131 @@ def _check(stream: PickleStream, allowed: frozenset[tuple[str, str]], where: str
             raise RefusedGlobal(f"changes {call.function.path} itself at byte {call.offset}", where=where)
 
 
-def _refusal(name: Global, where: str) -> RefusedGlobal:
-    return RefusedGlobal(
-        f"names {name.path} at byte {name.offset}, which is not allowed",
-        where=where,
-        hint="regraft scan shows what it would do",
-    )
+class _Builder:
+    """Makes each value once, so that what a stream shares is shared, and what is cyclic stays so."""
 
-
-class _Restricted(pickle.Unpickler):
     def __init__(
-        self,
-        data: bytes,
-        allowed: frozenset[tuple[str, str]],
-        where: str,
-        resolve: Callable[[Any], Any] | None,
+        self, reader: Reader, resolve: Callable[[Value, Callable[[Value], Any]], Any] | None, limit: int
     ) -> None:
-        super().__init__(io.BytesIO(data))
-        self._allowed = allowed
-        self._where = where
+        self._reader = reader
         self._resolve = resolve
+        self._left = limit
+        self._made: dict[int, Any] = {}
+        self._open: set[int] = set()
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Import only what is allowed, whatever the machine said."""
-        import _compat_pickle
+    def value(self, value: Value, depth: int) -> Any:
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+            return value
+        if id(value) in self._made:
+            return self._made[id(value)]
+        if id(value) in self._open:
+            raise Damaged("a value that is a part of itself", where=self._reader.where)
+        if depth > _MAX_DEPTH:
+            raise LimitExceeded(f"nested more than {_MAX_DEPTH} deep", where=self._reader.where)
+        self._open.add(id(value))
+        made = self._make(value, depth + 1)
+        self._open.discard(id(value))
+        self._made[id(value)] = made
+        return made
 
-        resolved = _compat_pickle.NAME_MAPPING.get((module, name))
-        resolved = resolved or (_compat_pickle.IMPORT_MAPPING.get(module, module), name)
-        if (module, name) not in self._allowed and resolved not in self._allowed:
-            raise _refusal(Global(module, name, 0), self._where)
-        return super().find_class(module, name)
+    def _make(self, value: Value, depth: int) -> Any:
+        if isinstance(value, list):
+            return self._fill_list(self._begin(value, []), value, depth)
+        if isinstance(value, tuple):
+            return tuple(self.value(item, depth) for item in value)
+        if isinstance(value, Dict):
+            return self._fill_dict(self._begin(value, {}), value.pairs, depth)
+        if isinstance(value, Set):
+            return self._iterable(frozenset if value.frozen else set, value.items, depth)
+        if isinstance(value, Global):
+            return Name(value.path)
+        if isinstance(value, Blob):
+            return self._blob(value)
+        if isinstance(value, Call | PersistentId):
+            return self._object(value, depth)
+        raise Damaged(f"a {type(value).__name__.lower()} in place of a value", where=self._reader.where)
 
-    def persistent_load(self, pid: Any) -> Any:
-        """Hand persistent ids to the caller."""
-        if self._resolve is None:
-            raise Damaged("refers to objects outside of it", where=self._where)
-        return self._resolve(pid)
+    def _begin(self, value: Value, made: Any) -> Any:
+        """Let what is inside refer to it already."""
+        self._made[id(value)] = made
+        return made
+
+    def _fill_list(self, made: list[Any], items: Collection[Value], depth: int) -> list[Any]:
+        made += [self.value(item, depth) for item in items]
+        return made
+
+    def _fill_dict(self, made: dict[Any, Any], pairs: Collection[tuple[Value, Value]], depth: int) -> dict[Any, Any]:
+        for key, item in pairs:
+            try:
+                made[self.value(key, depth)] = self.value(item, depth)
+            except TypeError as error:
+                raise Damaged(f"a key of a dict: {error}", where=self._reader.where) from None
+        return made
+
+    def _iterable(self, kind: Callable[[Any], Any], items: Collection[Value], depth: int) -> Any:
+        try:
+            return kind([self.value(item, depth) for item in items])
+        except TypeError as error:
+            raise Damaged(str(error), where=self._reader.where) from None
+
+    def _object(self, value: Call | PersistentId, depth: int) -> Any:
+        if self._resolve is not None:
+            try:
+                return self._resolve(value, lambda inner: self.value(inner, depth))
+            except Unresolved:
+                pass
+        if isinstance(value, PersistentId):
+            raise Damaged(f"refers to an object outside of it at byte {value.offset}", where=self._reader.where)
+        return self._plain(value, depth)
+
+    def _plain(self, call: Call, depth: int) -> Any:
+        first = call.arguments[0] if call.arguments else ()
+        items = first.items if isinstance(first, Set) else first
+        if call.path in _DICTS:  # attributes of a dict (torch keeps versions there) are left out
+            pairs = [*argument_pairs(call), *call.pairs]
+            return self._fill_dict(self._begin(call, {}), pairs, depth)
+        if call.path in _ITERABLES and not call.states and isinstance(items, list | tuple):
+            return self._iterable(_ITERABLES[call.path], [*items, *call.items], depth)
+        if call.path in _BYTES and (content := bytes_of(call)) is not None:
+            return content
+        if call.path == "_codecs.encode" and isinstance(first, Blob) and isinstance(text := self._blob(first), str):
+            return text.encode("latin-1", "replace")
+        return self._record(call, depth)
+
+    def _record(self, call: Call, depth: int) -> Record:
+        record: Record = self._begin(call, Record(call.path))
+        arguments = call.args if isinstance(call.args, tuple) else (call.args,)
+        record.args = tuple(self.value(argument, depth) for argument in arguments)
+        record.items = [self.value(item, depth) for item in call.items]
+        record.pairs = self._fill_dict({}, call.pairs, depth)
+        if isinstance(call.kwargs, Dict):
+            record.kwargs = self._fill_dict({}, call.kwargs.pairs, depth)
+        for state in call.states:
+            self._restore(record, state, depth)
+        return record
+
+    def _restore(self, record: Record, state: Value, depth: int) -> None:
+        """As BUILD without `__setstate__` takes a state: a dict of attributes, or that and one of slots."""
+        parts = state if isinstance(state, tuple) and len(state) == 2 else (state,)
+        if all(part is None or isinstance(part, Dict) for part in parts):
+            for part in parts:
+                if isinstance(part, Dict):
+                    record.attributes = self._fill_dict(record.attributes, part.pairs, depth)
+        else:
+            record.state = self.value(state, depth)
+
+    def _blob(self, blob: Blob) -> bytes | str:
+        self._left -= blob.length
+        if self._left < 0:
+            raise LimitExceeded("more bytes of strings than are loaded", where=self._reader.where)
+        content = self._reader.read_exactly(blob.offset, blob.length)
+        if blob.kind in ("bytes", "bytearray"):
+            return content
+        if blob.kind == "str":
+            try:
+                return content.decode("utf-8", "surrogatepass")
+            except UnicodeDecodeError as error:
+                raise Damaged(f"a string that is not UTF-8: {error.reason}", where=self._reader.where) from None
+        if blob.kind == "string":
+            return content.decode("latin-1")
+        raise Unsupported(f"a long {blob.kind} at byte {blob.offset}", where=self._reader.where)
