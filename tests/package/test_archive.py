@@ -305,9 +305,8 @@ def test_links_and_devices_are_told_apart() -> None:
 
 
 def test_unknown_containers_are_unsupported_not_none() -> None:
-    for magic in (b"7z\xbc\xaf\x27\x1c\x00\x04", b"Rar!\x1a\x07\x01\x00"):
-        with pytest.raises(Unsupported):
-            open_archive(reader(magic + bytes(100)))
+    with pytest.raises(Unsupported):
+        open_archive(reader(b"Rar!\x1a\x07\x01\x00" + bytes(100)))
     assert open_archive(reader(b"just some text, no archive at all" * 30)) is None
     assert open_archive(reader(b"")) is None
 

@@ -34,7 +34,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         name: exactly as stored, never normalised; bytes that do not decode are surrogate escapes.
         size_bytes: size of the content.
         compressed_bytes: bytes it takes in the archive.
-        method: `stored`, `deflate`, `bzip2`, `lzma`, `zstd`, `sparse`, or `method-N`.
+        method: `stored`, `deflate`, `bzip2`, `lzma`, `lzma2`, `zstd`, `sparse`, or `method-N`.
         offset: where its header begins in the archive's reader.
         crc32: declared checksum; None where the container keeps none.
         is_directory: a folder, no content.
@@ -63,7 +63,7 @@ class Archive(ABC):
     """A directory of members over one reader.
 
     Attributes:
-        kind: `zip`, `tar`, or the name of a compression that holds one member.
+        kind: `zip`, `tar`, `7z`, or the name of a compression that holds one member.
         reader: the content that `Member.offset` counts in (for a compressed tar, the expanded one).
         members: every entry in the order of the directory, duplicates included.
     """
@@ -207,16 +207,19 @@ def open_archive(reader: Reader) -> Archive | None:
     """Whatever archive this is; None when it is none.
 
     Raises:
-        Unsupported: recognised, but its members cannot be read here (7z, rar).
+        Unsupported: recognised, but its members cannot be read here (rar, methods of 7z that Python lacks).
         Damaged, LimitExceeded, MissingExtra: as the function of its kind.
     """
     from regraft.package.compression import peek, sniff
 
     head = reader.read_at(0, 512)
-    if head.startswith((_SEVEN_ZIP, _RAR)):
-        name = "7z" if head.startswith(_SEVEN_ZIP) else "rar"
+    if head.startswith(_SEVEN_ZIP):
+        from regraft.package.seven_zip_archive import SevenZipArchive
+
+        return SevenZipArchive(reader)
+    if head.startswith(_RAR):
         raise Unsupported(
-            f"members of a {name} archive cannot be read", where=reader.where, hint="unpack it, then look at the files"
+            "members of a rar archive cannot be read", where=reader.where, hint="unpack it, then look at the files"
         )
     if is_tar(reader):
         return open_tar(reader)

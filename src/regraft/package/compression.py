@@ -87,19 +87,28 @@ def expand(reader: Reader, codec: Codec, *, where: str | None = None, prefix: by
         LimitExceeded: more than `MAX_EXPANSION_RATIO` times its size, or than the budget of the examination.
         MissingExtra: zstd and lz4 without `regraft[scan]`.
     """
+    problems: list[Problem] = []
+    content = spooled(expanded_pieces(reader, codec, problems, prefix), packed=reader, where=where or reader.where)
+    return Expanded(content.reader, content.crc32, tuple(problems))
+
+
+def spooled(pieces: Iterator[bytes], *, packed: Reader, where: str) -> Expanded:
+    """Pieces of expanded content as a reader, bounded by the size of what they were expanded from.
+
+    Raises:
+        LimitExceeded: as `expand`.
+    """
     import zlib
 
-    where = where or reader.where
-    problems: list[Problem] = []
-    spool = _Spool(where, Meter(reader.meter))
+    spool = _Spool(where, Meter(packed.meter))
     crc = 0
     try:
-        for piece in expanded_pieces(reader, codec, problems, prefix):
+        for piece in pieces:
             spool.write(piece)
-            if spool.size > max(_RATIO_FREE_BYTES, MAX_EXPANSION_RATIO * reader.size):
+            if spool.size > max(_RATIO_FREE_BYTES, MAX_EXPANSION_RATIO * packed.size):
                 raise LimitExceeded(f"expands to more than {MAX_EXPANSION_RATIO} times its size", where=where)
             crc = zlib.crc32(piece, crc)
-        return Expanded(spool.reader(), crc, tuple(problems))
+        return Expanded(spool.reader(), crc)
     finally:
         spool.close()
 

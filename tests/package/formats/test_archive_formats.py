@@ -13,7 +13,7 @@ import zlib
 import pytest
 
 from regraft.errors import Damaged
-from regraft.package.formats.archive_formats import Compressed, Sealed, Tar, TorchServe, Zip
+from regraft.package.formats.archive_formats import Compressed, Sealed, SevenZip, Tar, TorchServe, Zip
 from regraft.package.formats.interface import Loading, Probe
 from regraft.package.reader import BytesReader
 
@@ -76,6 +76,7 @@ def test_weak_marks_alone_are_not_believed() -> None:
 
 
 def test_sealed_archives_are_unknown() -> None:
-    assert Sealed().matches(probe(b"7z\xbc\xaf\x27\x1c" + bytes(30)))
+    assert SevenZip().matches(probe(b"7z\xbc\xaf\x27\x1c" + bytes(30)))
+    assert not Sealed().matches(probe(b"7z\xbc\xaf\x27\x1c" + bytes(30)))
     assert Sealed().matches(probe(b"Rar!\x1a\x07\x01\x00" + bytes(30)))
     assert Sealed().loading is Loading.UNKNOWN

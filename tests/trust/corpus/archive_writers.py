@@ -94,14 +94,24 @@ def with_wrong_crc(archive: bytes, member: bytes) -> bytes:
 
 def copied_7z(name: str, content: bytes) -> bytes:
     """A 7z archive with one member that is stored as it is. Source: 7zFormat.txt of the 7-Zip SDK."""
-    packed = b"\x06\x00" + b"\x01" + b"\x09" + _number(len(content)) + b"\x00"
-    unpacked = b"\x07\x0b\x01\x00\x01\x01\x00\x0c" + _number(len(content)) + b"\x00"
+    return _seven_zip(name, content, content, b"\x01\x00")
+
+
+def packed_7z(name: str, content: bytes) -> bytes:
+    """A 7z archive with one member in LZMA2."""
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 16}]
+    return _seven_zip(name, content, lzma.compress(content, lzma.FORMAT_RAW, filters=filters), b"\x21\x21\x01\x08")
+
+
+def _seven_zip(name: str, content: bytes, stored: bytes, coder: bytes) -> bytes:
+    packed = b"\x06\x00" + b"\x01" + b"\x09" + _number(len(stored)) + b"\x00"
+    unpacked = b"\x07\x0b\x01\x00\x01" + coder + b"\x0c" + _number(len(content)) + b"\x00"
     digests = b"\x08\x0a\x01" + struct.pack("<I", zlib.crc32(content)) + b"\x00"
     names = b"\x00" + name.encode("utf-16-le") + b"\0\0"
     files = b"\x05\x01\x11" + _number(len(names)) + names + b"\x00"
     header = b"\x01\x04" + packed + unpacked + digests + b"\x00" + files + b"\x00"
-    start = struct.pack("<QQI", len(content), len(header), zlib.crc32(header))
-    return b"7z\xbc\xaf\x27\x1c\x00\x04" + struct.pack("<I", zlib.crc32(start)) + start + content + header
+    start = struct.pack("<QQI", len(stored), len(header), zlib.crc32(header))
+    return b"7z\xbc\xaf\x27\x1c\x00\x04" + struct.pack("<I", zlib.crc32(start)) + start + stored + header
 
 
 def _number(value: int) -> bytes:

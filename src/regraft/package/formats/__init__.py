@@ -16,6 +16,7 @@ _MEMBERS: tuple[str, ...] = (
     "coreml:CoreMlWeights",
     "safetensors:Safetensors",
     "tf_checkpoint:TfCheckpointIndex",
+    "archive_formats:SevenZip",
     "archive_formats:Sealed",
     "torch_zip:TorchScript",
     "torch_export:TorchExport",

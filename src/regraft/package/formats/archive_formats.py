@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from regraft.errors import Damaged
-from regraft.package.archive import Archive, is_tar_head, open_tar, open_zip
+from regraft.package.archive import Archive, is_tar_head, open_archive, open_tar, open_zip
 from regraft.package.compression import Codec, peek, sniff
 from regraft.package.formats.interface import Description, Loading, Probe, Role
 
@@ -96,22 +96,42 @@ class Compressed:
         return Description(metadata=metadata)
 
 
-class Sealed:
-    """7z and rar archives: recognised, not opened."""
+class SevenZip:
+    """A 7z archive."""
 
-    name = "sealed-archive"
-    title = "7z or RAR archive"
+    name = "7z"
+    title = "7z archive"
     role = Role.ARCHIVE
-    loading = Loading.UNKNOWN
-    suffixes = (".7z", ".rar")
+    loading = Loading.INERT
+    suffixes = (".7z",)
 
     def matches(self, probe: Probe) -> bool:
         """See `Format.matches`."""
-        return probe.head.startswith((b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"))
+        return probe.head.startswith(b"7z\xbc\xaf\x27\x1c")
 
     def describe(self, probe: Probe) -> Description:
         """See `Format.describe`."""
-        return Description(metadata={"archive": "7z" if probe.head.startswith(b"7z") else "rar", "content": "unknown"})
+        archive = open_archive(probe.reader)
+        assert archive is not None
+        return _describe(archive)
+
+
+class Sealed:
+    """RAR archives: recognised, not opened."""
+
+    name = "sealed-archive"
+    title = "RAR archive"
+    role = Role.ARCHIVE
+    loading = Loading.UNKNOWN
+    suffixes = (".rar",)
+
+    def matches(self, probe: Probe) -> bool:
+        """See `Format.matches`."""
+        return probe.head.startswith(b"Rar!\x1a\x07")
+
+    def describe(self, probe: Probe) -> Description:
+        """See `Format.describe`."""
+        return Description(metadata={"archive": "rar", "content": "unknown"})
 
 
 def _describe(archive: Archive) -> Description:
