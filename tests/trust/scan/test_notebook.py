@@ -19,8 +19,17 @@ def notebook(*sources: str) -> str:
         "!echo aWQ= | base64 -d | sh",
     ],
 )
-def test_cells_that_run_what_they_fetch_or_decode_are_inconclusive(rules_of, source):
-    assert "RGS-INS-007" in rules_of({"demo.ipynb": notebook("x = 1", source)})
+def test_cells_that_hide_what_they_run_or_fetch_it_in_the_clear_fail(rules_of, source):
+    assert "RGS-INS-009" in rules_of({"demo.ipynb": notebook("x = 1", source)})
+
+
+@pytest.mark.parametrize(
+    "source", ["!curl -fsSL https://example.org/install.sh | sh", "import os\nos.system('wget -qO- $URL | sh')"]
+)
+def test_installers_of_tools_are_inconclusive(rules_of, source):
+    found = rules_of({"demo.ipynb": notebook("x = 1", source)})
+    assert "RGS-INS-007" in found
+    assert "RGS-INS-009" not in found
 
 
 @pytest.mark.parametrize("source", ["!pip install torch", "%%bash\nls -l\n", "!wget http://x/data.csv"])

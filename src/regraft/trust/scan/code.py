@@ -9,12 +9,14 @@ from itertools import islice
 from regraft.package.formats import Role
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity, Where
+from regraft.trust.scan.commands import HIDES_OR_PIPES, HOSTILE_COMMAND
 from regraft.trust.scan.entrypoints import EntryPoint, entry_points, is_script, path_of
 from regraft.trust.scan.interface import Rule, Site
-from regraft.trust.scan.notebook import HIDES_OR_PIPES
+from regraft.trust.scan.notebook import is_hostile
 from regraft.trust.scan.python.effects import Kind
 from regraft.trust.scan.python.names import MAX_SOURCE_BYTES
 from regraft.trust.scan.python.program import Phase, Program, Run
+from regraft.trust.scan.serving import served_code
 
 AT_IMPORT = Rule(
     "RGS-COD-001",
@@ -109,7 +111,7 @@ class CodeFamily:
         code = {path: site for path, site in by_path.items() if _is_code(path, site)}
         if not code:
             return
-        points = entry_points(sites)
+        points = [*entry_points(sites), *served_code(sites)]
         program = Program(_Sources(by_path))
         yield from _judge_entries(program, points, by_path)
         yield from _compiled_beside(program, by_path)
@@ -235,11 +237,16 @@ def _harmful_strays(unreached: dict[str, Site]) -> Iterator[Finding]:
             yield UNREADABLE.finding(f"{site.probe.reader.size} bytes of source are too many to look at", site.where())
             continue
         program = Program({path: site.probe.reader.read_all()})
-        for run in program.reach([(path, None)]):
-            if run.phase is Phase.IMPORT and run.effect.kind in (Kind.SHELL, Kind.DECODE):
-                message = f"{run.effect.kind.value} when it is run: {run.effect.text}"
-                yield HIDDEN.finding(message, site.where(line=run.effect.line), call=run.effect.name)
-                break
+        harm = [
+            run.effect
+            for run in program.reach([(path, None)])
+            if run.phase is Phase.IMPORT and run.effect.kind in (Kind.SHELL, Kind.DECODE)
+        ]
+        worst = next((effect for effect in harm if is_hostile(effect)), harm[0] if harm else None)
+        if worst is not None:
+            rule = HOSTILE_COMMAND if is_hostile(worst) else HIDDEN
+            message = f"{worst.kind.value} when it is run: {worst.text}"
+            yield rule.finding(message, site.where(line=worst.line), call=worst.name)
 
 
 def _note(unreached: dict[str, Site], files: int) -> Finding:

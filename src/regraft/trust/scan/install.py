@@ -11,9 +11,9 @@ from regraft.errors import Damaged
 from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
+from regraft.trust.scan.commands import HIDES_OR_PIPES, HOSTILE, HOSTILE_COMMAND
 from regraft.trust.scan.entrypoints import path_of
 from regraft.trust.scan.interface import Rule, Site
-from regraft.trust.scan.notebook import HIDES_OR_PIPES
 from regraft.trust.scan.python.effects import Kind
 from regraft.trust.scan.python.program import Program
 
@@ -106,10 +106,7 @@ class InstallFamily:
         elif site.probe.basename == "package.json":
             yield from _npm_hooks(site)
         elif site.probe.suffix in _SCRIPTS and site.probe.reader.size <= _TEXT_BYTES:
-            match = HIDES_OR_PIPES.search(site.probe.text or "")
-            if match:
-                line = (site.probe.text or "").count("\n", 0, match.start()) + 1
-                yield PIPED.finding(f"runs: {match[0][:160]}", site.where(line=line))
+            yield from _script(site)
 
     def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
         """What npm's hooks start, and one note about all recipes."""
@@ -121,6 +118,14 @@ class InstallFamily:
             names = [site.probe.name for site in recipes]
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             yield RECIPE.finding(f"{names[0]}{more}", recipes[0].where(), files=list(names[:20]))
+
+
+def _script(site: Site) -> Iterator[Finding]:
+    text = site.probe.text or ""
+    match = HOSTILE.search(text) or HIDES_OR_PIPES.search(text)
+    if match:
+        rule = HOSTILE_COMMAND if HOSTILE.search(match[0]) else PIPED
+        yield rule.finding(f"runs: {match[0][:160]}", site.where(line=text.count("\n", 0, match.start()) + 1))
 
 
 def _is_text(site: Site) -> bool:

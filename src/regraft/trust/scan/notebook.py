@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from regraft.errors import Damaged
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
+from regraft.trust.scan.commands import HIDES_OR_PIPES, HOSTILE, HOSTILE_COMMAND
 from regraft.trust.scan.interface import Rule, Site
-from regraft.trust.scan.python.effects import Kind
+from regraft.trust.scan.python.effects import Effect, Kind
 from regraft.trust.scan.python.program import Phase, Program
 
 COMMANDS = Rule(
@@ -28,11 +29,6 @@ HARMFUL = Rule(
     cwe=506,
 )
 
-HIDES_OR_PIPES = re.compile(
-    r"\b(curl|wget)\b[^\n|;&]*\|\s*(sudo\s+)?(ba|z|da)?sh\b|\bbase64\s+(-d|-D|--decode)\b|/dev/(tcp|udp)/|\bnc\s+-e\b"
-    r"|\bbash\s+-i\b|<\(\s*(curl|wget)\b"
-)
-"""Shell text that runs what it fetches or decodes, or hands a shell to somebody else."""
 _SHELL_LINE = re.compile(r"^\s*[!%](?P<command>.*)$")
 _SHELL_CELL = re.compile(r"^\s*%%(ba|z|da)?(sh|script|bash)\b")
 _MAX_CELLS = 2000
@@ -45,15 +41,21 @@ class NotebookFamily:
 
     name = "notebook"
     judges: frozenset[str] = frozenset()
-    rules: Sequence[Rule] = (COMMANDS, HARMFUL)
+    rules: Sequence[Rule] = (COMMANDS, HARMFUL, HOSTILE_COMMAND)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """At most one finding of each kind for one notebook."""
         if site.probe.suffix != ".ipynb" and (site.format is None or site.format.name != "notebook"):
             return
         python, shell = _cells(site.probe.json)
-        harm = next((line for line in shell if HIDES_OR_PIPES.search(line)), None) or _harm_in("\n".join(python))
-        if harm is not None:
+        found = [*_harm_in("\n".join(python))]
+        hostile = next((line for line in shell if HOSTILE.search(line)), None)
+        hostile = hostile or next((effect.text for effect in found if is_hostile(effect)), None)
+        harm = next((line for line in shell if HIDES_OR_PIPES.search(line)), None)
+        harm = harm or next((effect.text for effect in found), None)
+        if hostile is not None:
+            yield HOSTILE_COMMAND.finding(f"a cell runs: {hostile.strip()[:160]}", site.where())
+        elif harm is not None:
             yield HARMFUL.finding(f"a cell runs: {harm.strip()[:160]}", site.where())
         elif shell:
             yield COMMANDS.finding(f"a cell runs: {shell[0].strip()[:120]}", site.where())
@@ -85,16 +87,21 @@ def _cells(content: object) -> tuple[list[str], list[str]]:
     return python, shell
 
 
-def _harm_in(source: str) -> str | None:
-    """What the cells would do when they are run one after the other; None where nothing stands out."""
+def _harm_in(source: str) -> Iterator[Effect]:
+    """What stands out of what the cells would do when they are run one after the other."""
     program = Program({"notebook.py": source})
     try:
         runs = program.reach([("notebook.py", None)], as_main=True)
     except Damaged:
-        return None
+        return
     for run in runs:
-        if run.phase is Phase.IMPORT and (
-            run.effect.kind is Kind.DECODE or (run.effect.kind is Kind.SHELL and HIDES_OR_PIPES.search(run.effect.text))
-        ):
-            return run.effect.text
-    return None
+        pipes = run.effect.kind is Kind.SHELL and HIDES_OR_PIPES.search(run.effect.text)
+        if run.phase is Phase.IMPORT and (run.effect.kind is Kind.DECODE or pipes):
+            yield run.effect
+
+
+def is_hostile(effect: Effect) -> bool:
+    """Does code that nobody needs to start hide what it runs, or hand the machine over?"""
+    if effect.kind is Kind.DECODE:
+        return effect.name in ("exec", "eval")
+    return effect.kind is Kind.SHELL and HOSTILE.search(effect.text) is not None
