@@ -105,6 +105,12 @@ class LimitExceeded(Damaged):
     code = "limit"
 
 
+class Bomb(LimitExceeded):
+    """Content that expands a thousandfold and more: it is there to fill memory or disk."""
+
+    code = "bomb"
+
+
 class Unsupported(RegraftError):
     """A capability that this member (format, runtime, converter) does not have."""
 

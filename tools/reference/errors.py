@@ -149,6 +149,15 @@ def _truncated() -> None:
     found.describe(probe)
 
 
+def _bomb() -> None:
+    import gzip
+
+    from regraft.package.archive import open_compressed
+    from regraft.package.reader import BytesReader
+
+    open_compressed(BytesReader(gzip.compress(bytes(60 << 20)), where="weights.bin.gz"))
+
+
 def _crash() -> None:
     from regraft.runtime.isolated import IsolatedModel
     from regraft.runtime.isolated_worker import Recipe
@@ -290,6 +299,13 @@ PAGES: dict[str, Page] = {
         "If the file is honest and that large, file an issue with its size.",
         _truncated,
         _write("model.safetensors", (200 << 20).to_bytes(8, "little") + _HEADER + bytes(100)),
+    ),
+    "Bomb": Page(
+        "Content that expands to more than a thousand times its size. It is a `LimitExceeded` as well.",
+        "Nothing but long runs of one byte packs that well; opening it fills memory or disk. `scan` fails on it "
+        "(`RGS-WLK-003`), unless it is a container of arrays, where zeros may stand.",
+        "Do not unpack it. Report it to where you got it from.",
+        _bomb,
     ),
     "Unsupported": Page(
         "This member (format, source, runtime) cannot do what was asked.",

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from regraft.errors import Damaged, LimitExceeded, MissingExtra, RegraftError, StoreError, Unsupported
+from regraft.errors import Bomb, Damaged, MissingExtra, RegraftError, StoreError, Unsupported
 from regraft.package.archive import Archive, Member
 from regraft.package.formats.interface import Problem
 from regraft.package.limits import MAX_EXPANSION_RATIO
@@ -84,7 +84,7 @@ def expand(reader: Reader, codec: Codec, *, where: str | None = None, prefix: by
         prefix: bytes to feed to the decoder before the content.
     Raises:
         Damaged: the stream is corrupt or ends early.
-        LimitExceeded: more than `MAX_EXPANSION_RATIO` times its size, or than the budget of the examination.
+        Bomb: more than `MAX_EXPANSION_RATIO` times its size. LimitExceeded: more than the budget of the examination.
         MissingExtra: zstd and lz4 without `regraft[scan]`.
     """
     problems: list[Problem] = []
@@ -96,7 +96,7 @@ def spooled(pieces: Iterator[bytes], *, packed: Reader, where: str) -> Expanded:
     """Pieces of expanded content as a reader, bounded by the size of what they were expanded from.
 
     Raises:
-        LimitExceeded: as `expand`.
+        Bomb, LimitExceeded: as `expand`.
     """
     import zlib
 
@@ -106,7 +106,7 @@ def spooled(pieces: Iterator[bytes], *, packed: Reader, where: str) -> Expanded:
         for piece in pieces:
             spool.write(piece)
             if spool.size > max(_RATIO_FREE_BYTES, MAX_EXPANSION_RATIO * packed.size):
-                raise LimitExceeded(f"expands to more than {MAX_EXPANSION_RATIO} times its size", where=where)
+                raise Bomb(f"expands to more than {MAX_EXPANSION_RATIO} times its size", where=where)
             crc = zlib.crc32(piece, crc)
         return Expanded(spool.reader(), crc)
     finally:

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 
-from regraft.errors import Damaged, LimitExceeded, RegraftError, Unsupported
+from regraft.errors import Bomb, Damaged, LimitExceeded, RegraftError, Unsupported
 from regraft.package.archive import Archive, Member
 from regraft.package.compression import Codec, Expanded, expanded_pieces, spooled
 from regraft.package.formats.cursor import Cursor
@@ -167,11 +167,11 @@ def expand_folder(packed: Reader, folder: Folder) -> Expanded:
     """What a stream expands to, in memory or a temporary file.
 
     Raises:
-        Damaged: it is corrupt or ends early. LimitExceeded: as `compression.expand`.
+        Damaged: it is corrupt or ends early. Bomb, LimitExceeded: as `compression.expand`.
         Unsupported: a method that cannot be read here, or encryption.
     """
     if folder.size > MAX_EXPANSION_RATIO * max(packed.size, 16 << 10):
-        raise LimitExceeded(f"declares more than {MAX_EXPANSION_RATIO} times its compressed size", where=packed.where)
+        raise Bomb(f"declares more than {MAX_EXPANSION_RATIO} times its compressed size", where=packed.where)
     methods = [coder.method for coder in folder.coders]
     if methods == [COPY]:
         return Expanded(packed.section(0, min(folder.size, packed.size)), 0)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from regraft.errors import Damaged, LimitExceeded, Unsupported
+from regraft.errors import Bomb, Damaged, LimitExceeded, Unsupported
 from regraft.package.archive import Archive, Member
 from regraft.package.compression import Codec, expand, expanded_pieces
 from regraft.package.formats.interface import Problem
@@ -101,7 +101,7 @@ class ZipArchive(Archive):
         if member.method not in _CODECS:
             raise Unsupported(f"the compression method {member.method} cannot be read", where=raw.where)
         if member.size_bytes > max(_RATIO_FREE_BYTES, MAX_EXPANSION_RATIO * member.compressed_bytes):
-            raise LimitExceeded(f"declares more than {MAX_EXPANSION_RATIO} times its compressed size", where=raw.where)
+            raise Bomb(f"declares more than {MAX_EXPANSION_RATIO} times its compressed size", where=raw.where)
         codec = _CODECS[member.method]
         if codec is Codec.LZMA:
             raw, prefix = self._lzma_stream(raw, member)

@@ -69,6 +69,17 @@ EXTERNAL_DATA = Rule(
     cwe=73,
 )
 
+LEADS_OUT = Rule(
+    "RGS-KER-007",
+    Severity.HIGH,
+    "The HDF5 file reads a file of yours",
+    "External links and external storage with an absolute path, or one that climbs, put the content of your own files "
+    "into the weights when the model is loaded (CVE-2026-1669).",
+    "Do not load this model. Report it to where you got it from.",
+    cwe=73,
+)
+
+_OUT = re.compile(r"(^|[\s,'\"/\\])\.\.([/\\]|$)|(^|[\s,'\"])[/\\~]|(^|[\s,'\"])[A-Za-z]:[\\/]|\w+://")
 _KERAS_MODULES = ("keras", "tensorflow", "tf_keras", "keras_core", "keras_nlp", "keras_hub", "keras_cv")
 _LAMBDAS = frozenset({"Lambda", "__lambda__"})
 _PLAIN_BUILTINS = frozenset(
@@ -78,6 +89,13 @@ _REACHING = frozenset(
     "get_file load_model load_weights save_model enable_unsafe_deserialization TorchModuleWrapper "
     "deserialize_keras_object copy makedirs download urlretrieve extract_archive FileWriter run_code".split()
 )
+_COMPUTING = re.compile(
+    r"(keras|tf_keras|keras_core|tensorflow\.keras|keras_nlp|keras_hub|keras_cv|tensorflow)"
+    r"(\.(src|api|_tf_keras|v2|python|keras))*"
+    r"(\.(activations|backend|constraints|dtype_policies|initializers|layers|legacy|losses|math|metrics|nn|ops|optimizers|"
+    r"quantizers|random|regularizers)(\.|$)|$)"
+)
+"""Modules of Keras whose functions an architecture may name: they compute. Others load, download, read or register."""
 _LOOKUPS = frozenset({"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup", "Hashing"})
 _HARMFUL_WORDS = re.compile(
     rb"\b(system|popen|Popen|subprocess|exec|eval|__import__|socket|urlopen|urlretrieve|requests|builtins|marshal|"
@@ -98,6 +116,7 @@ class KerasFamily:
         REACHING_OBJECT,
         CUSTOM_OBJECT,
         EXTERNAL_DATA,
+        LEADS_OUT,
     )
 
     def examine(self, site: Site) -> Iterator[Finding]:
@@ -112,7 +131,8 @@ class KerasFamily:
         if isinstance(description, Description):
             for key in sorted(description.metadata):
                 if key.startswith("external"):
-                    yield EXTERNAL_DATA.finding(f"{key}: {description.metadata[key][:200]}", site.where(field=key))
+                    rule = LEADS_OUT if _OUT.search(description.metadata[key]) else EXTERNAL_DATA
+                    yield rule.finding(f"{key}: {description.metadata[key][:200]}", site.where(field=key))
 
     def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
         """Nothing: models are judged one by one."""
@@ -183,9 +203,7 @@ def _module_object(module: str, class_name: str, config: JSON) -> Iterator[tuple
         yield DANGEROUS_OBJECT, f"makes Keras import and call {named}", named
     elif module.split(".", maxsplit=1)[0] not in _KERAS_MODULES:
         yield CUSTOM_OBJECT, f"makes Keras import {named}", named
-    elif re.search(r"\.(utils|config|saving|file_utils|io_utils|legacy\.saving)(\.|$)", module) and (
-        class_name in _REACHING or class_name[:1].islower()
-    ):
+    elif class_name[:1].islower() and (class_name in _REACHING or not _COMPUTING.match(module)):
         yield REACHING_OBJECT, f"makes Keras call {named}", named
 
 
@@ -204,6 +222,10 @@ def _lambda(class_name: str, config: JSON) -> Iterator[tuple[Rule, str, str]]:
         function = config.get("function")
         if isinstance(function, dict):
             return  # the nested object is judged on its own
+        named = f"{config.get('module')}.{function}"
+        if isinstance(function, str) and is_dangerous(named):  # Keras 2 looks the function up in this module
+            yield DANGEROUS_OBJECT, f"a Lambda layer that calls {named[:100]}", named[:100]
+            return
         yield LAMBDA, f"a Lambda layer that needs the function {str(function)[:80]!r}", "Lambda"
         return
     words = sorted({match.decode() for match in _HARMFUL_WORDS.findall(_words(code)) if isinstance(match, bytes)})

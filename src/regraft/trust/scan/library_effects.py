@@ -34,6 +34,15 @@ _TELLTALE: dict[str, str] = {
 _LOADS = re.compile(r"_?(load|read|open|fetch|download|retrieve|unpickle|import|source|restore)(_?[a-z0-9]\w*)?$")
 
 
+_TELLTALE_CLASSES = (
+    (re.compile(r"(Popen|Process|Subprocess|Command|Executor|Spawn)$"), "runs a program"),
+    (re.compile(r"(Interpreter|Console|Shell|Compiler|Evaluator)$"), "runs Python code"),
+    (re.compile(r"(Importer|Unpickler|InferenceSession)$"), "opens what the stream names"),
+    (re.compile(r"(Client|Connection|Server|Socket|ServerProxy)$"), "opens a network connection"),
+)
+"""What classes of these names do when they are constructed with a text; state is restored without the constructor."""
+
+
 class _Table(msgspec.Struct):
     seen_in: dict[str, str]
     effects: dict[str, dict[str, str]]
@@ -59,6 +68,14 @@ def loads_by_name(name: str | None, arguments: Sequence[object]) -> bool:
     """
     is_function = name is not None and _LOADS.match(name.rpartition(".")[2]) is not None
     return is_function and bool(arguments) and isinstance(arguments[0], str)
+
+
+def effect_of_class(name: str | None, arguments: Sequence[object]) -> str | None:
+    """What the constructor of a class does that nobody has reviewed, by its name; None where that tells nothing."""
+    if name is None or not arguments or not isinstance(arguments[0], str):
+        return None
+    last = name.rpartition(".")[2]
+    return next((effect for pattern, effect in _TELLTALE_CLASSES if pattern.search(last)), None)
 
 
 @functools.cache

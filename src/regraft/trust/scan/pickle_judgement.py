@@ -19,7 +19,7 @@ from regraft.package.formats.pickle_values import (
     bytes_of,
 )
 from regraft.trust.scan.allowlist import AllowList, allow_list
-from regraft.trust.scan.library_effects import effect_of_call, loads_by_name
+from regraft.trust.scan.library_effects import effect_of_call, effect_of_class, loads_by_name
 from regraft.trust.scan.pickle_dangers import CALLERS, danger_of
 from regraft.trust.scan.pickle_rendering import render
 
@@ -154,6 +154,8 @@ class Judge:
             yield Judgement("unusual", name.path, offset, message, args=render(args))
         elif kind in _CALLING and loads_by_name(name.name, arguments):
             yield _runs(name.path, "opens what the stream names", args, offset)
+        elif kind in _CALLING and (effect := effect_of_class(name.name, arguments)) is not None:
+            yield _runs(name.path, effect, args, offset)
         else:
             message = f"calls {name.path}, which nobody has reviewed: look at what it does when created or restored"
             yield Judgement("unlisted", name.path, offset, message, args=render(args))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from regraft.errors import Damaged, LimitExceeded, RegraftError, Unsupported
+from regraft.errors import Bomb, Damaged, LimitExceeded, RegraftError, Unsupported
 from regraft.package.archive import Archive, Member, open_archive
 from regraft.package.compression import Codec, sniff
 from regraft.package.formats import Format, Probe, recognise
@@ -31,7 +31,15 @@ BEYOND_LIMITS = Rule(
     "Nesting, member count or expanded size go beyond what a scan looks at; something may hide there.",
     "Unpack the container under limits of your own and scan what comes out.",
 )
-RULES = (UNOPENED, BEYOND_LIMITS)
+BOMB = Rule(
+    "RGS-WLK-003",
+    Severity.HIGH,
+    "An archive that is made to fill memory or disk",
+    "It expands to more than a thousand times its size. Nothing but long runs of one byte packs that well.",
+    "Do not unpack it. Report it to where you got it from.",
+    cwe=409,
+)
+RULES = (UNOPENED, BEYOND_LIMITS, BOMB)
 
 _SEALED = {
     b"!<arch>\ndebian-binary": "Debian package",
@@ -45,6 +53,10 @@ _SEALED = {
 FAULTS = (RecursionError, MemoryError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
 """What a parser with a fault raises. It ends in a finding, whatever the bytes, and never in a pass."""
 _RAW_STORAGE = re.compile(r"(^|/)(data|tensors|weights|constants|\.data)/([\w.-]*\d[\w.-]*)$")
+_OF_ARRAYS = frozenset(
+    {"npz", "joblib", "keras-v3", "skops", "torch-zip", "torchscript", "torch-package", "torch-export"}
+)
+"""Formats whose archives hold arrays, which may well be nothing but zeros."""
 _RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export"})
 
 
@@ -128,7 +140,7 @@ class Walk:
         except Damaged as damage:
             looks_like_zlib = sniff(probe.head) is Codec.ZLIB  # two bytes prove nothing
             if not (looks_like_zlib and not isinstance(damage, LimitExceeded)):
-                self._unopened(damage.what, where, beyond=isinstance(damage, LimitExceeded))
+                self._unreadable(damage, where, kind.name if kind is not None else None)
         except (RegraftError, OSError) as error:
             self._unopened(_reason(error), where)
         return None
@@ -151,7 +163,7 @@ class Walk:
             try:
                 yield from self._member(file, name, archive, member, kind_name, depth)
             except (RegraftError, OSError) as error:
-                self._unopened(_reason(error), Where(file, name), beyond=isinstance(error, LimitExceeded))
+                self._unreadable(error, Where(file, name), kind_name)
 
     def _member(
         self, file: str, name: str, archive: Archive, member: Member, inside: str, depth: int
@@ -165,6 +177,12 @@ class Walk:
             return archive.open_lazily(member)
 
         yield from self._visit(file, name, Probe(OnDemandReader(reopen(), reopen), name), inside, depth + 1)
+
+    def _unreadable(self, error: Exception, where: Where, holder: str | None) -> None:
+        if isinstance(error, Bomb) and holder not in _OF_ARRAYS:
+            self.findings.append(BOMB.finding(_reason(error), where))
+        else:
+            self._unopened(_reason(error), where, beyond=isinstance(error, LimitExceeded))
 
     def _unopened(self, reason: str, where: Where, *, beyond: bool = False) -> None:
         rule = BEYOND_LIMITS if beyond else UNOPENED
