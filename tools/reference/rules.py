@@ -137,6 +137,13 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("verify.cannot_run", "unknown", "A model, or both on the same feeds, cannot be run", "See the message."),
         ("convert.failed", "unknown", "A converter failed", "See the message; another converter or target."),
         ("convert.fell_back", "info", "A cheaper way was tried and given up before this one", ""),
+        (
+            "convert.narrower",
+            "medium",
+            "The product is the same network at fewer sizes than the source takes",
+            "Feed those sizes only, or convert for another target.",
+        ),
+        ("convert.output_lost", "high", "The product lacks an output, or an input, of the source", "Do not use it."),
         ("convert.not_here", "info", "A converter that could lead there cannot work here", "Install what it names."),
         ("convert.note", "info", "What the converter had to do besides", ""),
     ),
@@ -165,6 +172,11 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
             "The interval lies on both sides of a limit, or it was not measured",
             "More runs.",
         ),
+    ),
+    "`regraft bundle`": (
+        ("RGH-SCN-001", "high", "The newest scan of the package found danger: nothing was written", "A clean package."),
+        ("RGH-EVD-001", "low", "The bundle carries no scan, or no verification", "`regraft scan`, `regraft verify`"),
+        ("RGH-LIC-001", "low", "Nobody says which licence the package has", "Ask, before somebody uses it."),
     ),
     "`regraft reproduce`": (
         ("RGR-CLM-000", "info", "How closely claimed and measured agree", ""),

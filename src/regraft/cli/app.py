@@ -23,6 +23,7 @@ _VERBS = {
     "convert": "The same network for another runtime, verified against the source.",
     "verify": "Is it still the same network? Differences in units of what rounding explains.",
     "bench": "How fast, how large? Latency, throughput and memory, models taking turns.",
+    "bundle": "Hand it over: in the layout that a server or registry expects, with its evidence.",
     "check": "May I use it? A policy, judged on the evidence in the store.",
     "run": "Do all of it: a plan, from candidates to a verified, measured, judged package.",
     "doctor": "What works in this environment, and why not.",

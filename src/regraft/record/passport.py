@@ -20,6 +20,7 @@ KINDS = (
     "audit",
     "bench",
     "bom",
+    "bundle",
     "catalog",
     "check",
     "convert",

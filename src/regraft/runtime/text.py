@@ -123,7 +123,7 @@ class TextEncoder:
         import numpy as np
 
         width = max(1, tokens or max(len(encoding.ids) for encoding in encodings))
-        ids = np.full((len(encodings), width), self._pad_id, dtype=np.int64)
+        ids = np.full((len(encodings), width), self.pad_id, dtype=np.int64)
         mask = np.zeros_like(ids)
         types = np.zeros_like(ids)
         for row, encoding in enumerate(encodings):
@@ -147,7 +147,8 @@ class TextEncoder:
         return self.pooling(_hidden(outputs, self.model.where), mask)  # type: ignore[arg-type]
 
     @functools.cached_property
-    def _pad_id(self) -> int:
+    def pad_id(self) -> int:
+        """Token that stands in places behind the end of a text."""
         for name in ("[PAD]", "<pad>", "<|padding|>"):
             found = self.tokenizer.token_to_id(name)
             if found is not None:
@@ -180,14 +181,36 @@ def load_text_encoder(
 
     chosen = path or model_path(package, runtime=runtime)
     files = VerifiedFiles(package, permit)
-    tokenizer = load_tokenizer(files, chosen)
+    tokenizer = load_tokenizer(files, chosen)  # what has none is refused before seconds of loading
     options = LoadOptions(threads=threads, precision=precision, head=head)
     model = load_verified(files, chosen, options, runtime=runtime)
-    stated = _stated(files, chosen, is_static=model.runtime == "numpy")
+    return encoder_around(model, files, chosen, tokenizer=tokenizer, pooling=pooling)
+
+
+def encoder_around(
+    model: Model,
+    files: VerifiedFiles,
+    path: str,
+    *,
+    tokenizer: Tokenizer | None = None,
+    pooling: Pooling | None = None,
+) -> TextEncoder:
+    """Tokenizer, pooling and length limit of a package, around its model that is loaded already.
+
+    Args:
+        model: of the file at `path`.
+        files: the package.
+        path: the weights or graph file.
+        tokenizer: where it is loaded already.
+        pooling: in place of what the package says.
+    Raises:
+        Unsupported: no tokenizer that is data, or a pooling that is not offered.
+    """
+    stated = _stated(files, path, is_static=model.runtime == "numpy")
     return TextEncoder(
         model,
-        tokenizer,
-        pooling=pooling or pooling_of(files, chosen),
+        tokenizer or load_tokenizer(files, path),
+        pooling=pooling or pooling_of(files, path),
         max_tokens=stated.max_tokens or _NO_LIMIT,
         lowercase=stated.lowercase,
         special_tokens=stated.special_tokens,

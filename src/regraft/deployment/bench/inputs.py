@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.errors import AccessDenied, MissingExtra, NotFound, UsageError
+from regraft.errors import AccessDenied, MissingExtra, NotFound, Unsupported, UsageError
 from regraft.record.digest import digest_bytes, digest_chunks
 from regraft.record.evidence import Subject
 
 if TYPE_CHECKING:
-    from regraft.runtime.interface import Feeds
+    from regraft.runtime.interface import Array, Feeds, Model
 
+MADE_UP = 64
+"""Size of a symbolic dimension that is not the batch, when the user gives no data."""
 _CHUNK_BYTES = 1 << 20
 _MAX_TEXT_BYTES = 16 << 20
 
@@ -89,3 +91,28 @@ def data_subject(file: Path | None, texts: Sequence[str]) -> Subject:
         return Subject(f"{len(texts)} texts", digest_bytes("\n".join(texts).encode("utf-8", "surrogatepass")))
     with file.open("rb") as source:
         return Subject(file.name, digest_chunks(iter(lambda: source.read(_CHUNK_BYTES), b"")))
+
+
+def made_up_feeds(model: Model, *, batch: int, length: int = MADE_UP, seed: int = 0) -> dict[str, Array]:
+    """Values made up from the signature, with `batch` rows.
+
+    Args:
+        model: its symbolic first axes are the batch.
+        length: of every other symbolic dimension.
+        seed: of the values.
+    Raises:
+        Unsupported: the model fixes another batch, or does not say enough.
+    """
+    from regraft.runtime.feeds import generated_feeds
+    from regraft.runtime.measure import batch_of
+
+    sizes: dict[str, Sequence[int]] = {}
+    for port in model.signature.inputs:
+        for axis, extent in enumerate(port.shape or ()):
+            name = f"{port.name}.{axis}" if extent is None else extent
+            if isinstance(name, str) and (axis == 0 or name not in sizes):
+                sizes[name] = (batch if axis == 0 else length,)
+    feeds = next(generated_feeds(model.signature, seed=seed, sizes=sizes)).feeds
+    if batch_of(feeds) != batch:
+        raise Unsupported(f"the model fixes its batch at {batch_of(feeds)}", where=model.where)
+    return feeds

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from regraft.deployment.bench.inputs import MADE_UP, made_up_feeds
 from regraft.errors import Damaged, Unsupported
 from regraft.package.package import Package, open_package
 from regraft.package.sources.interface import SourceOptions
@@ -42,8 +43,8 @@ DEFAULT_TEXTS = (
 PHOTOGRAPH = (480, 640, 3)
 """(H, W, 3) of a picture that is made up where the package does not say which ones it was made for."""
 _LOGITS = "logits"
-_MADE_UP = 64
-"""Size of a symbolic dimension that is not the batch, when the user gives no data; pictures to make up."""
+_PICTURES = 64
+"""To make up."""
 _MAX_TEXTS = 2000
 
 
@@ -196,7 +197,7 @@ def _picture_passes(model: Model, preprocessing: ImagePreprocessing, shape: tupl
     import numpy as np
 
     shape = shape or PHOTOGRAPH
-    pictures = list(np.random.default_rng(seed).integers(0, 256, (_MADE_UP, *shape), dtype=np.uint8))
+    pictures = list(np.random.default_rng(seed).integers(0, 256, (_PICTURES, *shape), dtype=np.uint8))
     name = model.signature.inputs[0].name
     answers = _LOGITS if _LOGITS in model({name: preprocessing(pictures[:1])}) else "outputs"
 
@@ -216,8 +217,13 @@ def _array_passes(model: Model, start: Start) -> Passes:
         feeds = _own_feeds(Path(start.feeds_file), model.signature)
         return Passes(model, lambda _: lambda: model(feeds), _shapes(feeds), False, batch_of(feeds))
     sizes = sorted({str(s) for p in model.signature.inputs for s in (p.shape or ())[1:] if not isinstance(s, int)})
-    inputs = "made up from the signature" + (f"; {', '.join(sizes)} = {_MADE_UP}" if sizes else "")
-    return Passes(model, lambda batch: _made_up_passes(model, batch, start.seed), inputs, True)
+    inputs = "made up from the signature" + (f"; {', '.join(sizes)} = {MADE_UP}" if sizes else "")
+
+    def of(batch: int) -> Callable[[], object]:
+        made = made_up_feeds(model, batch=batch, seed=start.seed)
+        return lambda: model(made)
+
+    return Passes(model, of, inputs, True)
 
 
 def _next(rounds: Iterator[Any], count: int) -> list[Any]:
@@ -232,18 +238,3 @@ def _own_feeds(file: Path, signature: Signature) -> Feeds:
 
 def _shapes(feeds: Feeds) -> str:
     return ", ".join(f"{name} {'×'.join(map(str, value.shape)) or 'scalar'}" for name, value in feeds.items())
-
-
-def _made_up_passes(model: Model, batch: int, seed: int) -> Callable[[], object]:
-    from regraft.runtime.feeds import generated_feeds
-
-    sizes: dict[str, Sequence[int]] = {}
-    for port in model.signature.inputs:
-        for axis, extent in enumerate(port.shape or ()):
-            name = f"{port.name}.{axis}" if extent is None else extent
-            if isinstance(name, str) and (axis == 0 or name not in sizes):
-                sizes[name] = (batch if axis == 0 else _MADE_UP,)
-    feeds = next(generated_feeds(model.signature, seed=seed, sizes=sizes)).feeds
-    if batch_of(feeds) != batch:
-        raise Unsupported(f"the model fixes its batch at {batch_of(feeds)}", where=model.where)
-    return lambda: model(feeds)

@@ -1,0 +1,178 @@
+"""bundle: a package in the layout of the server or registry that it is handed to, with its evidence."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.deployment.bundle.contents import all_files, graph_files, graph_of, name_of, texts_files
+from regraft.deployment.bundle.interface import Carried, Contents, Layout
+from regraft.deployment.bundle.papers import MANIFEST, Papers, licence_of, manifest_json, papers_of, readme
+from regraft.deployment.loading import LoadRequest, opened
+from regraft.errors import Unsupported, UsageError
+from regraft.package.package import Package, open_package
+from regraft.package.product import new_package
+from regraft.package.reference import ModelRef
+from regraft.package.sources.interface import SourceOptions
+from regraft.record.evidence import Draft, Evidence, Finding, Severity, Subject, Verdict
+from regraft.record.passport import read_passport
+
+if TYPE_CHECKING:
+    from regraft.record.store import Store
+    from regraft.runtime.permission import PermitSource
+
+_MEMBERS = ("plain:Plain", "triton:Triton", "ovms:Ovms", "mlflow:MlFlow", "oci:Oci")
+"""`module:Class` of every layout."""
+_WANTED = {"scan": "regraft scan", "verify": "regraft verify SOURCE"}
+"""Kinds of evidence that a receiver asks for first, and what makes them."""
+
+
+def bundle(
+    ref: str | os.PathLike[str] | ModelRef | Package,
+    *,
+    layout: str,
+    out: Path,
+    name: str | None = None,
+    runtime: str | None = None,
+    store: Store | None = None,
+    offline: bool = False,
+    permit: PermitSource | None = None,
+) -> Evidence:
+    """Hand a package over: in the layout of a model server, a tracking server, a registry, or as a plain folder.
+
+    With the model go what it needs, what is known about it (the newest evidence of each kind), its licence, a manifest
+    with the digest of every file, and a README with the command that starts an existing server on it. The bundle
+    appears whole or not at all. A package that a scan found dangerous is not bundled.
+
+    Args:
+        ref: a reference, or an open package, with one model.
+        layout: `plain`, `triton`, `ovms`, `mlflow`, or `oci`.
+        out: folder to make; its parent must exist.
+        name: of the model there; None for the package's own, with other characters than letters and digits as `-`.
+        runtime: that the network is run in, `onnxruntime` or `openvino`; None for the first that can.
+        store: where the package and the evidence about it are looked up.
+        offline: no network.
+        permit: leave for sources whose loading can execute code.
+    Returns:
+        evidence of kind `bundle`: its first subject is the bundle, its materials the package.
+    Raises:
+        UsageError: no such layout, or `out` is taken.
+        AmbiguousReference: several models could be meant; name one after `#`.
+        Unsupported: the layout does not hold this package; the hint is the command that makes one that it holds.
+        NotFound and what opening a package raises.
+    """
+    member = _member(layout)
+    draft = Draft("bundle", parameters={"layout": layout, "runtime": runtime})
+    options = SourceOptions(offline=offline, store=store)
+    package = open_package(ref, options=options)
+    try:
+        request = LoadRequest(runtime=runtime, store=store, offline=offline, permit=permit)
+        contents, subjects = _contents(package, member, name, request)
+        draft.subject += subjects[:1]
+        draft.materials += subjects
+        draft.parameters |= {"reference": contents.reference, "name": contents.name}
+        papers = papers_of(read_passport(store, contents.digest).records if store is not None else (), store)
+        if papers.verdicts.get("scan") is Verdict.FAIL:
+            return _refused(draft, contents)
+        contents = _with_papers(contents, member, papers)
+        with new_package(Path(out)) as folder:
+            member.write(contents, folder)
+            (folder / MANIFEST).write_bytes(manifest_json(folder, contents, member, papers))
+    finally:
+        if package is not ref:
+            package.close()
+    return _finished(draft, Path(out), contents, papers)
+
+
+@functools.cache
+def layouts() -> tuple[Layout, ...]:
+    """One instance of every member."""
+    found = []
+    for spec in _MEMBERS:
+        module, name = spec.split(":")
+        found.append(getattr(importlib.import_module(f"{__name__}.{module}"), name)())
+    return tuple(found)
+
+
+def _member(layout: str) -> Layout:
+    found = next((member for member in layouts() if member.name == layout), None)
+    if found is None:
+        names = ", ".join(member.name for member in layouts())
+        raise UsageError(f"there is no layout {layout!r}", hint=f"--as one of: {names}")
+    return found
+
+
+def _contents(
+    package: Package, member: Layout, name: str | None, request: LoadRequest
+) -> tuple[Contents, tuple[Subject, ...]]:
+    reference = str(package.ref)
+    if not member.takes:
+        manifest = package.manifest()
+        files = tuple(all_files(package, manifest))
+        called = name_of(name or package.name)
+        return Contents(called, reference, manifest.digest, package, files), tuple(package.subjects(manifest))
+    with opened(package, request) as found:
+        if found.model is None:
+            raise _not_held(member, reference, f"it cannot be run here: {found.error}")
+        if found.model.runtime not in member.takes:
+            raise _not_held(member, reference, f"its model runs in {found.model.runtime}")
+        manifest = package.manifest()
+        files = tuple(graph_files(found, manifest))
+        graph = graph_of(found)
+        if graph.texts is not None:
+            files += texts_files(found, graph.texts, files)
+        called = name_of(name or Path(package.name).stem)
+        return Contents(called, reference, manifest.digest, package, files, graph=graph), found.subjects
+
+
+def _not_held(member: Layout, reference: str, why: str) -> Unsupported:
+    target = "onnx" if "onnxruntime" in member.takes else "openvino"
+    return Unsupported(
+        f"the layout {member.name} holds networks of {' or '.join(member.takes)}; {why}",
+        where=reference,
+        hint=f"convert it first: regraft convert {reference} --to {target} -o ./{target}; "
+        f"then regraft bundle ./{target} --as {member.name}",
+    )
+
+
+def _with_papers(contents: Contents, member: Layout, papers: Papers) -> Contents:
+    licence = licence_of(papers.records)
+    contents = msgspec.structs.replace(contents, licence=licence)
+    told = Carried.made("README.md", readme(contents, member, papers).encode(), "doc")
+    return msgspec.structs.replace(contents, extra=(told, *papers.files))
+
+
+def _refused(draft: Draft, contents: Contents) -> Evidence:
+    message = f"the newest scan of {contents.name} found danger: nothing was written"
+    fix = f"regraft scan {contents.reference} says what; hand over a package that is clean"
+    draft.find(Finding("RGH-SCN-001", Severity.HIGH, message, fix=fix))
+    return draft.finish(outcome="refused", summary=message)
+
+
+def _finished(draft: Draft, out: Path, contents: Contents, papers: Papers) -> Evidence:
+    with open_package(out) as made:
+        manifest = made.manifest()
+        draft.subject[:] = made.subjects(manifest)
+        size = sum(entry.size_bytes for entry in manifest.entries)
+    draft.measure("size_bytes", size, "B")
+    draft.parameters["evidence"] = {kind: verdict.value for kind, verdict in papers.verdicts.items()}
+    for kind, command in _WANTED.items():
+        if kind not in papers.verdicts:
+            message = f"the bundle carries no evidence of kind {kind}: the store knows none about these bytes"
+            where = f"{command} {contents.reference}"
+            draft.find(Finding("RGH-EVD-001", Severity.LOW, message, data={"kind": kind}, fix=where))
+    if not contents.licence:
+        message = "nobody says which licence the package has"
+        draft.find(Finding("RGH-LIC-001", Severity.LOW, message, fix=f"regraft inspect {contents.reference}"))
+    known = ", ".join(f"{kind} {verdict.value}" for kind, verdict in papers.verdicts.items()) or "no evidence"
+    layout = draft.parameters["layout"]
+    summary = f"{contents.name} as {layout} in {out}: {len(manifest.entries)} files; it carries {known}"
+    return draft.finish(outcome="bundled", summary=summary)
+
+
+__all__ = ["bundle", "layouts"]

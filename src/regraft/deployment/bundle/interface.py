@@ -1,0 +1,163 @@
+"""What a layout is: a package in the folders and files that other people's servers and registries expect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from regraft.errors import DigestMismatch
+from regraft.package.formats import Port
+from regraft.record.digest import Digest, digest_bytes
+
+if TYPE_CHECKING:
+    import hashlib
+
+    from regraft.package.package import Package
+    from regraft.runtime.interface import Array
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """A file that goes into the bundle.
+
+    Attributes:
+        name: relative to the model, with `/`.
+        path: of the package's file; empty where `content` is the file.
+        kind: `model` (graph and weights), `config` (tokenizer, labels, settings), `doc` (card, licence, evidence),
+            or `code`.
+        content: of what was made for the bundle.
+    """
+
+    name: str
+    path: str
+    size_bytes: int
+    sha256: Digest
+    kind: str
+    content: bytes | None = None
+
+    @classmethod
+    def made(cls, name: str, content: bytes, kind: str) -> Carried:
+        """A file that no package has."""
+        return cls(name, "", len(content), digest_bytes(content), kind, content)
+
+
+class Texts(msgspec.Struct, frozen=True):
+    """What stands between strings and the network, as `texts.py` of a plain bundle wants it."""
+
+    tokenizer: str
+    max_tokens: int
+    lowercase: bool
+    special_tokens: bool
+    pad_id: int
+    feeds: dict[str, str]
+    hidden: str
+    pooling: tuple[str, ...]
+    normalise: bool
+    labels: tuple[str, ...]
+
+
+class Graph(msgspec.Struct, frozen=True):
+    """The network of a bundle, as its runtime sees it.
+
+    Attributes:
+        runtime: `onnxruntime` or `openvino`.
+        precision: that it computes in here.
+        file: name of the graph among the carried files.
+        inputs, outputs: every rank and dtype known; -1 would be a symbolic extent, which is None here.
+        is_batched: the first axis of every input and output is the batch: it was run with 1 row and with 3.
+        feeds, answers: a sample of what it answers.
+        texts: of a text package.
+    """
+
+    runtime: str
+    precision: str
+    file: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    is_batched: bool
+    feeds: Mapping[str, Array]
+    answers: Mapping[str, Array]
+    texts: Texts | None = None
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """What is handed over.
+
+    Attributes:
+        name: of the model, as servers allow it: letters, digits, `_` and `-`.
+        reference: pinned.
+        digest: of the package.
+        package: open.
+        files: of the package, the graph first.
+        extra: evidence, manifest, README: what was made for the bundle.
+        licence: SPDX expression; empty where nobody says.
+        graph: None where the layout holds any package.
+    """
+
+    name: str
+    reference: str
+    digest: Digest
+    package: Any
+    files: tuple[Carried, ...]
+    extra: tuple[Carried, ...] = ()
+    licence: str = ""
+    graph: Graph | None = None
+
+    @property
+    def network(self) -> Graph:
+        """The graph of a layout that has one."""
+        assert self.graph is not None
+        return self.graph
+
+
+class Layout(Protocol):
+    """A family member. One module a layout, listed in `bundle/__init__.py`."""
+
+    name: str
+    """What a user calls it after `--as`."""
+    takes: Sequence[str]
+    """Runtimes whose graphs it holds; empty for any package."""
+
+    def readme(self, contents: Contents) -> str:
+        """How the receiver starts it, in Markdown: for the README of the bundle."""
+
+    def write(self, contents: Contents, folder: Path) -> None:
+        """Write everything into a new folder.
+
+        Raises:
+            Unsupported: the layout cannot hold this network; the hint says what to do.
+        """
+
+
+def place(contents: Contents, carried: Carried, target: Path) -> None:
+    """Write one carried file, and see that its bytes are those that were judged.
+
+    Raises:
+        DigestMismatch: the package changed meanwhile.
+    """
+    import hashlib
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if carried.content is not None:
+        target.write_bytes(carried.content)
+        return
+    hasher = hashlib.sha256()
+    _copy(contents.package, carried.path, target, hasher)
+    if hasher.hexdigest() != carried.sha256:
+        raise DigestMismatch("the file changed while it was bundled", where=carried.path, hint="run it again")
+
+
+def _copy(package: Package, path: str, target: Path, hasher: hashlib._Hash) -> None:
+    reader = package.open(path)
+    try:
+        with target.open("wb") as file:
+            for piece in reader.chunks():
+                hasher.update(piece)
+                file.write(piece)
+    finally:
+        reader.close()
+
+
+__all__ = ["Carried", "Contents", "Graph", "Layout", "Texts", "place"]

@@ -1,0 +1,49 @@
+"""Arrays in, arrays out, with the model beside this file. It needs numpy, and onnxruntime or openvino.
+
+python run.py feeds.npz answers.npz    by the names of the model's inputs and outputs
+python run.py --check                  is what it answers here what it answered where this was packed?
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+SETTINGS = json.loads((HERE / "runner.json").read_text(encoding="utf-8"))
+
+
+def load():
+    """A function from arrays by name to arrays by name."""
+    path, inputs, outputs = str(HERE / SETTINGS["model"]), SETTINGS["inputs"], SETTINGS["outputs"]
+    if SETTINGS["runtime"] == "openvino":
+        import openvino
+
+        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": SETTINGS["hint"]})
+        return lambda feeds: dict(
+            zip(outputs, compiled({i: feeds[name] for i, name in enumerate(inputs)}).values(), strict=True)
+        )
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda feeds: dict(zip(outputs, session.run(outputs, feeds), strict=True))
+
+
+def check():
+    """The largest error of the kept sample, as a share of the largest number of its output."""
+    with np.load(HERE / "sample/feeds.npz") as feeds, np.load(HERE / "sample/answers.npz") as wanted:
+        found = load()(dict(feeds))
+        errors = {name: np.abs(found[name].astype(np.float64) - value).max(initial=0) for name, value in wanted.items()}
+        return max(error / max(np.abs(wanted[name]).max(initial=0), 1e-30) for name, error in errors.items())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--check"]:
+        worst = check()
+        print(f"largest relative error {worst:.2g}: {'the same model' if worst <= 1e-3 else 'NOT the same model'}")
+        raise SystemExit(int(worst > 1e-3))
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
+    with np.load(sys.argv[1]) as given:
+        np.savez(sys.argv[2], **load()(dict(given)))
