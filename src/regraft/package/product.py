@@ -25,10 +25,7 @@ def new_package(target: Path) -> Iterator[Path]:
         UsageError: `target` exists and is not an empty folder, or its parent does not exist.
         AccessDenied: it cannot be written, or the disk is full.
     """
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise UsageError("something is there already", where=str(target), hint="choose another place with -o PATH")
-    if not target.parent.is_dir():
-        raise UsageError("the folder to write to does not exist", where=str(target), hint=f"mkdir -p {target.parent}")
+    require_free(target)
     try:
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     except OSError as error:
@@ -44,6 +41,18 @@ def new_package(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def require_free(target: Path) -> None:
+    """See that a package can be made there: better known before minutes of work.
+
+    Raises:
+        UsageError: it exists and is not an empty folder, or its parent does not exist.
+    """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UsageError("something is there already", where=str(target), hint="choose another place with -o PATH")
+    if not target.parent.is_dir():
+        raise UsageError("the folder to write to does not exist", where=str(target), hint=f"mkdir -p {target.parent}")
 
 
 def _sync(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.deployment.bundle import bundle as make
 from regraft.package.package import Package, open_package
+from regraft.package.product import require_free
 from regraft.package.reference import ModelRef
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.evidence import Evidence
@@ -42,6 +43,7 @@ def bundle(
     Raises:
         As there.
     """
+    require_free(Path(out))
     kept = store or open_store()
     package = open_package(ref, options=SourceOptions(offline=offline, store=kept))
     try:

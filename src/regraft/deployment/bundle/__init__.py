@@ -16,7 +16,7 @@ from regraft.deployment.bundle.papers import MANIFEST, Papers, licence_of, manif
 from regraft.deployment.loading import LoadRequest, opened
 from regraft.errors import Unsupported, UsageError
 from regraft.package.package import Package, open_package
-from regraft.package.product import new_package
+from regraft.package.product import new_package, require_free
 from regraft.package.reference import ModelRef
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Subject, Verdict
@@ -66,7 +66,8 @@ def bundle(
         Unsupported: the layout does not hold this package; the hint is the command that makes one that it holds.
         NotFound and what opening a package raises.
     """
-    member = _member(layout)
+    member, out = _member(layout), Path(out)
+    require_free(out)
     draft = Draft("bundle", parameters={"layout": layout, "runtime": runtime})
     options = SourceOptions(offline=offline, store=store)
     package = open_package(ref, options=options)
@@ -80,13 +81,13 @@ def bundle(
         if papers.verdicts.get("scan") is Verdict.FAIL:
             return _refused(draft, contents)
         contents = _with_papers(contents, member, papers)
-        with new_package(Path(out)) as folder:
+        with new_package(out) as folder:
             member.write(contents, folder)
             (folder / MANIFEST).write_bytes(manifest_json(folder, contents, member, papers))
     finally:
         if package is not ref:
             package.close()
-    return _finished(draft, Path(out), contents, papers)
+    return _finished(draft, out, contents, papers)
 
 
 @functools.cache

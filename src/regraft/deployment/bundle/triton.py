@@ -54,7 +54,7 @@ class Triton:
 
 
 def versioned(contents: Contents, folder: Path) -> None:
-    """The graph under the name that servers look for, with its weights; settings and tokenizer in `files/`, for the receiver to read."""
+    """The graph under the name that servers look for, with its weights; what else there is in `files/`."""
     graph = contents.network
     stem = Path(graph.file).stem
     for one in contents.files:
