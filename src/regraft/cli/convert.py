@@ -7,17 +7,22 @@ from pathlib import Path
 import click
 import msgspec
 
+from regraft.cli.data_options import task_options
 from regraft.cli.options import Settings, common_options
 from regraft.cli.output import Shown, each
 
 
 @click.command("convert")
 @click.argument("ref", metavar="REF")
-@click.option("--to", required=True, help="onnx, openvino, or a target of an installed plug-in.")
+@task_options
+@click.option("--to", required=True, help="onnx, openvino, torch-export, litert, … (docs/how-to/convert.md).")
+@click.option("--avoid", multiple=True, help="A converter to leave out, as onnx_from_torch. May be repeated.")
 @click.option("--feeds", type=click.Path(path_type=Path), help="Your inputs: .safetensors, .npz or .csv.")
 @click.option("--texts", type=click.Path(path_type=Path), help="Your inputs to a text package, one a line.")
 @click.option("--runtime", help="That loads the source.")
 @click.option("--factory", help="module:factory of yours that builds the network for weights without one.")
+@click.option("--time-limit", "time_limit_s", type=click.FloatRange(1, 1e6), help="Seconds that one attempt may take.")
+@click.option("--memory-mb", type=click.IntRange(64), help="MiB that one attempt may hold.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
 @click.option("--seed", type=int, default=0, help="Of made-up inputs.")
 @common_options
@@ -42,7 +47,9 @@ def command(ref: str, to: str, feeds: Path | None, texts: Path | None, settings:
     out = settings.output or Path(f"{Path(ref.partition('#')[0].rstrip('/')).name or 'model'}-{to}")
 
     def examine(one: str) -> Shown:
-        made = convert(one, to=to, out=out, feeds=given, store=settings.store, offline=settings.offline, **options)
+        made = convert(
+            one, to=to, out=out, feeds=given, store=settings.store, offline=settings.offline, isolate=True, **options
+        )
         return Shown(made.evidence)
 
     return each([ref], examine, msgspec.structs.replace(settings, output=None))

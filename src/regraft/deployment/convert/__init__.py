@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.deployment.convert.chain import ARROW, Dropped, Judging, Link, Search
+from regraft.deployment.convert.chain import ARROW, Dropped, Judging, Link, Search, why_not
 from regraft.deployment.convert.forms import form_of
 from regraft.deployment.convert.members import broken, converters
 from regraft.deployment.convert.routes import blocked_ways, require_route, routes
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Feeds, Model
 
 _OUTCOMES = {Verdict.PASS: "converted", Verdict.FAIL: "diverges", Verdict.INCONCLUSIVE: "unproven"}
-_BETTER = {Verdict.PASS: 2, Verdict.INCONCLUSIVE: 1, Verdict.FAIL: 0}
 _EXAMPLES = 4
 _WAYS = 8
 """Ways that are tried before giving up."""
@@ -65,6 +65,7 @@ def convert(
     permit: PermitSource | None = None,
     on_hop: Callable[[Sequence[str]], None] | None = None,
     dead: Mapping[str, str] | None = None,
+    work: Path | None = None,
 ) -> Conversion:
     """Convert a package to another form, and verify the result of every hop against the source.
 
@@ -88,6 +89,7 @@ def convert(
         permit: leave for sources whose loading can execute code; None takes their newest scan in the store.
         on_hop: told the names of the converters of a way before the last of them is tried.
         dead: way, its names joined by an arrow → why it is not to be tried again; what a watcher found.
+        work: folder beside `out` for what is made on the way; None for one that is removed at the end.
     Returns:
         the new package and the evidence: outcome converted (verified), unproven, diverges, or failed.
     Raises:
@@ -95,7 +97,7 @@ def convert(
         NotFound and what opening a package raises. A hop that fails is evidence, not an error.
     """
     out = Path(out)
-    _require_free(out, to, avoid)
+    require_free(out, to, avoid)
     request = LoadRequest(
         runtime=runtime, threads=threads, factory=factory, store=store, offline=offline, permit=permit
     )
@@ -118,8 +120,8 @@ def convert(
             examples = _examples(source, source.model, judging)
         except RegraftError as error:
             return _failed(draft, error, "route")
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
-            search = Search(source, examples, judging, work=Path(work), name=out.name, on_hop=on_hop, dead=dead)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=work or out.parent) as place:
+            search = Search(source, examples, judging, work=Path(place), name=out.name, on_hop=on_hop, dead=dead)
             chain = _best(search, form, to, avoid)
             _require_unchanged(source)
             if not chain:
@@ -132,35 +134,31 @@ def convert(
 def _best(search: Search, form: str, to: str, avoid: Collection[str]) -> tuple[Link, ...]:
     """The first way whose result passes; else the one with the best verdict; empty when none led there."""
     best: tuple[Link, ...] = ()
-    for number, way in enumerate(routes(form, to, avoid=avoid)):
-        if number == _WAYS:
-            break
+    given_up: list[Dropped] = []
+    for way in itertools.islice(routes(form, to, avoid=avoid), _WAYS):
         chain = search.follow(way)
         if not chain:
             continue
-        if chain[-1].verdict is Verdict.PASS:
-            return chain
-        search.dropped.append(_not_good_enough(chain))
-        if not best or _BETTER[chain[-1].verdict] > _BETTER[best[-1].verdict]:
+        if chain[-1].is_whole:
             best = chain
-    # what is returned after all was not given up
-    search.dropped = [one for one in search.dropped if one.way != tuple(link.converter for link in best)]
+            break
+        names = tuple(link.converter for link in chain)
+        given_up.append(Dropped(names, why_not(chain[-1]), is_divergence=chain[-1].verdict is Verdict.FAIL))
+        if not best or chain[-1].rank > best[-1].rank:
+            best = chain
+    taken = tuple(link.converter for link in best)
+    search.dropped += [one for one in given_up if one.way != taken]
     return best
 
 
-def _not_good_enough(chain: Sequence[Link]) -> Dropped:
-    last = chain[-1]
-    is_divergence = last.verdict is Verdict.FAIL
-    said = last.verification.summary if last.verification is not None else str(last.error)
-    why = f"it makes another network: {said}" if is_divergence else f"it could not be proven: {said}"
-    return Dropped(tuple(link.converter for link in chain), Unsupported(why), is_divergence=is_divergence)
-
-
 def _examples(source: Opened, model: Model, judging: Judging) -> list[Feeds]:
-    """Inputs that the source takes, of several sizes; the user's own come first."""
+    """Inputs that the source takes, of as many sizes as there are; the user's own come first."""
     same = {port.name: port.name for port in model.signature.inputs}
     cases, _ = accepted_feeds(source, model, judging.feeds, inputs=same, seed=judging.seed)
-    return [case.feeds for case in cases[:_EXAMPLES]]
+    by_size: dict[tuple[object, ...], Feeds] = {}
+    for case in cases:
+        by_size.setdefault(tuple((name, value.shape) for name, value in case.feeds.items()), case.feeds)
+    return list(by_size.values())[:_EXAMPLES]
 
 
 def _move(folder: Path, out: Path) -> None:
@@ -169,7 +167,12 @@ def _move(folder: Path, out: Path) -> None:
             path.rename(target / path.name)
 
 
-def _require_free(out: Path, to: str, avoid: Collection[str]) -> None:
+def require_free(out: Path, to: str, avoid: Collection[str] = ()) -> None:
+    """Is there something that makes `to`, and room for the product?
+
+    Raises:
+        UsageError: says what is wrong, and what there is.
+    """
     targets = sorted({member.target for member in converters()})
     if to not in targets:
         raise UsageError(f"nothing converts to {to!r}", hint=f"--to one of: {', '.join(targets)}")
@@ -248,7 +251,13 @@ def _finished(draft: Draft, source: Opened, out: Path, chain: Sequence[Link], to
     draft.parameters["verified_by"] = last.verification.digest
     draft.measurements += [found for found in last.verification.measurements if found.name in _SHOWN]
     draft.findings += [found for found in last.verification.findings if found.severity is not Severity.INFO]
-    summary = f"{source.subjects[0].name} is {to} now; {last.verification.summary}"
+    lacks = last.shortfall
+    if lacks.message:
+        rule = "convert.output_lost" if lacks.is_loss else "convert.narrower"
+        severity = Severity.HIGH if lacks.is_loss else Severity.MEDIUM
+        draft.find(Finding(rule, severity, lacks.message))
+    said = f"but {lacks.message}; " if lacks.message else ""
+    summary = f"{source.subjects[0].name} is {to} now; {said}{last.verification.summary}"
     evidence = draft.finish(outcome=_OUTCOMES[last.verdict], summary=summary, verdict=last.verdict)
     return Conversion(evidence, out, last.verification)
 
@@ -260,4 +269,4 @@ def _told(link: Link) -> dict[str, JSON]:
     }  # fmt: skip
 
 
-__all__ = ["Conversion", "broken", "convert", "converters"]
+__all__ = ["Conversion", "broken", "convert", "converters", "require_free"]

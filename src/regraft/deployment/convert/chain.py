@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.deployment.convert.companions import write_companions
+from regraft.deployment.convert.completeness import Shortfall, shortfall
 from regraft.deployment.convert.forms import form_named
 from regraft.deployment.convert.interface import Converter, Hop, Source
 from regraft.deployment.convert.members import own_converters
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Feeds
 
 ARROW = " → "
+_RANKS = {Verdict.PASS: 2, Verdict.INCONCLUSIVE: 1, Verdict.FAIL: 0}
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -39,6 +41,7 @@ class Link(msgspec.Struct, frozen=True):
         seconds: wall time of the conversion alone.
         verification: evidence of kind `verify` against the source; None where it could not be loaded.
         error: why it could not be judged.
+        shortfall: what it cannot do that the source can.
     """
 
     converter: str
@@ -48,11 +51,24 @@ class Link(msgspec.Struct, frozen=True):
     seconds: float
     verification: Evidence | None = None
     error: RegraftError | None = None
+    shortfall: Shortfall = Shortfall()
 
     @property
     def verdict(self) -> Verdict:
-        """Of the verification; what was not judged is inconclusive."""
+        """Of the verification; what was not judged is inconclusive, and what lost an output is not the same network."""
+        if self.shortfall.is_loss:
+            return Verdict.FAIL
         return self.verification.verdict if self.verification is not None else Verdict.INCONCLUSIVE
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """Higher is better: the verdict, then whether it runs at every size."""
+        return _RANKS[self.verdict], not self.shortfall.message
+
+    @property
+    def is_whole(self) -> bool:
+        """It is proven, and does all that the source does."""
+        return self.verdict is Verdict.PASS and not self.shortfall.message
 
 
 class Dropped(msgspec.Struct, frozen=True):
@@ -140,7 +156,7 @@ class Search:
                 if is_last:
                     break
                 if link.verdict is Verdict.FAIL:
-                    self.dropped.append(Dropped(names, _divergence(link), is_divergence=True))
+                    self.dropped.append(Dropped(names, why_not(link), is_divergence=True))
                     return ()
                 if found.model is None:
                     self.dropped.append(Dropped(names, link.error or Unsupported("it cannot be loaded")))
@@ -207,12 +223,21 @@ class Search:
             return msgspec.structs.replace(link, error=error)
         if judging.store is not None:
             judging.store.put_evidence(verification)
-        return msgspec.structs.replace(link, verification=verification)
+        assert self._source.model is not None
+        assert found.model is not None
+        lacks = shortfall(self._source.model, found.model, self._examples)
+        return msgspec.structs.replace(link, verification=verification, shortfall=lacks)
 
 
-def _divergence(link: Link) -> RegraftError:
+def why_not(link: Link) -> RegraftError:
+    """Why a result is not good enough to stop at."""
+    if link.error is not None:
+        return link.error
+    if link.shortfall.message:
+        return Unsupported(link.shortfall.message)
     assert link.verification is not None
-    return Unsupported(f"it makes another network: {link.verification.summary}")
+    said = "it makes another network" if link.verdict is Verdict.FAIL else "it could not be proven"
+    return Unsupported(f"{said}: {link.verification.summary}")
 
 
 def _hop(member: Converter, source: Source) -> Hop:

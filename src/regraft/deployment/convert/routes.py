@@ -29,7 +29,7 @@ def routes(form: str, to: str, *, avoid: Collection[str] = ()) -> Iterator[tuple
     usable = [member for member in converters() if member.name not in avoid and not member.obstacle()]
     own = own_converters()
     order = itertools.count()
-    waiting: list[tuple[int, int, int, tuple[Converter, ...]]] = [(0, 0, next(order), ())]
+    waiting: list[tuple[bool, int, int, tuple[Converter, ...]]] = [(False, 0, next(order), ())]
     while waiting:
         foreign, cost, _, path = heapq.heappop(waiting)
         at = path[-1].target if path else form
@@ -41,7 +41,7 @@ def routes(form: str, to: str, *, avoid: Collection[str] = ()) -> Iterator[tuple
         passed = {form, *(member.target for member in path)}
         for member in usable:
             if takes(member.source, at) and member.target not in passed:
-                longer = (foreign + (member not in own), cost + member.cost, next(order), (*path, member))
+                longer = (foreign or member not in own, cost + member.cost, next(order), (*path, member))
                 heapq.heappush(waiting, longer)
 
 
