@@ -76,7 +76,7 @@ def test_errors_pass_through():
 
 
 def test_what_cannot_be_sent_is_refused():
-    with pytest.raises(UsageError, match="cannot be compared in another one"):
+    with pytest.raises(UsageError, match="cannot be sent to another one"):
         verify(object(), SOUND, isolate=True)
     with pytest.raises(UsageError, match="cannot be sent"):
         verify(SOUND, SOUND, isolate=True, feeds={"x": np.zeros((1, 4), "float32")})
