@@ -31,6 +31,7 @@ from regraft.runtime.isolated_worker import (
     Described,
     Failed,
     Forget,
+    Moved,
     Recipe,
     Request,
     Run,
@@ -40,6 +41,7 @@ from regraft.runtime.isolated_worker import (
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Reduce
+    from regraft.runtime.launch import Launch
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from regraft.runtime.isolated_worker import main; main()"
@@ -64,13 +66,16 @@ class IsolatedModel:
         recipe: how the other process builds the model.
         time_limit_s: silence after which it is ended.
         where: how errors name it.
+        launch: how it is started; None for as a process like this one.
     Raises:
         Crashed: it died while it was built.
         Unsupported, Damaged, MissingExtra: what building it raised.
     """
 
-    def __init__(self, recipe: Recipe, *, time_limit_s: float = TIME_LIMIT_S, where: str = "") -> None:
-        self._start(_Process(recipe, time_limit_s, where), ())
+    def __init__(
+        self, recipe: Recipe, *, time_limit_s: float = TIME_LIMIT_S, where: str = "", launch: Launch | None = None
+    ) -> None:
+        self._start(_Process(recipe, time_limit_s, where, launch), ())
 
     @classmethod
     def _derived(cls, process: _Process, path: tuple[Derivation, ...]) -> IsolatedModel:
@@ -117,6 +122,14 @@ class IsolatedModel:
         """As the model itself, in the same process."""
         return self._derived(self._process, (*self._path, Casted(dtype)))
 
+    def with_moved_weights(self, seed: int, unit: float) -> IsolatedModel:
+        """A copy in the same process whose weights are moved to neighbouring numbers, for noise floors.
+
+        Raises:
+            Unsupported: the weights of this runtime's models cannot be moved.
+        """
+        return self._derived(self._process, (*self._path, Moved(seed, unit)))
+
     def close(self) -> None:
         """End the process, or let it forget what was derived."""
         if not self._path:
@@ -129,8 +142,9 @@ class IsolatedModel:
 class _Process:
     """Starts the worker, asks it, and tells how it ended."""
 
-    def __init__(self, recipe: Recipe, time_limit_s: float, where: str) -> None:
+    def __init__(self, recipe: Recipe, time_limit_s: float, where: str, launch: Launch | None) -> None:
         self.where = where
+        self._launch = launch
         self._recipe = recipe
         self._time_limit_s = time_limit_s
         self._starts = 0
@@ -176,6 +190,8 @@ class _Process:
         """End the process for good."""
         self._is_closed = True
         self._end()
+        if self._launch is not None:
+            self._launch.close()
 
     def __del__(self) -> None:
         if getattr(self, "_process", None) is not None:
@@ -201,6 +217,8 @@ class _Process:
             stderr=self._log,
             start_new_session=True,
             bufsize=0,
+            env=None if self._launch is None else dict(self._launch.environment()),
+            cwd=None if self._launch is None else self._launch.folder,
         )
         _widen(self._process.stdout)
         _widen(self._process.stdin)
@@ -217,6 +235,8 @@ class _Process:
         return told
 
     def _command(self) -> list[str]:
+        if self._launch is not None:
+            return self._launch.command()
         environment = self._recipe.environment
         if not environment:
             return [sys.executable, "-c", _BOOT, json.dumps(sys.path)]
@@ -250,6 +270,8 @@ class _Process:
     def _read(self, count: int) -> bytearray:
         assert self._process is not None
         assert self._process.stdout is not None
+        if self._launch is not None and count > self._launch.memory_bytes:
+            raise Damaged(f"{count} bytes, more than it can hold")
         data = bytearray(count)
         view, file = memoryview(data), self._process.stdout
         deadline = time.monotonic() + self._time_limit_s
