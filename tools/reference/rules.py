@@ -146,6 +146,22 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("convert.output_lost", "high", "The product lacks an output, or an input, of the source", "Do not use it."),
         ("convert.not_here", "info", "A converter that could lead there cannot work here", "Install what it names."),
         ("convert.note", "info", "What the converter had to do besides", ""),
+        ("weights.differs", "high", "A tensor that is not the same bits in the new container", "Do not use it."),
+        (
+            "weights.left_out",
+            "unknown or info",
+            "Entries of the source that are not in the new container; unknown where they may be weights",
+            "Read what they are.",
+        ),
+        ("weights.converted", "info", "Tensors whose dtype the container lacks, or that were decoded: to which one", ""),
+        ("weights.renamed", "info", "Names that the container forbids: which stands for which", ""),
+        ("weights.shared", "info", "Names of the same elements, and whether they still share them", ""),
+        (
+            "weights.unconfirmed",
+            "info",
+            "No library read the source beside Regraft: none is installed, or a pickle without a permit",
+            "`regraft scan` first, with the same `--store`.",
+        ),
     ),
     "`regraft bench`": (
         ("RGB-RUN-001", "unknown", "A model could not be measured", "See the message."),

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -189,6 +190,21 @@ def _module_tensors(record: Record) -> dict[str, torch.Tensor]:
     from regraft.runtime.torch_pickles import state_dict_of
 
     return state_dict_of(record)
+
+
+def state_dict_in(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict of a local torch file, by `torch.load` and its own allow-list; mapped where torch can map it.
+
+    Raises:
+        Unsupported: no state dict is in it.
+        What torch raises: `pickle.UnpicklingError` where there is more than tensors.
+    """
+    import torch
+
+    with path.open("rb") as handle:
+        is_zip = handle.read(4) == b"PK\x03\x04"
+    loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    return _tensors_in(loaded, str(path))
 
 
 def _first_line(error: Exception) -> str:

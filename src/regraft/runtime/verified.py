@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
+from pathlib import Path
 
 from regraft.errors import Damaged, DigestMismatch, LimitExceeded, NotFound, PermitRefused
 from regraft.package.formats import Loading
@@ -91,7 +93,11 @@ class VerifiedFiles:
         """As `read`, for bytes that the caller takes as plain numbers, whatever their format could do elsewhere."""
         self._require(path)
         content = self._content(path, limit)
-        computed = self.digests[path] = digest_bytes(content)
+        self._compare(path, digest_bytes(content))
+        return content
+
+    def _compare(self, path: str, computed: Digest) -> None:
+        self.digests[path] = computed
         declared = self._declared.get(path)
         if declared is not None and declared != computed:
             raise DigestMismatch(
@@ -99,7 +105,24 @@ class VerifiedFiles:
                 where=path,
                 hint="the file changed in between: scan and load it again",
             )
-        return content
+
+    def copy(self, path: str, place: Path) -> None:
+        """Write one file elsewhere in pieces, for readers that want a path; its digest is compared as in `read_opaque`.
+
+        Raises:
+            NotFound, DigestMismatch: as `read`.
+        """
+        self._require(path)
+        content = hashlib.sha256()
+        reader = self.package.open(path)
+        try:
+            with place.open("wb") as handle:
+                for chunk in reader.chunks():
+                    content.update(chunk)
+                    handle.write(chunk)
+        finally:
+            reader.close()
+        self._compare(path, Digest(content.hexdigest()))
 
     def text(self, path: str, *, limit: int) -> str:
         """A file as UTF-8 text.

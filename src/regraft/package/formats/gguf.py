@@ -8,7 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from regraft.errors import Damaged, Implausible, LimitExceeded
+import msgspec
+
+from regraft.errors import Damaged, Implausible, LimitExceeded, Unsupported
 from regraft.package.formats.interface import Description, Loading, Probe, Problem, Role, Tensor
 from regraft.package.limits import MAX_HEADER_BYTES, MAX_TENSORS
 from regraft.package.reader import Reader
@@ -64,33 +66,61 @@ class Gguf:
             Damaged: the header is cut off or contradicts itself.
             LimitExceeded: it is larger than headers are read.
         """
-        little, big = _versions(probe.head)
-        version, order = (little, "<") if little < 1 << 16 else (big, ">")
-        if not 1 <= version <= 3:
-            raise Damaged(f"GGUF version {version}, which is not known", where=probe.reader.where)
-        stream = _Stream(probe.reader, order, "I" if version == 1 else "Q")
-        problems: list[Problem] = []
-        tensor_count, fact_count = stream.size(), stream.size()
-        if tensor_count > MAX_TENSORS or 24 * tensor_count + 9 * fact_count > probe.reader.size:
-            counts = f"{tensor_count} tensors and {fact_count} facts"
-            kind = Implausible if max(tensor_count, fact_count) >= _IMPLAUSIBLE else Damaged
-            raise kind(f"{counts} do not fit into {probe.reader.size} bytes", where=probe.reader.where)
-        metadata = dict(_facts(stream, fact_count, problems))
-        table = []
-        for _ in range(tensor_count):
-            table.append(_tensor(stream, problems))
-            del problems[_MAX_PROBLEMS:]
-        alignment = _alignment(metadata.get("general.alignment", "32"), problems)
-        data_start = -(-stream.position // alignment) * alignment
-        _check_places(table, probe.reader.size - data_start, alignment, problems)
-        if order == ">":
-            metadata.setdefault("byte_order", "big")
+        header = _read(probe.reader, probe.head)
         return Description(
-            version=str(version),
-            tensors=tuple(tensor for tensor, _ in table),
-            metadata=metadata,
-            problems=tuple(problems),
+            version=str(header.version),
+            tensors=tuple(tensor for tensor, _ in header.table),
+            metadata=header.metadata,
+            problems=tuple(header.problems),
         )
+
+
+class _Header(msgspec.Struct, frozen=True):
+    version: int
+    metadata: dict[str, str]
+    table: list[tuple[Tensor, int]]
+    data_start: int
+    problems: list[Problem]
+
+
+def tensor_places(reader: Reader) -> dict[str, tuple[Tensor, int]]:
+    """Name → tensor and the offset of its first byte in the file, of a file without any problem.
+
+    Raises:
+        Damaged, LimitExceeded: as `Gguf.describe`, and for every problem that it would list.
+        Unsupported: a file of big-endian machines.
+    """
+    header = _read(reader, reader.read_at(0, 8))
+    if header.problems:
+        raise Damaged(header.problems[0].what, where=reader.where)
+    if header.metadata.get("byte_order") == "big":
+        raise Unsupported("its numbers are big-endian", where=reader.where)
+    return {tensor.name: (tensor, header.data_start + offset) for tensor, offset in header.table}
+
+
+def _read(reader: Reader, head: bytes) -> _Header:
+    little, big = _versions(head)
+    version, order = (little, "<") if little < 1 << 16 else (big, ">")
+    if not 1 <= version <= 3:
+        raise Damaged(f"GGUF version {version}, which is not known", where=reader.where)
+    stream = _Stream(reader, order, "I" if version == 1 else "Q")
+    problems: list[Problem] = []
+    tensor_count, fact_count = stream.size(), stream.size()
+    if tensor_count > MAX_TENSORS or 24 * tensor_count + 9 * fact_count > reader.size:
+        counts = f"{tensor_count} tensors and {fact_count} facts"
+        kind = Implausible if max(tensor_count, fact_count) >= _IMPLAUSIBLE else Damaged
+        raise kind(f"{counts} do not fit into {reader.size} bytes", where=reader.where)
+    metadata = dict(_facts(stream, fact_count, problems))
+    table = []
+    for _ in range(tensor_count):
+        table.append(_tensor(stream, problems))
+        del problems[_MAX_PROBLEMS:]
+    alignment = _alignment(metadata.get("general.alignment", "32"), problems)
+    data_start = -(-stream.position // alignment) * alignment
+    _check_places(table, reader.size - data_start, alignment, problems)
+    if order == ">":
+        metadata.setdefault("byte_order", "big")
+    return _Header(version, metadata, table, data_start, problems)
 
 
 class _Stream:

@@ -30,6 +30,7 @@ class ArrayHeader(msgspec.Struct, frozen=True):
         dtype: element type; `object` where elements are pickled, `struct` for named fields.
         data_offset: where the elements, or their pickle, begin.
         size_bytes: of the elements; None for objects.
+        is_big_endian: elements are stored with their highest byte first.
     """
 
     version: str
@@ -38,6 +39,7 @@ class ArrayHeader(msgspec.Struct, frozen=True):
     is_fortran: bool
     data_offset: int
     size_bytes: int | None
+    is_big_endian: bool = False
 
     @property
     def has_objects(self) -> bool:
@@ -146,7 +148,8 @@ def read_header(reader: Reader, offset: int = 0) -> ArrayHeader:
         raise Damaged("the shape of the array has no valid extents", where=reader.where)
     size = None if dtype == "object" else Tensor("", dtype, shape).elements * item_size
     data_offset = offset + 8 + width + length
-    return ArrayHeader(f"{start[6]}.{start[7]}", dtype, shape, bool(fields["fortran_order"]), data_offset, size)
+    is_big = isinstance(fields["descr"], str) and fields["descr"].startswith(">")
+    return ArrayHeader(f"{start[6]}.{start[7]}", dtype, shape, bool(fields["fortran_order"]), data_offset, size, is_big)
 
 
 def _literal(text: str, where: str) -> dict[str, Any]:
