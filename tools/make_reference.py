@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reference.cli import cli_page
+from reference.converters import converters_page
 from reference.errors import error_classes, errors_page
 from reference.formats import formats_page
 from reference.rules import rules_page
@@ -17,10 +18,21 @@ from regraft.record.schema import evidence_schema
 
 REFERENCE = Path(__file__).parent.parent / "docs/reference"
 
-__all__ = ["PAGES", "cli_page", "error_classes", "errors_page", "formats_page", "main", "rules_page", "stale_pages"]
+__all__ = [
+    "PAGES",
+    "cli_page",
+    "converters_page",
+    "error_classes",
+    "errors_page",
+    "formats_page",
+    "main",
+    "rules_page",
+    "stale_pages",
+]
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
+    "converters.md": converters_page,
     "errors.md": errors_page,
     "evidence.schema.json": lambda: evidence_schema().decode(),
     "formats.md": formats_page,

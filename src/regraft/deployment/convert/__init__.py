@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.deployment.convert.chain import ARROW, Dropped, Judging, Link, Search, why_not
-from regraft.deployment.convert.forms import form_of
+from regraft.deployment.convert.forms import FORMS, form_named, form_of
 from regraft.deployment.convert.members import broken, converters
 from regraft.deployment.convert.routes import blocked_ways, require_route, routes
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
 from regraft.deployment.trial import accepted_feeds
-from regraft.errors import DigestMismatch, RegraftError, Unsupported, UsageError
+from regraft.errors import Damaged, DigestMismatch, LimitExceeded, RegraftError, Unsupported, UsageError
 from regraft.package.package import open_package
 from regraft.package.product import new_package
 from regraft.record.evidence import JSON, Draft, Evidence, Finding, Severity, Verdict
@@ -105,6 +105,8 @@ def convert(
         "convert",
         parameters={"to": to, "seed": seed, "runtime": runtime, "factory": factory, "avoid": [*sorted(avoid)]},
     )
+    if form_named(to).is_weights:
+        return _weights(ref, to, out, request, draft)
     with opened(ref, request) as source:
         draft.materials += (*source.subjects, *(task.materials if task is not None else ()))
         draft.subject += source.subjects[:1]
@@ -129,6 +131,19 @@ def convert(
             _tell_dropped(draft, search.dropped, "convert.fell_back")
             _move(chain[-1].folder, out)
         return _finished(draft, source, out, chain, to)
+
+
+def _weights(ref: AnyModel, to: str, out: Path, request: LoadRequest, draft: Draft) -> Conversion:
+    """Tensors alone, from container to container: there is no network to run, and the bits are compared."""
+    from regraft.deployment.convert.weights_package import convert_weights_package
+
+    try:
+        made = convert_weights_package(ref, to, out, request, draft)
+    except (Unsupported, Damaged, LimitExceeded) as error:
+        return _failed(draft, error, f"weights to {to}")
+    with open_package(out) as package:
+        draft.subject[:] = package.subjects(package.manifest())
+    return Conversion(draft.finish(outcome=_OUTCOMES[made.verdict], summary=made.summary, verdict=made.verdict), out)
 
 
 def _best(search: Search, form: str, to: str, avoid: Collection[str]) -> tuple[Link, ...]:
@@ -173,7 +188,8 @@ def require_free(out: Path, to: str, avoid: Collection[str] = ()) -> None:
     Raises:
         UsageError: says what is wrong, and what there is.
     """
-    targets = sorted({member.target for member in converters()})
+    containers = {form.name for form in FORMS.values() if form.is_weights}
+    targets = sorted(containers | {member.target for member in converters()})
     if to not in targets:
         raise UsageError(f"nothing converts to {to!r}", hint=f"--to one of: {', '.join(targets)}")
     names = sorted(member.name for member in converters())

@@ -58,8 +58,8 @@ def write_companions(folder: Path, source: Opened, hop: Hop, to: str) -> None:
         **declared,
         "schema": declared.get("schema", SCHEMA),
         "model": model,
-        "runtime": hop.runtime,
-        "precision": hop.precision,
+        "runtime": hop.runtime or None,
+        "precision": hop.precision if hop.runtime else None,
         "converted_from": {"sha256": source_digest, "to": to},
     }
     described = {name: value for name, value in described.items() if value is not None}

@@ -11,7 +11,7 @@ from regraft.errors import MissingExtra, Unsupported
 
 
 class OpenVinoFromOnnx:
-    """Converts ONNX graphs."""
+    """Reads the graph with OpenVINO's own front end; weights keep their precision."""
 
     name = "openvino_from_onnx"
     source = "onnx"

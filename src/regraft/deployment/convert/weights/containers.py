@@ -26,6 +26,11 @@ def container_for(form: str) -> Container:
     return found
 
 
+def readable_formats() -> frozenset[str]:
+    """Formats of files that weights are read from, an index of shards included."""
+    return frozenset({"weight-index", *(name for member in _MEMBERS for name in member.formats)})
+
+
 def container_of(kind: str, where: str) -> Container:
     """The container that files of a format are read with.
 
