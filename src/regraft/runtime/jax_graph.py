@@ -29,22 +29,26 @@ class JaxGraph:
 
     Args:
         closed: what `jax.make_jaxpr` returned, traced without 64 bit types.
-        inputs: names of its flat inputs, in order.
+        inputs: names of its flat inputs, in order, weights included.
+        weights: input → value of those that are weights.
         where: how errors name it.
     Attributes:
         places: input, or result of an equation → dtype and shape.
     """
 
-    def __init__(self, closed: Any, inputs: Sequence[str], *, where: str = "") -> None:
+    def __init__(
+        self, closed: Any, inputs: Sequence[str], *, weights: Mapping[str, Any] | None = None, where: str = ""
+    ) -> None:
         self.where = where
-        self.inputs = tuple(inputs)
+        self._constants: dict[str, Any] = dict(weights or {})
+        self.weight_names = tuple(self._constants)
+        self.inputs = tuple(name for name in inputs if name not in self._constants)
         self._equations: dict[str, Any] = {}
-        self._constants: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
         self.places: dict[str, tuple[str, tuple[int, ...]]] = {}
-        self._note(closed.jaxpr.invars, self.inputs)
+        self._note(closed.jaxpr.invars, inputs)
         nodes: list[OperatorNode] = []
-        self.outputs = tuple(self._write_out(closed, self.inputs, "", nodes))
+        self.outputs = tuple(self._write_out(closed, inputs, "", nodes))
         self.nodes: Sequence[OperatorNode] = tuple(nodes)
 
     def constant(self, name: str) -> Array | None:
@@ -72,6 +76,10 @@ class JaxGraph:
         graph = copy.copy(self)
         graph._constants = {**self._constants, **rounded}
         return graph
+
+    def equation(self, node: OperatorNode) -> Any:
+        """The equation that an operator is, as jax has it."""
+        return self._equations[node.name]
 
     def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
         """Run one operator; see `OperatorGraph.run`."""
@@ -171,8 +179,10 @@ class JaxGraph:
         return name
 
     def _unique(self, prefix: str) -> str:
-        count = self._counts[prefix] = self._counts.get(prefix, -1) + 1
-        return f"{prefix}_{count}"
+        while True:
+            count = self._counts[prefix] = self._counts.get(prefix, -1) + 1
+            if f"{prefix}_{count}" not in self.weight_names:
+                return f"{prefix}_{count}"
 
 
 @contextlib.contextmanager

@@ -29,6 +29,8 @@ class JaxModel:
         inputs: names, dtypes and symbolic shapes.
         precision: `float64` computes every equation in float64, whatever dtypes the function's code names;
             its constants stay the numbers that they were rounded to. None: as the function is.
+        weights: name → array; the function takes them as its first argument then, and feeds as its second, so that
+            its graph knows them by name. None: what weights there are lie hidden in the function.
         where: how errors name it.
     Raises:
         MissingExtra: jax is not installed.
@@ -38,14 +40,16 @@ class JaxModel:
 
     def __init__(
         self,
-        function: Callable[[dict[str, Any]], Any],
+        function: Callable[..., Any],
         *,
         inputs: Sequence[Port],
         precision: str | None = None,
+        weights: Mapping[str, Any] | None = None,
         where: str = "",
     ) -> None:
         import_jax(where)
         self.function = function
+        self.weights = dict(weights or {})
         self.where = where
         self.allows_nan = False
         self._declared = tuple(inputs)
@@ -144,9 +148,18 @@ class JaxModel:
         """
         if dtype not in ("float64", self.effective_precision):
             raise Unsupported(f"a jaxpr is computed as it is, or in float64, not in {dtype}", where=self.where)
-        return JaxModel(
-            self.function, inputs=self._declared, precision="float64" if dtype == "float64" else None, where=self.where
-        )
+        return self._copy(self.weights, is_wide=dtype == "float64")
+
+    def with_weights(self, weights: Mapping[str, Any]) -> JaxModel:
+        """The same function with other values under some of the names of its weights; shapes and dtypes stay."""
+        jnp = import_jax().numpy
+        with running():
+            changed = {name: jnp.asarray(value, self.weights[name].dtype) for name, value in weights.items()}
+        return self._copy({**self.weights, **changed}, is_wide=self._is_wide)
+
+    def _copy(self, weights: Mapping[str, Any], *, is_wide: bool) -> JaxModel:
+        precision = "float64" if is_wide else None
+        return JaxModel(self.function, inputs=self._declared, precision=precision, weights=weights, where=self.where)
 
     def close(self) -> None:
         """Drop what was compiled."""
@@ -165,11 +178,14 @@ class JaxModel:
         if key not in self._graphs:
             jax = import_jax()
             places = {p.name: jax.ShapeDtypeStruct(feeds[p.name].shape, p.dtype) for p in self._declared}
+            weights = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in self.weights.items()}
+            arguments = (weights, places) if weights else (places,)
             with running(), self._telling(feeds):
-                closed, shape = jax.make_jaxpr(self.function, return_shape=True)(places)
+                closed, shape = jax.make_jaxpr(self.function, return_shape=True)(*arguments)
             names = [name for name, _ in named_leaves(shape)]
             _make_room(self._graphs)
-            self._graphs[key] = (JaxGraph(closed, sorted(places), where=self.where), names)
+            taken = [*sorted(weights), *sorted(places)]
+            self._graphs[key] = (JaxGraph(closed, taken, weights=self.weights, where=self.where), names)
         return self._graphs[key]
 
     def _evaluated(self, graph: JaxGraph, given: dict[str, Any]) -> list[Any]:
@@ -202,8 +218,9 @@ def jax_model(network: Any, examples: Mapping[str, Any], *, precision: str | Non
     """Wrap what a factory of the user's returned.
 
     Args:
-        network: a function of a dict of arrays, or with a parameter for each input; or a module (flax, equinox)
-            that takes the inputs in their order.
+        network: a function of a dict of arrays, or with a parameter for each input; or what can be called with the
+            inputs in their order and is a pytree, whose arrays are its weights (a module of flax or equinox,
+            `jax.tree_util.Partial(function, weights)`).
         examples: input name → array; axis 0 is the batch.
         precision: None or `float64`.
         where: how errors name the model.
@@ -223,7 +240,8 @@ def jax_model(network: Any, examples: Mapping[str, Any], *, precision: str | Non
         Port(name, str(array.dtype), ("batch", *array.shape[1:]) if array.ndim else ())
         for name, array in arrays.items()
     ]
-    model = JaxModel(_by_name(network, list(examples)), inputs=ports, where=where)
+    weights, function = _weights_apart(network, list(examples))
+    model = JaxModel(function, inputs=ports, weights=weights, where=where)
     model.graph({name: np.asarray(_plain(array)) for name, array in arrays.items()})
     if precision not in (None, "float32"):
         return model.cast(precision)
@@ -243,6 +261,37 @@ def named_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix or "output_0", tree
     elif tree is not None:
         raise UsageError(f"an output of the type {type(tree).__name__}; wanted are arrays, dicts and tuples of them")
+
+
+def _weights_apart(network: Any, names: Sequence[str]) -> tuple[dict[str, Any], Callable[..., Any]]:
+    """The arrays of a pytree under their paths, and the network as a function of them and of feeds.
+
+    A function has none that could be seen; it stays a function of feeds.
+    """
+    util = import_jax().tree_util
+    found, structure = util.tree_flatten_with_path(network)
+    paths = [_path(keys) for keys, _ in found]
+    leaves = [leaf for _, leaf in found]
+    weights = {path: leaf for path, leaf in zip(paths, leaves, strict=True) if _is_weight(leaf)}
+    if not weights:
+        return {}, _by_name(network, names)
+
+    def call(given: dict[str, Any], feeds: dict[str, Any]) -> Any:
+        filled = [given.get(path, leaf) for path, leaf in zip(paths, leaves, strict=True)]
+        return _by_name(util.tree_unflatten(structure, filled), names)(feeds)
+
+    return weights, call
+
+
+def _path(keys: Sequence[Any]) -> str:
+    """`blocks.0.attention.kernel`; what flax wraps each array in (`value`) is left out."""
+    parts = [str(getattr(key, "name", getattr(key, "key", getattr(key, "idx", key)))) for key in keys]
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "value" else parts)
+
+
+def _is_weight(leaf: Any) -> bool:
+    dtype = str(getattr(leaf, "dtype", ""))
+    return hasattr(leaf, "shape") and "float" in dtype
 
 
 def _by_name(network: Any, names: Sequence[str]) -> Callable[[dict[str, Any]], Any]:

@@ -9,7 +9,7 @@ import posixpath
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +154,18 @@ class KerasModel:
         model._whole = _jax_model(part, list(part.inputs), "float64" if self._is_wide else None, model.where, inputs)
         return model
 
+    @property
+    def weights(self) -> dict[str, Any]:
+        """Variables by their paths in the network."""
+        return self._whole.weights
+
+    def with_weights(self, weights: Mapping[str, Any]) -> KerasModel:
+        """The network with other values in some of its variables, which are set in the network itself, too."""
+        for name, variable in _variables(self.network).items():
+            if name in weights:
+                variable.assign(weights[name])
+        return KerasModel(self.network, precision="float64" if self._is_wide else None, where=self.where)
+
     def cast(self, dtype: str) -> KerasModel:
         """The same network in float64."""
         return KerasModel(self.network, precision=dtype, where=self.where)
@@ -270,14 +282,30 @@ def _jax_model(
         Port(name, str(tensor.dtype), tuple("batch" if i == 0 and e is None else e for i, e in enumerate(tensor.shape)))
         for name, tensor in zip(named, inputs, strict=True)
     ]
-    return JaxModel(_function(network, named), inputs=ports, precision=precision, where=where)
+    weights = {name: variable.value for name, variable in _variables(network).items()}
+    return JaxModel(_function(network, named), inputs=ports, precision=precision, weights=weights, where=where)
 
 
-def _function(network: Any, names: Sequence[str]) -> Callable[[dict[str, Any]], Any]:
-    trainable = [variable.value for variable in network.trainable_variables]
-    others = [variable.value for variable in network.non_trainable_variables]
+def _variables(network: Any) -> dict[str, Any]:
+    """Variables by their paths; a path that several have is told apart by a number."""
+    found: dict[str, Any] = {}
+    for variable in (*network.trainable_variables, *network.non_trainable_variables):
+        path, count = variable.path, 0
+        while path in found:
+            count += 1
+            path = f"{variable.path}:{count}"
+        found[path] = variable
+    return found
 
-    def call(feeds: dict[str, Any]) -> Any:
+
+def _function(network: Any, names: Sequence[str]) -> Callable[..., Any]:
+    order = list(_variables(network))
+    count = len(network.trainable_variables)
+
+    def call(*arguments: dict[str, Any]) -> Any:
+        *weights, feeds = arguments  # a network without variables has no first argument
+        values = [weights[0][name] for name in order] if weights else []
+        trainable, others = values[:count], values[count:]
         given = [feeds[name] for name in names]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a list in place of one input

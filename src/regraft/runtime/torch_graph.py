@@ -72,6 +72,15 @@ class TorchGraph:
         """Nodes that read a weight."""
         return tuple(node.name for node in self._places.values() if node.op == "get_attr")
 
+    def place(self, node: OperatorNode) -> torch.fx.Node:
+        """The call that an operator is, as torch has it."""
+        found: torch.fx.Node = self._places[node.name]
+        return found
+
+    def weight_path(self, name: str) -> str:
+        """Where the module keeps the weight that a node reads: `encoder.0.weight`."""
+        return str(self._places[name].target)
+
     def with_rounded_weights(self, precision: str, *, kept: Collection[str] = ()) -> TorchGraph:
         """See `OperatorGraph.with_rounded_weights`."""
         import copy

@@ -68,6 +68,11 @@ class TorchModel:
         return Signature(self._inputs, self._outputs, self._ranges)
 
     @property
+    def threads(self) -> int | None:
+        """Intra-op threads during a pass; None for torch's own number."""
+        return self._threads
+
+    @property
     def effective_precision(self) -> str:
         """The dtype of the parameters, `mixed` when they differ."""
         return precision_of(iter(self.module.parameters()))

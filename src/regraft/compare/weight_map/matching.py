@@ -1,0 +1,162 @@
+"""From the uses of weights in two networks to choices: which can be which, the likeliest first."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from regraft.compare.weight_map.arrangement import Choice, of_cells, of_lights, of_units, with_flattened
+from regraft.compare.weight_map.colours import coloured, is_same
+from regraft.compare.weight_map.interface import IN, OUT
+from regraft.compare.weight_map.sites import Site
+from regraft.compare.weight_map.units import Cell, Network, Unit, network_of
+
+_MAX_CLASS = 6
+
+
+class Matching(msgspec.Struct):
+    """What structure says.
+
+    Attributes:
+        choices: in the candidate's order of execution.
+        extra_reference, extra_candidate: units that the other network has nothing for.
+        is_exact: both networks have the same uses of weights in the same places.
+        resized: pairs of units that are in the same place, and of other widths.
+    """
+
+    choices: list[Choice]
+    extra_reference: list[Unit]
+    extra_candidate: list[Unit]
+    is_exact: bool
+    resized: list[tuple[Unit, Unit]] = []
+
+
+def matched(ours: Sequence[Site], theirs: Sequence[Site]) -> Matching:
+    """Match the uses of weights in two networks.
+
+    Args:
+        ours, theirs: sites of the reference and of the candidate, in order.
+    """
+    plain = [network_of(sites, is_grouped=False) for sites in (ours, theirs)]
+    colours = coloured(plain[0].units, plain[1].units)
+    if is_same(*colours):
+        return _by_colour((plain[0], plain[1]), colours)
+    grouped = [network_of(sites, is_grouped=True) for sites in (ours, theirs)]
+    colours = coloured(grouped[0].units, grouped[1].units)
+    if is_same(*colours):
+        return _by_colour((grouped[0], grouped[1]), colours)
+    return _in_order((grouped[0], grouped[1]))
+
+
+def _by_colour(networks: tuple[Network, Network], colours: tuple[dict[int, int], dict[int, int]]) -> Matching:
+    classes: dict[int, tuple[list[Unit], list[Unit]]] = {}
+    for side, (network, own) in enumerate(zip(networks, colours, strict=True)):
+        for unit in network.units:
+            classes.setdefault(own[unit.index], ([], []))[side].append(unit)
+    pairs = [(mine, other) for mine, other in classes.values() if other[0].is_heavy or not _is_bias(other[0])]
+    return Matching(list(_choices(networks, pairs)), [], [], is_exact=True)
+
+
+def _in_order(networks: tuple[Network, Network]) -> Matching:
+    """Networks that differ: the longest common row of heavy units, then what hangs on them."""
+    mine, other = ([unit for unit in network.units if unit.is_heavy] for network in networks)
+    pairs: list[tuple[list[Unit], list[Unit]]] = []
+    matcher = difflib.SequenceMatcher(
+        None, [unit.signature for unit in mine], [unit.signature for unit in other], autojunk=False
+    )
+    partner: dict[int, int] = {}
+    for block in matcher.get_matching_blocks():
+        for i in range(block.size):
+            partner[other[block.b + i].index] = mine[block.a + i].index
+            pairs.append(([mine[block.a + i]], [other[block.b + i]]))
+    lights = list(_lights(networks, partner))
+    pairs += [([one], [two]) for one, two in lights]
+    seen = ({unit.index for one, _ in pairs for unit in one}, {unit.index for _, two in pairs for unit in two})
+    extra = [
+        [unit for unit in network.units if unit.index not in known and not _is_bias(unit)]
+        for network, known in zip(networks, seen, strict=True)
+    ]
+    return Matching(list(_choices(networks, pairs)), extra[0], extra[1], False, list(_resized(mine, other)))
+
+
+def _is_bias(unit: Unit) -> bool:
+    return unit.role == "bias" and unit.sites[0].follows is not None
+
+
+def _lights(networks: tuple[Network, Network], partner: dict[int, int]) -> Iterator[tuple[Unit, Unit]]:
+    """Light units whose last anchor corresponds, in order."""
+    waiting: dict[tuple[object, ...], list[Unit]] = {}
+    for unit in networks[0].units:
+        if not unit.is_heavy and not _is_bias(unit):
+            waiting.setdefault((unit.signature, max(unit.anchors, default=-1)), []).append(unit)
+    for unit in networks[1].units:
+        if not unit.is_heavy and not _is_bias(unit):
+            last = max(unit.anchors, default=-1)
+            found = waiting.get((unit.signature, partner.get(last, -1 if last < 0 else -2)))
+            if found:
+                yield found.pop(0), unit
+
+
+def _resized(mine: list[Unit], other: list[Unit]) -> Iterator[tuple[Unit, Unit]]:
+    """Units of two networks of one depth, whose widths differ."""
+    if [unit.role for unit in mine] == [unit.role for unit in other]:
+        for one, two in zip(mine, other, strict=True):
+            if one.signature != two.signature:
+                yield one, two
+
+
+def _choices(networks: tuple[Network, Network], pairs: Sequence[tuple[list[Unit], list[Unit]]]) -> Iterator[Choice]:
+    """Choices in the candidate's order; the units of a recurrent layer are one."""
+    cells = ({cell.state.index: cell for cell in networks[0].cells}, {c.state.index: c for c in networks[1].cells})
+    parts = [{unit.index for cell in network.cells for unit in (cell.inputs, cell.state)} for network in networks]
+    found: list[Choice] = []
+    for mine, other in pairs:
+        if other[0].role == "recur" and other[0].index in cells[1] and mine[0].index in cells[0]:
+            both = zip(mine, other, strict=True)
+            found += [of_cells(cells[0][one.index], cells[1][two.index], networks) for one, two in both]
+        elif other[0].index in parts[1] and mine[0].index in parts[0]:
+            continue
+        elif other[0].is_heavy and other[0].role != "table":
+            found += [_flattened(one, networks) for one in _heavy(mine, other, networks)]
+        else:
+            found += [of_lights(one.sites[0], two.sites[0]) for one, two in zip(mine, other, strict=True)]
+    yield from sorted(found, key=lambda choice: min(choice.sites))
+
+
+def _heavy(mine: list[Unit], other: list[Unit], networks: tuple[Network, Network]) -> Iterator[Choice]:
+    """Those that nothing tells apart are one choice, but for weights that are one and the same on either side."""
+    weights = [tuple(site.piece for unit in units for site in unit.sites) for units in (mine, other)]
+    is_shared = any(len(set(pieces)) < len(pieces) for pieces in weights)
+    if len(other) <= _MAX_CLASS and not is_shared:
+        yield of_units(mine, other, networks)
+    else:
+        for one, two in zip(mine, other, strict=True):
+            yield of_units([one], [two], networks)
+
+
+def _flattened(choice: Choice, networks: tuple[Network, Network]) -> Choice:
+    """With the orders in which a flattened image can lie, where it is one that is projected."""
+    if len(choice.ways) != 1 or len(choice.sites) != 1:
+        return choice
+    site = networks[1].sites[choice.sites[0]]
+    anchors = [one for one in networks[1].sites if site.anchors >> one.index & 1 and one.piece.space]
+    channels = {one.piece.size(OUT) for one in anchors}
+    if site.piece.space or len(channels) != 1:
+        return choice
+    (count,) = channels
+    places, rest = divmod(site.piece.size(IN), count)
+    if rest or places < 2:
+        return choice
+    extents: list[tuple[int, ...]] = [(count, places), (places, count)]
+    side = math.isqrt(places)
+    shapes = [(side, side)] if side * side == places else []
+    shapes += [(h, places // h) for h in range(2, places) if places % h == 0 and h != side][:4]
+    for height, width in shapes if len(anchors[0].piece.space) > 1 else []:
+        extents += [(count, height, width), (height, width, count)]
+    return with_flattened(choice, extents)
+
+
+__all__ = ["Cell", "Matching", "matched"]
