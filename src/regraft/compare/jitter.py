@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
+from regraft.runtime.isolated import IsolatedModel
+from regraft.runtime.rounding import neighbours
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +24,7 @@ def jittered_runs(model: Model, *, seed: int, unit: float, runs: int = RUNS) -> 
     """Copies of a model whose floating-point weights are moved at random, one at a time.
 
     Args:
-        model: torch, TorchScript, exported program or onnxruntime model.
+        model: torch, TorchScript, exported program or onnxruntime model, or one in another process that can do it.
         seed: of the first copy; the next ones follow.
         unit: relative size of the move: the distance between neighbouring numbers of the precision.
         runs: how many copies.
@@ -32,7 +34,10 @@ def jittered_runs(model: Model, *, seed: int, unit: float, runs: int = RUNS) -> 
         Unsupported: the weights of this runtime's models cannot be moved.
     """
     for run in range(runs):
-        yield _jittered(model, seed + run, unit), seed + run
+        copy = _jittered(model, seed + run, unit)
+        yield copy, seed + run
+        if isinstance(copy, IsolatedModel):
+            copy.close()
 
 
 def jittered_feeds(feeds: Feeds, *, seed: int, unit: float) -> dict[str, Array]:
@@ -40,18 +45,7 @@ def jittered_feeds(feeds: Feeds, *, seed: int, unit: float) -> dict[str, Array]:
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    return {name: _moved(value, rng, unit) if value.dtype.kind == "f" else value for name, value in feeds.items()}
-
-
-def _moved(value: Array, rng: np.random.Generator, unit: float) -> Array:
-    """Each element times 1 − unit, 1 or 1 + unit: a neighbouring number, or itself."""
-    import numpy as np
-
-    factor = 1.0 + unit * rng.integers(-1, 2, size=value.shape)
-    with np.errstate(over="ignore"):
-        moved = (value.astype(np.float64) * factor).astype(value.dtype)
-    result: Array = np.where(np.isfinite(moved), moved, value)
-    return result
+    return {name: neighbours(value, rng, unit) if value.dtype.kind == "f" else value for name, value in feeds.items()}
 
 
 def _jittered(model: Model, seed: int, unit: float) -> Model:
@@ -63,6 +57,8 @@ def _jittered(model: Model, seed: int, unit: float) -> Model:
         return _torch(model, rng, unit)
     if kind == "OnnxRuntimeModel":
         return _onnx(model, rng, unit)
+    if isinstance(model, IsolatedModel):
+        return model.with_moved_weights(seed, unit)
     raise Unsupported(
         f"weights of a model in {model.runtime} cannot be moved to measure its noise floor",
         where=model.where,
@@ -83,7 +79,7 @@ def _torch(model: Any, rng: np.random.Generator, unit: float) -> Model:
     with torch.no_grad():
         for tensor in {id(t): t for t in (*network.parameters(), *network.buffers())}.values():
             if tensor.is_floating_point():
-                moved = _moved(tensor.detach().to(torch.float64).numpy(), rng, unit)
+                moved = neighbours(tensor.detach().to(torch.float64).numpy(), rng, unit)
                 tensor.copy_(torch.from_numpy(np.array(moved)))
     result: Model = clone
     return result
@@ -98,7 +94,7 @@ def _onnx(model: Any, rng: np.random.Generator, unit: float) -> Model:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     for tensor in _float_weights(proto):
-        moved = _moved(numpy_helper.to_array(tensor), rng, unit)
+        moved = neighbours(numpy_helper.to_array(tensor), rng, unit)
         tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
     return OnnxRuntimeModel(proto.SerializeToString(), where=f"{model.where} jittered")
 

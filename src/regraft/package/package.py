@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from regraft.errors import NotFound
+from regraft.package.companions import companions
 from regraft.package.formats import Format, Probe, recognise
 from regraft.package.manifest import Manifest, build_manifest
 from regraft.package.reader import Meter, Reader
@@ -132,7 +133,8 @@ def _below(entries: Sequence[Entry], ref: ModelRef) -> Sequence[Entry]:
     if ref.inside is None:
         return entries
     wanted = ref.inside.rstrip("/")
-    found = [entry for entry in entries if entry.path == wanted or entry.path.startswith(wanted + "/")]
+    kept = {wanted, *companions(wanted, (entry.path for entry in entries))}
+    found = [entry for entry in entries if entry.path in kept or entry.path.startswith(wanted + "/")]
     if not found:
         raise NotFound(
             f"the package has no file or folder {wanted!r}",

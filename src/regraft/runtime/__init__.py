@@ -31,6 +31,7 @@ _MEMBERS: tuple[str, ...] = (
     "openvino_model:OpenVinoRuntime",
     "litert_model:LiteRtRuntime",
     "keras_model:KerasRuntime",
+    "tensorflow_model:TensorFlowRuntime",
     "torch_cuda:TorchCudaRuntime",
 )
 """`module:Class` of every member; for a file that several can load, the first one does."""
@@ -56,8 +57,8 @@ def load(
     Args:
         package: open package.
         permit: leave from scan evidence for the same bytes; formats that can only hold data need none.
-        runtime: `torch`, `torch-cuda`, `onnxruntime`, `openvino`, `litert`, `keras`, `numpy` or a third party's; None
-            for the first that can.
+        runtime: `torch`, `torch-cuda`, `onnxruntime`, `openvino`, `litert`, `keras`, `tensorflow`, `numpy` or a third
+            party's; None for the first that can.
         path: the weights or graph file; None when the package has only one.
         threads: intra-op threads; None for the runtime's default.
         precision: computation precision to demand; None for what the package's `regraft.json` asks for, if

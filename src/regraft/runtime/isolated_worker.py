@@ -11,13 +11,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.errors import RegraftError
+from regraft.errors import RegraftError, Unsupported
 from regraft.record.permit import Permit
 from regraft.runtime.array_frames import frame_parts, read_frame
 from regraft.runtime.interface import Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from regraft.runtime.interface import Array, Model
 
@@ -37,7 +37,14 @@ class Casted(msgspec.Struct, frozen=True, tag=True):
     dtype: str
 
 
-Derivation = Cut | Casted
+class Moved(msgspec.Struct, frozen=True, tag=True):
+    """A model made of another one: its weights moved to neighbouring numbers, `unit` apart relatively."""
+
+    seed: int
+    unit: float
+
+
+Derivation = Cut | Casted | Moved
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -195,9 +202,7 @@ class _Worker:
 
     def _model(self, path: tuple[Derivation, ...]) -> Model:
         if path not in self._models:
-            parent, last = self._model(path[:-1]), path[-1]
-            made = parent.cast(last.dtype) if isinstance(last, Casted) else parent.segment(last.inputs, last.outputs)
-            self._models[path] = made
+            self._models[path] = _derived(self._model(path[:-1]), path[-1])
         return self._models[path]
 
     def _described(self, model: Model) -> Described:
@@ -207,6 +212,21 @@ class _Worker:
         for part in frame_parts(answer, arrays or {}):
             self._answers.write(part)
         self._answers.flush()
+
+
+def _derived(parent: Model, how: Derivation) -> Model:
+    if isinstance(how, Casted):
+        return parent.cast(how.dtype)
+    if isinstance(how, Cut):
+        return parent.segment(how.inputs, how.outputs)
+    move: Callable[[int, float], Model] | None = getattr(parent, "with_moved_weights", None)
+    if move is None:
+        raise Unsupported(
+            f"weights of a model in {parent.runtime} cannot be moved to measure its noise floor",
+            where=parent.where,
+            hint="name the model that it was converted from as the reference",
+        )
+    return move(how.seed, how.unit)
 
 
 def _read_exactly(count: int) -> bytearray:

@@ -1,10 +1,12 @@
-"""The values that a lower precision has, in float32."""
+"""The values that a lower precision has, in float32, and the neighbours of a number."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from regraft.runtime.interface import Array
 
 
@@ -31,6 +33,23 @@ def round_to(value: Any, precision: str) -> Array:
         if precision == "tensorfloat32":
             narrow = _ten_bits(narrow)
     return narrow
+
+
+def neighbours(value: Array, rng: np.random.Generator, unit: float) -> Array:
+    """Each element times 1 − unit, 1 or 1 + unit: a neighbouring number, or itself.
+
+    Args:
+        value: floating-point array.
+        rng: decides which.
+        unit: relative distance of neighbouring numbers of the precision.
+    """
+    import numpy as np
+
+    factor = 1.0 + unit * rng.integers(-1, 2, size=value.shape)
+    with np.errstate(over="ignore"):
+        moved = (value.astype(np.float64) * factor).astype(value.dtype)
+    result: Array = np.where(np.isfinite(moved), moved, value)
+    return result
 
 
 def rounded(value: Any, precision: str) -> Array:
