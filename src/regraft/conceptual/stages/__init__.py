@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from regraft.conceptual.stages.interface import STAGES, SameNames, Stage, StageResult, Status
 from regraft.errors import RegraftError, UsageError
 
@@ -19,7 +21,10 @@ _MEMBERS = {
     "optimiser": "optimiser:OptimiserStage",
     "schedule": "schedule:ScheduleStage",
     "training": "training:TrainingStage",
+    "curves": "curves:CurvesStage",
 }
+_COMPOSED = ("training", "curves")
+"""Stages that run all the others: they may only show what those said."""
 
 
 def compare_stages(
@@ -47,9 +52,15 @@ def compare_stages(
     if unknown := [name for name in wanted if name not in STAGES]:
         raise UsageError(f"there is no stage {unknown[0]!r}", hint=f"stages: {', '.join(STAGES)}")
     mapped = SameNames() if weights is None else weights
+    earlier: list[str] = []
     for name in STAGES:
         if name in wanted:
-            yield _compared(_stage(name), reference, candidate, mapped, seed)
+            result = _compared(_stage(name), reference, candidate, mapped, seed)
+            if name in _COMPOSED and result.divergences and earlier:
+                reason = f"may follow from {', '.join(earlier)}"
+                result = msgspec.structs.replace(result, reason=f"{result.reason}; {reason}".lstrip("; "))
+            earlier += [name] if result.divergences else []
+            yield result
 
 
 def _stage(name: str) -> Stage:

@@ -12,7 +12,7 @@ from regraft.conceptual.stages.interface import Step
 from regraft.errors import UsageError
 
 if TYPE_CHECKING:
-    from regraft.conceptual.stages.interface import Arrays
+    from regraft.conceptual.stages.interface import Array, Arrays
 
 KEYS = {
     "samples": "raw samples, as the first step of the pipeline takes them",
@@ -26,9 +26,13 @@ KEYS = {
     "optimiser": "torch or Keras optimiser; JAX: an object with init and update, or (weights, gradients, state) → both",
     "schedule": "torch scheduler of the optimiser, or step → learning rate",
     "steps_per_epoch": "optimiser steps after which a torch scheduler is stepped; default 1: every step",
+    "steps": "optimiser steps of the whole training: how far schedules are compared; default 1000",
+    "curve": "seed → losses or scores over one whole training, for `curves`",
+    "margin": "difference of mean scores that does not matter; default: the deviation between the reference's seeds",
     "train_step": "torch: batch → loss, one whole step of training; else it is made of the parts above",
 }
 """Key → what it holds."""
+DEFAULT_STEPS, MAX_STEPS = 1000, 100_000
 _STEP_PAIR = 2
 
 
@@ -56,7 +60,7 @@ class Declaration:
                 raise UsageError(f"a training has no part {key!r}", where=where, hint=hint)
         self.where = where
         self._parts = {key: value for key, value in returned.items() if value is not None}
-        for key in ("loss", "forward", "backward", "train_step"):
+        for key in ("loss", "forward", "backward", "train_step", "curve"):
             if key in self._parts and not callable(self._parts[key]):
                 raise UsageError(f"{key} is {type(self._parts[key]).__name__}, not {KEYS[key]}", where=where)
 
@@ -120,6 +124,41 @@ class Declaration:
                 where=self.where,
             )
         return {str(name): np.asarray(value) for name, value in batch.items()}
+
+    def margin(self) -> float | None:
+        """Declared difference that does not matter; None where there is none.
+
+        Raises:
+            UsageError: it is no positive number.
+        """
+        found = self._parts.get("margin")
+        if found is not None and not (isinstance(found, int | float) and found > 0):
+            raise UsageError(f"margin is {found!r}, not a positive number", where=self.where)
+        return None if found is None else float(found)
+
+    def curve(self, seed: int) -> Array:
+        """One whole training.
+
+        Raises:
+            UsageError: it is no sequence of numbers.
+        """
+        import numpy as np
+
+        found = np.asarray([float(one) for one in self._parts["curve"](seed)])
+        if found.ndim != 1 or not found.size:
+            raise UsageError("curve returned no sequence of numbers", where=self.where)
+        return found
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training.
+
+        Raises:
+            UsageError: it is no positive number.
+        """
+        steps = self._parts.get("steps", DEFAULT_STEPS)
+        if not isinstance(steps, int) or not 0 < steps <= MAX_STEPS:
+            raise UsageError(f"steps is {steps!r}, not a number from 1 to {MAX_STEPS}", where=self.where)
+        return steps
 
     def function_schedule(self) -> Callable[[int], Any] | None:
         """A schedule that is a function of the step."""

@@ -12,12 +12,28 @@ from regraft.compare.judge import Judgement
 from regraft.record.evidence import JSON
 
 if TYPE_CHECKING:
-    from regraft.runtime.interface import Array
+    from numpy.typing import NDArray
 
+    from regraft.conceptual.stages.gradient_sites import GradientSite
+
+    Array: TypeAlias = NDArray[Any]
+    """Numbers of any kind, to calculate with."""
     Arrays: TypeAlias = Mapping[str, Array]
 
-STAGES = ("pipeline", "loss", "backward", "optimiser", "schedule", "training")
+STAGES = ("pipeline", "loss", "backward", "optimiser", "schedule", "training", "curves")
 """In the order of a training run; each is fed by the reference, so that none inherits the divergence of another."""
+
+
+HABITS = {
+    "accumulated gradients": "gradients of the steps before are not taken away (zero_grad is missing)",
+    "optimiser reset": "the optimiser forgets its state after every step",
+    "schedule before the step": "the schedule is stepped before the optimiser, not after it",
+    "no schedule": "the schedule is never stepped",
+    "repeated batch": "every step sees the first batch",
+    "batches reversed": "batches come in the opposite order",
+    "step every second batch": "the optimiser steps at every second batch, with gradients of both",
+}
+"""What training loops do wrong → in words; each is tried on the reference."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -84,6 +100,10 @@ class Side(Protocol):
     pipeline: tuple[Step, ...]
     samples: Sequence[Any]
     batches: Sequence[Arrays]
+    steps: int
+    """Optimiser steps of the whole training."""
+    margin: float | None
+    """Declared difference of scores that does not matter."""
 
     def weights(self) -> dict[str, Array]:
         """Parameters and running statistics as the factory built them, by the framework's names."""
@@ -94,6 +114,9 @@ class Side(Protocol):
     def outputs(self, weights: Arrays, batch: Arrays, *, dtype: str) -> dict[str, Array]:
         """One pass of the network in training mode: output name → array."""
 
+    def is_random(self) -> bool:
+        """Whether two passes with different seeds differ, as dropout makes them."""
+
     def slope(self, outputs: Arrays, batch: Arrays, *, dtype: str) -> Slope:
         """The loss function alone, on given outputs of the network."""
 
@@ -102,6 +125,14 @@ class Side(Protocol):
 
         A weight that gets none is missing.
         """
+
+    def gradient_sites(self, weights: Arrays, batch: Arrays) -> Sequence[GradientSite]:
+        """Where a pass can be made to hold gradients back, to try why they differ; none where a framework cannot."""
+
+    def gradients_through(
+        self, weights: Arrays, batch: Arrays, cotangents: Arrays, *, dtype: str, site: GradientSite, factor: float
+    ) -> dict[str, Array]:
+        """As `gradients`, when a site passes gradients on times a factor: 0 cuts them off."""
 
     def updates(self, weights: Arrays, gradients: Sequence[Arrays], *, dtype: str) -> list[dict[str, Array]]:
         """The optimiser alone: weights after each step, when the gradients of each step are given."""
@@ -112,8 +143,17 @@ class Side(Protocol):
     def rates(self, steps: int) -> list[float]:
         """Learning rate in force at each of the first optimiser steps."""
 
-    def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str) -> list[Trained]:
-        """The whole training loop, one step a batch."""
+    def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str, habit: str = "") -> list[Trained]:
+        """The whole training loop, one step a batch.
+
+        Args:
+            habit: one of `HABITS`, to try why two loops differ; empty for the loop as it is.
+        Raises:
+            Unsupported: the loop is the user's own and cannot be changed, or knows no such habit.
+        """
+
+    def curve(self, seed: int) -> Array:
+        """(T,) what one whole training with a seed is judged by, over its course: losses or scores."""
 
 
 class WeightMap(Protocol):

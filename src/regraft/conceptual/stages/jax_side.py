@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.conceptual.stages.declaration import Declaration, flattened
 from regraft.conceptual.stages.interface import Settings, Trained
-from regraft.conceptual.stages.tree_side import TreeSide, arrays, checked, known, plain
+from regraft.conceptual.stages.tree_side import TreeSide, arrays, checked, known, ordered, plain
 
 if TYPE_CHECKING:
-    from regraft.conceptual.stages.interface import Arrays
-    from regraft.runtime.interface import Array
+    from regraft.conceptual.stages.interface import Array, Arrays
 
 
 class JaxSide(TreeSide):
@@ -64,21 +63,25 @@ class JaxSide(TreeSide):
         """Functions say nothing about themselves."""
         return Settings("")
 
-    def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str) -> list[Trained]:
+    def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str, habit: str = "") -> list[Trained]:
         """As `Side.train`; without a schedule, which functions of JAX keep in their optimiser."""
         import jax
 
+        self.refuse(habit)
         with self.built(dtype) as made, self.telling():
             forward, step, backward, found = self._forward(made), _step(made), made.get("backward"), []
             current = self._filled(made, weights, dtype)
             state = _initial(made, current)
-            for batch in batches:
+            kept: Any = None
+            for batch in ordered(batches, habit):
                 fed = arrays(batch, dtype)
 
                 def loss(values: Any, fed: Any = fed) -> Any:
                     return made["loss"](forward(values, fed), fed).sum()
 
                 value, gradients = jax.value_and_grad(loss, allow_int=True)(current)
+                if habit == "accumulated gradients":
+                    gradients = kept = gradients if kept is None else jax.tree_util.tree_map(_sum, gradients, kept)
                 current, state = step(current, gradients if backward is None else backward(gradients), state)
                 found.append(Trained(float(value), _named(current)))
             return found
@@ -86,7 +89,7 @@ class JaxSide(TreeSide):
     def _forward(self, made: Declaration) -> Callable[[Any, Any], Any]:
         forward = made.get("forward")
         if forward is not None:
-            return lambda weights, batch: forward(weights, batch)
+            return forward  # type: ignore[no-any-return]
         model: Callable[[Any, Any], Any] = made["model"]
         return model
 
@@ -139,6 +142,10 @@ def _name(path: Any) -> str:
     import jax
 
     return str(jax.tree_util.keystr(path, simple=True, separator="."))
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return one + other
 
 
 def _is_weight(leaf: Any) -> bool:

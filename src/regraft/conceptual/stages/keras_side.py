@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.conceptual.stages.declaration import Declaration, flattened
 from regraft.conceptual.stages.interface import Settings, Trained
-from regraft.conceptual.stages.tree_side import TreeSide, arrays, checked, known, plain
+from regraft.conceptual.stages.tree_side import TreeSide, arrays, checked, known, ordered, plain
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
-    from regraft.conceptual.stages.interface import Arrays
-    from regraft.runtime.interface import Array
+    from regraft.conceptual.stages.interface import Array, Arrays
 
 
 class KerasSide(TreeSide):
@@ -80,14 +79,16 @@ class KerasSide(TreeSide):
             }
             return Settings(type(optimiser).__name__, {one.path: numbers for one in model.trainable_variables})
 
-    def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str) -> list[Trained]:
+    def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str, habit: str = "") -> list[Trained]:
         """As `Side.train`; a schedule is the optimiser's own learning rate in Keras."""
         import jax
 
+        self.refuse(habit)
         with self.built(dtype) as made, self.telling():
             model, backward, found = made["model"], made.get("backward"), []
             self._fill(model, weights)
-            for batch in batches:
+            kept: list[Any] = []
+            for batch in ordered(batches, habit):
                 fed = arrays(batch, dtype)
 
                 def loss(values: Any, fed: Any = fed) -> tuple[Any, Any]:
@@ -96,6 +97,8 @@ class KerasSide(TreeSide):
 
                 variables = model.trainable_variables
                 (value, remembered), gradients = jax.value_and_grad(loss, has_aux=True)([v.value for v in variables])
+                if habit == "accumulated gradients":
+                    gradients = kept = [g + k for g, k in zip(gradients, kept or [0.0] * len(gradients), strict=True)]
                 made["optimiser"].apply(gradients if backward is None else backward(gradients), variables)
                 for one, new in zip(model.non_trainable_variables, remembered, strict=True):
                     one.assign(new)

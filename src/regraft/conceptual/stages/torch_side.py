@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.conceptual.stages.declaration import Declaration, flattened, rebuilt, seeded
+from regraft.conceptual.stages.gradient_sites import GradientSite, WatchedCalls, module_sites, passing
 from regraft.conceptual.stages.interface import Settings, Slope, Step, Trained
+from regraft.conceptual.stages.torch_loop import TorchLoop
 from regraft.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from regraft.conceptual.stages.interface import Arrays
-    from regraft.runtime.interface import Array
+    from regraft.conceptual.stages.interface import Array, Arrays
 
 SEED = 0
 """Of the factory and of every pass: dropout draws the same numbers each time."""
@@ -38,6 +39,8 @@ class TorchSide:
             self.pipeline: tuple[Step, ...] = made.steps()
             self.samples: Sequence[Any] = made.samples()
             self.batches: Sequence[Arrays] = made.batches()
+            self.steps = made.total_steps()
+            self.margin = made.margin()
 
     def weights(self) -> dict[str, Array]:
         """As `Side.weights`."""
@@ -71,8 +74,46 @@ class TorchSide:
             given = _tensors(cotangents, dtype)
             loss = sum((found[name] * given[name]).sum() for name in given)
             backward = made.get("backward")
-            loss.backward() if backward is None else backward(loss, module)  # type: ignore[union-attr]
+            loss.backward() if backward is None else backward(loss, module)
             return _numpy({name: one.grad for name, one in module.named_parameters() if one.grad is not None})
+
+    def gradient_sites(self, weights: Arrays, batch: Arrays) -> list[GradientSite]:
+        """Where a gradient may be cut in a pass: outputs and inputs of modules, then operands of functions."""
+        with self._built("float32", weights) as made, self._telling():
+            network = self._module(made)
+            watched = WatchedCalls(network)
+            with watched:
+                self._forward(made, _tensors(batch, "float32"))
+            return [*module_sites(network), *watched.sites]
+
+    def gradients_through(
+        self, weights: Arrays, batch: Arrays, cotangents: Arrays, *, dtype: str, site: GradientSite, factor: float
+    ) -> dict[str, Array]:
+        """As `gradients`, when a site passes gradients on times a factor: 0 cuts them off."""
+        with self._built(dtype, weights) as made, self._telling():
+            network = self._module(made)
+            with passing(network, site, factor):
+                found = flattened(self._forward(made, _tensors(batch, dtype)))
+            given = _tensors(cotangents, dtype)
+            loss = sum((found[name] * given[name]).sum() for name in given)
+            if not loss.requires_grad:
+                return {}
+            backward = made.get("backward")
+            loss.backward() if backward is None else backward(loss, network)
+            return _numpy({name: one.grad for name, one in network.named_parameters() if one.grad is not None})
+
+    def is_random(self) -> bool:
+        """As `Side.is_random`."""
+        import torch
+
+        if "model" not in self.parts or not self.batches:
+            return False
+        with self._built("float32") as made, self._telling():
+            batch, found = _tensors(self.batches[0], "float32"), []
+            for seed in (SEED, SEED + 1):
+                torch.manual_seed(seed)
+                found.append(_numpy(flattened(self._forward(made, batch))))
+            return any((found[0][name] != found[1][name]).any() for name in found[0])
 
     def updates(self, weights: Arrays, gradients: Sequence[Arrays], *, dtype: str) -> list[dict[str, Array]]:
         """As `Side.updates`."""
@@ -111,34 +152,24 @@ class TorchSide:
                     scheduler.step()
             return found
 
-    def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str) -> list[Trained]:
+    def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str, habit: str = "") -> list[Trained]:
         """As `Side.train`."""
         with self._built(dtype, weights) as made, self._telling():
-            step = made.get("train_step") or self._train_step(made)
+            own = made.get("train_step")
+            if own is not None and habit:
+                raise Unsupported("the training step is your own and cannot be changed", where=self.where)
+            loop = TorchLoop(made, self._forward, habit)
+            step = own or loop.step
             module, found = self._module(made), []
-            for batch in batches:
+            for batch in loop.ordered(batches):
                 loss = step(_tensors(batch, dtype))
                 found.append(Trained(float(loss), _weights(module)))
             return found
 
-    def _train_step(self, made: Declaration) -> Callable[[Mapping[str, Any]], Any]:
-        optimiser, scheduler, backward = made["optimiser"], made.get("schedule"), made.get("backward")
-        schedule, period, count = made.function_schedule(), int(made.get("steps_per_epoch") or 1), [0]
-
-        def step(batch: Mapping[str, Any]) -> Any:
-            if schedule is not None:
-                for group in optimiser.param_groups:
-                    group["lr"] = float(schedule(count[0]))
-            optimiser.zero_grad()
-            loss = made["loss"](self._forward(made, batch), batch)
-            loss.backward() if backward is None else backward(loss, made["model"])
-            optimiser.step()
-            count[0] += 1
-            if schedule is None and scheduler is not None and count[0] % period == 0:
-                scheduler.step()
-            return loss.detach()
-
-        return step
+    def curve(self, seed: int) -> Array:
+        """As `Side.curve`."""
+        with self._built("float32") as made, self._telling():
+            return made.curve(seed)
 
     def _forward(self, made: Declaration, batch: Mapping[str, Any]) -> Any:
         module, forward = self._module(made), made.get("forward")

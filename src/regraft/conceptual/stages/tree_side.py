@@ -11,8 +11,7 @@ from regraft.conceptual.stages.interface import Slope, Step
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
-    from regraft.conceptual.stages.interface import Arrays
-    from regraft.runtime.interface import Array
+    from regraft.conceptual.stages.interface import Array, Arrays
 
 SEED = 0
 """Of the factory; JAX draws random numbers from keys alone."""
@@ -36,6 +35,8 @@ class TreeSide:
             self.pipeline: tuple[Step, ...] = made.steps()
             self.samples: Sequence[Any] = made.samples()
             self.batches: Sequence[Arrays] = made.batches()
+            self.steps = made.total_steps()
+            self.margin = made.margin()
 
     def passed(self, made: Declaration, batch: Arrays) -> Any:
         """The outputs of the network on a batch, in their structure."""
@@ -59,6 +60,10 @@ class TreeSide:
             (_, value), gradients = jax.value_and_grad(loss, has_aux=True)(arrays(outputs, dtype))
             return Slope(*plain((value, gradients)))
 
+    def is_random(self) -> bool:
+        """As `Side.is_random`: functions of JAX draw from keys alone."""
+        return False
+
     def rates(self, steps: int) -> list[float]:
         """As `Side.rates`."""
         with self.built("float32") as made, self.telling():
@@ -68,6 +73,21 @@ class TreeSide:
                     f"the schedule is {type(made['schedule']).__name__}, not a function of the step", where=self.where
                 )
             return [float(schedule(step)) for step in range(steps)]
+
+    def gradient_sites(self, weights: Arrays, batch: Arrays) -> Sequence[GradientSite]:
+        """None: functions of JAX have no hooks."""
+        return ()
+
+    def gradients_through(
+        self, weights: Arrays, batch: Arrays, cotangents: Arrays, *, dtype: str, site: GradientSite, factor: float
+    ) -> dict[str, Array]:
+        """None: there are no sites."""
+        raise Unsupported("gradients cannot be held back in functions of JAX", where=self.where)
+
+    def curve(self, seed: int) -> Array:
+        """As `Side.curve`."""
+        with self.built("float32") as made, self.telling():
+            return made.curve(seed)
 
     def pulled_back(
         self, made: Declaration, function: Callable[[Any], Any], weights: Any, cotangents: Arrays, dtype: str
@@ -84,6 +104,15 @@ class TreeSide:
         gradients = jax.grad(total, allow_int=True)(weights)
         backward = made.get("backward")
         return gradients if backward is None else backward(gradients)
+
+    def refuse(self, habit: str) -> None:
+        """Raise for habits that a loop in JAX is not tried with.
+
+        Raises:
+            Unsupported: it is none of those.
+        """
+        if habit not in ("", "accumulated gradients", "repeated batch", "batches reversed"):
+            raise Unsupported(f"a loop in JAX is not tried with: {habit}", where=self.where)
 
     @contextlib.contextmanager
     def built(self, dtype: str) -> Iterator[Declaration]:
@@ -124,6 +153,13 @@ def plain(tree: Any) -> Any:
     import numpy as np
 
     return jax.tree_util.tree_map(np.array, tree)
+
+
+def ordered(batches: Sequence[Arrays], habit: str) -> list[Arrays]:
+    """The batches as a loop with a habit sees them."""
+    if habit == "repeated batch":
+        return [batches[0]] * len(batches)
+    return list(batches[::-1]) if habit == "batches reversed" else list(batches)
 
 
 def checked(name: str, value: Array, shape: Sequence[int], where: str) -> Array:
