@@ -22,10 +22,10 @@ from regraft.package.product import new_package
 from regraft.record.evidence import JSON, Draft, Evidence, Finding, Severity, Verdict
 
 if TYPE_CHECKING:
-    from regraft.deployment.bench.subject import PermitSource
     from regraft.deployment.task import TaskData
     from regraft.record.store import Store
     from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.permission import PermitSource
 
 _OUTCOMES = {Verdict.PASS: "converted", Verdict.FAIL: "diverges", Verdict.INCONCLUSIVE: "unproven"}
 _EXAMPLES = 4
@@ -116,7 +116,7 @@ def convert(
         if form == to:
             raise UsageError(f"the source is {to} already", where=source.path)
         draft.parameters["from"] = form
-        judging = Judging(feeds=feeds, task=task, seed=seed, threads=threads, store=store)
+        judging = Judging(feeds=feeds, task=task, seed=seed, threads=threads, store=store, permit=permit)
         try:
             require_route(form, to, avoid=avoid)
             examples = _examples(source, source.model, judging)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from regraft.deployment.task import TaskData
     from regraft.record.store import Store
     from regraft.runtime.interface import Feeds
+    from regraft.runtime.permission import PermitSource
 
 ARROW = " → "
 _RANKS = {Verdict.PASS: 2, Verdict.INCONCLUSIVE: 1, Verdict.FAIL: 0}
@@ -92,6 +93,7 @@ class Judging(msgspec.Struct, frozen=True, kw_only=True):
         feeds: the user's own inputs, as for `verify`.
         task: labelled rows, by which a hop of lower precision is judged.
         seed, threads, store: as for `verify`.
+        permit: leave to load what was made, where its format could execute code; None knows of none.
     """
 
     feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None = None
@@ -99,6 +101,7 @@ class Judging(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     threads: int | None = None
     store: Store | None = None
+    permit: PermitSource | None = None
 
 
 class Search:
@@ -179,7 +182,10 @@ class Search:
     ) -> tuple[Link, Opened]:
         """One hop: converted, written, loaded and verified. What was done for another way is not done again."""
         link = self._links.get(names) or self._converted(names, member, at)
-        request = LoadRequest(runtime=link.hop.runtime, threads=self._judging.threads, store=self._judging.store)
+        judging = self._judging
+        request = LoadRequest(
+            runtime=link.hop.runtime, threads=judging.threads, store=judging.store, permit=judging.permit
+        )
         try:
             found = stack.enter_context(opened(link.folder, request))
         except RegraftError as error:  # no such runtime, or not installed: made all the same
