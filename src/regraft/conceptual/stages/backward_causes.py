@@ -243,9 +243,9 @@ def _tried(question: BackwardQuestion, wrong: Sequence[str]) -> Iterator[tuple[G
     case, names = question.cases[0], list(question.ours[0])
     factors = [0.0]
     for name in wrong:
-        found = question.factors(name)
-        if found and found[0] and not any(math.isclose(found[0], one, rel_tol=1e-3) for one in (*factors, 1.0)):
-            factors.append(found[0])
+        same = question.factors(name)
+        if same and same[0] and not any(math.isclose(same[0], one, rel_tol=1e-3) for one in (*factors, 1.0)):
+            factors.append(same[0])
     for site in reference.gradient_sites(question.weights, case.batch)[:_MAX_SITES]:
         for factor in factors[:_MAX_FACTORS]:
             found = reference.gradients_through(

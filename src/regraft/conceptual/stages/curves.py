@@ -145,6 +145,5 @@ class CurvesStage:
         if test.is_different:
             found = Divergence("last scores", "", told, Judgement.BEYOND)
             return StageResult(self.name, Status.DIVERGES, (found,), "", notes, measured)
-        return StageResult(
-            self.name, Status.UNDECIDED, reason=f"{told}: more seeds, or a wider margin", notes=notes, measured=measured
-        )
+        reason = f"{told}: more seeds, or a wider margin"
+        return StageResult(self.name, Status.UNDECIDED, reason=reason, notes=notes, measured=measured)

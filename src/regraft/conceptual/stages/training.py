@@ -24,7 +24,7 @@ _REPRODUCES = 1e-6
 
 
 class TrainingStage:
-    """Rounding grows from step to step, so that a step is judged by how far the reference's own runs are apart there."""
+    """Rounding grows from step to step: a step is judged by how far the reference's own runs are apart there."""
 
     name = "training"
     needs = frozenset({"model", "loss", "batches"})
@@ -47,7 +47,7 @@ class TrainingStage:
             measured["ratio"] = max(found.ratio.rms for found in every.values())
             wrong = {name: found for name, found in every.items() if found.judgement is not Judgement.WITHIN}
             if wrong:
-                divergence = _divergence(step, wrong, _cause(run, reference, step, one, list(wrong)))
+                divergence = _divergence(step, wrong, _cause(run, reference, step, list(wrong)))
                 is_beyond = divergence.judgement is Judgement.BEYOND
                 status = Status.DIVERGES if is_beyond else Status.UNDECIDED
                 reason = _random(reference, candidate)
@@ -132,11 +132,11 @@ class _Cause(NamedTuple):
     detail: str
 
 
-def _cause(run: _Theirs, reference: Side, step: int, exact: Exact, wrong: Sequence[str]) -> _Cause:
+def _cause(run: _Theirs, reference: Side, step: int, wrong: Sequence[str]) -> _Cause:
     trained = reference.trainable()
     remembered = [name for name in wrong if name not in trained and name != _LOSS]
     if remembered and len(remembered) == len(wrong):
-        return next(_statistics(run, exact, remembered), _Cause(remembered[0], "running statistics", ""))
+        return next(_statistics(run, remembered), _Cause(remembered[0], "running statistics", ""))
     try:
         theirs = run.steps("float64")
     except Unsupported:
@@ -161,37 +161,34 @@ def _is_same(tried: Sequence[Trained], theirs: Sequence[Trained]) -> bool:
     return True
 
 
-def _statistics(run: _Theirs, exact: Exact, wrong: Sequence[str]) -> Iterator[_Cause]:
+def _statistics(run: _Theirs, wrong: Sequence[str]) -> Iterator[_Cause]:
     """Running statistics that move by another part, or by a variance with another divisor."""
     import numpy as np
 
     theirs = _named(run.steps(PRECISION)[0])
     name = wrong[0]
     before = run.start[name].astype(np.float64)
-    ours = _runs(run.paired.reference, run.start, run.batches[:1], 0)[0].values[name]
-    moves = [value.astype(np.float64) - before for value in (ours, theirs[name])]
+    ours = _named(run.paired.reference.train(run.start, run.batches[:1], dtype=PRECISION)[0])
+    moves = [value[name].astype(np.float64) - before for value in (ours, theirs)]
     below = float(np.square(moves[0]).sum())
     factor = float((moves[0] * moves[1]).sum()) / below if below else 0.0
     if factor and np.abs(moves[1] - factor * moves[0]).max() <= 1e-4 * np.abs(moves[1]).max():
         detail = f"they move {factor:.4g} times as far in a step as in the reference: another momentum"
         yield _Cause(name, "running statistics", detail)
     elif all("var" in one for one in wrong):
-        yield _Cause(
-            name, "running statistics", "the means agree: the variance is divided by another count (N or N − 1)"
-        )
+        yield _Cause(name, "running statistics", "the variance is divided by another count: N or N − 1")
 
 
 def _divergence(step: int, wrong: Mapping[str, Judged], cause: _Cause) -> Divergence:
     worst = max(wrong.values(), key=lambda one: one.ratio.rms)
     names = tuple(name for name in wrong if name != _LOSS)
+    is_beyond = any(one.judgement is Judgement.BEYOND for one in wrong.values())
     seen = f"first at step {step}: {worst.ratio.rms:.3g} noise floors in {len(wrong)} of loss and weights"
     return Divergence(
         place=cause.place or f"step {step}",
         cause=cause.cause,
         detail=f"{cause.detail}; {seen}" if cause.detail else seen,
-        judgement=Judgement.BEYOND
-        if any(one.judgement is Judgement.BEYOND for one in wrong.values())
-        else worst.judgement,
+        judgement=Judgement.BEYOND if is_beyond else worst.judgement,
         ratio=worst.ratio.rms,
         floor=worst.ratio.floor,
         first=step,

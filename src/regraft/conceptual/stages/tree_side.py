@@ -11,6 +11,7 @@ from regraft.conceptual.stages.interface import Slope, Step
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
+    from regraft.conceptual.stages.gradient_sites import GradientSite
     from regraft.conceptual.stages.interface import Array, Arrays
 
 SEED = 0
