@@ -33,6 +33,11 @@ _FILE = click.Path(path_type=Path)
     default=True,
     help="Hash every byte, so that the evidence is about these bytes and no others.",
 )
+@click.option(
+    "--weights",
+    is_flag=True,
+    help="Read the numbers of tensors too: programs that hide in them, traces of content in their low bytes.",
+)
 @common_options
 def command(
     refs: tuple[str, ...],
@@ -40,6 +45,7 @@ def command(
     allow_file: Path | None,
     write_allow_file: Path | None,
     digest: bool,
+    weights: bool,
     settings: Settings,
 ) -> int:
     """Is it safe to load? Every file, and every member of its containers, is looked at; nothing is loaded, unpickled
@@ -62,7 +68,15 @@ def command(
 
     def examine(ref: str) -> Shown:
         store, offline = settings.store, settings.offline
-        evidence = scan(ref, store=store, offline=offline, allow=allow, allow_file=allow_file, compute=digest)
+        evidence = scan(
+            ref,
+            store=store,
+            offline=offline,
+            allow=allow,
+            allow_file=allow_file,
+            compute=digest,
+            weights=weights,
+        )
         records.append(evidence)
         return Shown(evidence)
 

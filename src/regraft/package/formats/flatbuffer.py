@@ -146,6 +146,11 @@ class Table:
             return b""
         return self._buffer.bytes_at(position + 4, min(limit, self._buffer.uint(position, 4)))
 
+    def place(self, field: int) -> tuple[int, int] | None:
+        """Where the bytes of a vector of bytes stand, and how many they are; None for an absent one."""
+        position = self._target(field)
+        return None if position is None else (position + 4, self._buffer.uint(position, 4))
+
     def _target(self, field: int) -> int | None:
         position = self.position(field)
         return None if position is None else position + self._buffer.uint(position, 4)

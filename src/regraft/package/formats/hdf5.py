@@ -36,6 +36,7 @@ class Node(msgspec.Struct, frozen=True):
         dtype: of a dataset's elements; None for a group.
         shape: of a dataset; None for a group or an empty dataset.
         size_bytes: of a dataset's elements before compression.
+        data_offset: where in the file its elements lie, in one piece and not compressed; None for all others.
     """
 
     path: str
@@ -43,6 +44,7 @@ class Node(msgspec.Struct, frozen=True):
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
     size_bytes: int | None = None
+    data_offset: int | None = None
 
 
 class Hdf5Tree(msgspec.Struct, frozen=True):
@@ -243,32 +245,37 @@ class _Walk:
         size = datatype.size
         for extent in shape or ():
             size *= extent
+        data_offset = None
         for message in messages:
             if message.type == MessageType.LAYOUT:
-                self._check_layout(message, path, size)
+                data_offset = self._check_layout(message, path, size)
             elif message.type == MessageType.EXTERNAL_FILES:
                 self._external += self._external_files(message)
         known_size = None if shape is None or not datatype.size else size
-        return Node(path, self._attributes(messages, path), datatype.dtype, shape, known_size)
+        return Node(path, self._attributes(messages, path), datatype.dtype, shape, known_size, data_offset)
 
-    def _check_layout(self, message: Message, path: str, size: int) -> None:
-        """Contiguous data must lie inside the file."""
+    def _check_layout(self, message: Message, path: str, size: int) -> int | None:
+        """Where contiguous data begin, which must lie inside the file; None for data in chunks, or nowhere."""
         raw = Cursor(message.body, start=message.start, where=self._medium.reader.where)
         version = raw.uint(1)
         if version in (3, 4):
             if raw.uint(1) != 1:
-                return
+                return None
             address, size = self._medium.address(raw), self._medium.length(raw)
         else:
             raw.skip(1)
             if raw.uint(1) != 1:
-                return
+                return None
             raw.skip(5)
             address = self._medium.address(raw)
+        if self._medium.is_undefined(address):
+            return None
         end = self._medium.base + address + size
-        if not self._medium.is_undefined(address) and end > self._medium.reader.size:
+        if end > self._medium.reader.size:
             what = f"the data end at {end}, beyond the file's {self._medium.reader.size} bytes"
             self._note(what, path, offset=message.start)
+            return None
+        return self._medium.base + address
 
     def _external_files(self, message: Message) -> list[str]:
         """Names of the raw data files that a dataset is kept in (spec IV.A.2.h)."""

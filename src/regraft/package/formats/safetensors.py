@@ -91,7 +91,7 @@ def _header(reader: Reader, problems: list[Problem]) -> tuple[list[tuple[Tensor,
         raise LimitExceeded(f"{len(entries)} tensors, more than {MAX_TENSORS}", where=reader.where)
     tensors = [found for name, entry in entries.items() if (found := _tensor(_clean(name), entry, problems))]
     places = sorted((begin, end, tensor.name) for tensor, begin, end in tensors)
-    _check_places(places, reader.size - 8 - length, problems)
+    _check_places(places, 8 + length, reader.size, problems)
     return tensors, metadata, 8 + length
 
 
@@ -148,9 +148,9 @@ def _tensor(name: str, entry: Any, problems: list[Problem]) -> tuple[Tensor, int
     return tensor, begin, end
 
 
-def _check_places(places: list[tuple[int, int, str]], available: int, problems: list[Problem]) -> None:
-    """The data of all tensors must fill the rest of the file without holes and overlaps."""
-    position = 0
+def _check_places(places: list[tuple[int, int, str]], start: int, file_size: int, problems: list[Problem]) -> None:
+    """The data of all tensors must fill the file from `start` on without holes and overlaps."""
+    position, available = 0, file_size - start
     for begin, end, name in places:
         if begin < position:
             _note(
@@ -159,14 +159,16 @@ def _check_places(places: list[tuple[int, int, str]], available: int, problems: 
                 "overlap",
             )
         elif begin > position:
-            _note(problems, f"{begin - position} bytes before the data of tensor {name[:200]!r} belong to none", "hole")
+            what = f"{begin - position} bytes before the data of tensor {name[:200]!r} belong to none"
+            _note(problems, what, "hole", start + position)
         position = max(position, end)
     if position > available:
         _note(
             problems, f"truncated: {position - available} of {position} bytes of tensor data are missing", "truncated"
         )
     elif position < available:
-        _note(problems, f"{available - position} bytes after the last tensor belong to none", "trailing-data")
+        what = f"{available - position} bytes after the last tensor belong to none"
+        _note(problems, what, "trailing-data", start + position)
 
 
 def _facts(entry: Any, problems: list[Problem]) -> dict[str, str]:
@@ -190,6 +192,6 @@ def _clean(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _note(problems: list[Problem], what: str, kind: str) -> None:
+def _note(problems: list[Problem], what: str, kind: str, offset: int | None = None) -> None:
     if len(problems) < _MAX_PROBLEMS:
-        problems.append(Problem(what, kind=kind))
+        problems.append(Problem(what, offset, kind=kind))

@@ -118,7 +118,7 @@ def _weights(tensors: list[Table], buffers: _Buffers, problems: list[Problem]) -
             if any(extent < 0 for extent in extents):
                 problems.append(Problem(f"tensor {name[:_MAX_FACT_CHARS]!r} has a negative extent"))
                 continue
-            found.append(Tensor(name, _dtype(tensor), extents, size))
+            found.append(Tensor(name, element_type(tensor), extents, size))
     return found
 
 
@@ -131,11 +131,12 @@ def _ports(indices: tuple[int, ...], tensors: list[Table], problems: list[Proble
         tensor = tensors[index]
         extents = tensor.sints(7, 4) or tensor.sints(0, 4)
         shape = tuple(None if extent < 0 else extent for extent in extents)
-        ports.append(Port(tensor.text(3) or "", _dtype(tensor), shape))
+        ports.append(Port(tensor.text(3) or "", element_type(tensor), shape))
     return ports
 
 
-def _dtype(tensor: Table) -> str:
+def element_type(tensor: Table) -> str:
+    """The element type of a tensor of the schema, as `Tensor.dtype` has it."""
     number = tensor.uint(1, 1)
     return _DTYPES[number] if number < len(_DTYPES) else f"type_{number}"
 
@@ -147,7 +148,7 @@ def _quantisation(tensors: list[Table]) -> Counter[str]:
         parameters = tensor.table(4)
         scales = 0 if parameters is None else parameters.length(2)
         if scales:
-            counts[f"{_dtype(tensor)} per {'tensor' if scales == 1 else 'channel'}"] += 1
+            counts[f"{element_type(tensor)} per {'tensor' if scales == 1 else 'channel'}"] += 1
     return counts
 
 

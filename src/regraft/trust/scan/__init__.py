@@ -46,6 +46,7 @@ _FAMILIES: tuple[str, ...] = (
     "notebook:NotebookFamily",
     "foreign_operators:ForeignOperatorsFamily",
     "r_data:RDataFamily",
+    "weights:WeightsFamily",
 )
 """`module:Class` of every rule family."""
 
@@ -99,6 +100,7 @@ def scan(
     allow: Collection[str] = (),
     allow_file: str | os.PathLike[str] | None = None,
     compute: bool = True,
+    weights: bool = False,
 ) -> Evidence:
     """Judge whether loading a package could run code or harm the machine; nothing of it is loaded.
 
@@ -110,6 +112,7 @@ def scan(
             one file (`RGS-COD-004:modeling_x.py`). Only inconclusive findings can be allowed.
         allow_file: the same with reasons and days on which they run out (`trust.scan.allow_file`).
         compute: hash every byte; otherwise digests are declared or partial.
+        weights: read the numbers of tensors too, and look for programs and for traces of content in their low bytes.
     Returns:
         evidence of kind `scan`; outcome `clean`, `unknown` or `dangerous`.
     Raises:
@@ -119,6 +122,8 @@ def scan(
     cpu = time.process_time()
     allowances = () if allow_file is None else read_allow_file(Path(allow_file))
     draft = Draft("scan", parameters={"allow": [*sorted(allow)]} if allow else {})
+    if weights:
+        draft.parameters["weights"] = True
     if allowances:
         draft.parameters["allow_file"] = [msgspec.to_builtins(allowance) for allowance in allowances]
     package = open_package(ref, options=SourceOptions(offline=offline, store=store))
@@ -127,7 +132,7 @@ def scan(
         manifest = _manifest(package, draft, compute=compute)
         draft.subject.extend(package.subjects(manifest))
         digests = {subject.name: str(subject.sha256) for subject in draft.subject}
-        walk = Walk(package)
+        walk = Walk(package, weights=weights)
         findings = [*_examine(package, walk), *walk.findings]
         if not walk.files:
             findings.append(EMPTY.finding("the package has no files", Where()))

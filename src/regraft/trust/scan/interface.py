@@ -52,6 +52,7 @@ class Site(msgspec.Struct, frozen=True):
         archive: the content as an archive, while it is examined; None when it is none.
         is_container: it is one, and its members are sites of their own.
         inside: name of the format of the container that holds this member; None for a file.
+        reads_weights: the scan was asked to read the numbers of tensors too.
     """
 
     file: str
@@ -61,6 +62,7 @@ class Site(msgspec.Struct, frozen=True):
     archive: Archive | None = None
     inside: str | None = None
     is_container: bool = False
+    reads_weights: bool = False
 
     def where(self, *, offset: int | None = None, line: int | None = None, field: str | None = None) -> Where:
         """This place, as findings name it."""

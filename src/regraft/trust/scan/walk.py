@@ -85,16 +85,20 @@ class OnDemandReader(Reader):
 class Walk:
     """One pass over a package.
 
+    Args:
+        package: whose files are visited.
+        weights: every site says that the numbers of its tensors are to be read too.
     Attributes:
         findings: what could not be opened, and why.
         files, members: how many were seen so far.
     """
 
-    def __init__(self, package: Package) -> None:
+    def __init__(self, package: Package, *, weights: bool = False) -> None:
         self.findings: list[Finding] = []
         self.files = 0
         self.members = 0
         self._package = package
+        self._weights = weights
 
     def sites(self) -> Iterator[Site]:
         """Every site. A site's archive and descriptors are released when the next one is asked for."""
@@ -123,7 +127,7 @@ class Walk:
             self._unopened(f"it cannot be told what it is: {type(fault).__name__}: {str(fault)[:100]}", where)
             kind = None
         archive = self._archive(probe, kind, where)
-        site = Site(file, member, probe, kind, archive, inside, archive is not None)
+        site = Site(file, member, probe, kind, archive, inside, archive is not None, self._weights)
         if archive is not None:  # first the members: opening them tells more about the archive
             yield from self._members(file, member, archive, kind, depth)
         yield site

@@ -1,0 +1,204 @@
+"""Do the low bytes of floating-point weights carry something else than what rounding leaves?
+
+Malware is hidden in models by replacing the low bytes of weights, which hardly changes what the network computes:
+the last three bytes of float32 (Wang et al., EvilModel, arXiv 2107.08590; EvilModel 2.0, arXiv 2109.04344: MSB
+reservation, fast and half substitution), least significant bits or signs (Liu et al., StegoNet, ACSAC 2020). Two
+properties that trained weights have are tested here, per block:
+
+* **structure**: the low bytes of trained weights are uniform, or end in zero bits where the weights were rounded, and
+  one does not tell the next. In programs and text they are neither: φ² = χ² / n of the odd bytes of distinct weights
+  against the uniform distribution is large, and they compress further than their frequencies alone explain. Tables
+  that a formula made (positions, windows) are told by their neighbours' correlation and left out.
+* **flatness**: the highest byte of a float32 spans two binades, and the density of weights falls or rises within
+  them. Where exponent bit and mantissa of every such byte are uniform, they were not trained: they are compressed or
+  encrypted data.
+
+What is encrypted and replaces two bytes of a float32 or less looks like what it replaces and cannot be told; nor can
+spread-spectrum codes (MaleficNet, arXiv 2204.11206).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from regraft.package.reader import Reader
+
+    Words = np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]
+
+WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
+"""Bytes of the types that are tested."""
+BLOCK = 4096
+"""Elements of a block that is tested for structure."""
+WIDE_BLOCK = 65536
+"""Elements of a block that is tested for flatness."""
+_CHUNK = 1 << 20
+_LEAST = 2048
+_LEAST_PHI2 = {"float32": 0.25, "float16": 0.4, "bfloat16": 0.8}
+"""Of 2,048 uniform odd bytes φ² is 0.062 ± 0.008; of text and programs it is 1 and more. In 16 bits the byte holds
+more than noise, so that it is not flat by nature."""
+_LEAST_ORDER = 0.97
+"""zlib leaves 1.00 to 1.03 of the entropy of bytes without order, and 0.75 to 0.95 of that of programs and text."""
+_SMOOTH = 0.8
+_MAX_CELL_CHI2 = 45.0
+"""χ² of 16 cells exceeds this by chance once in 10 000."""
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """A tensor whose low bytes are not what rounding leaves.
+
+    Attributes:
+        kind: `structure` or `flatness`.
+        blocks: how many of its blocks; `of` all that were tested.
+        first: first element of the first such block.
+        strongest: φ² of the strongest for `structure`, the largest χ² of 15 degrees of freedom for `flatness`.
+    """
+
+    kind: str
+    blocks: int
+    of: int
+    first: int
+    strongest: float
+
+
+def traces_in(reader: Reader, dtype: str) -> Iterator[Trace]:
+    """At most one trace of each kind in the elements of a tensor.
+
+    Args:
+        reader: the tensor's bytes, little-endian; dtype: one of `WIDTHS`.
+    """
+    structure = _Tally("structure", BLOCK)
+    flatness = _Tally("flatness", WIDE_BLOCK)
+    for start, words in _chunks(reader, dtype):
+        for at, phi2 in _structured(words, dtype):
+            structure.add(start + at, phi2)
+        structure.tested += max(1, len(words) // BLOCK)
+        if dtype != "float16":  # its low byte holds mantissa alone, which is nearly flat by nature
+            for at in range(0, len(words), WIDE_BLOCK):
+                block = words[at : at + WIDE_BLOCK]
+                flatness.tested += 1
+                chi2 = _flat(block, dtype)
+                if chi2 is not None:
+                    flatness.add(start + at, chi2)
+    yield from (tally.trace() for tally in (structure, flatness) if tally.blocks)
+
+
+class _Tally:
+    def __init__(self, kind: str, size: int) -> None:
+        self.kind, self.size = kind, size
+        self.tested = self.blocks = self.first = 0
+        self.strongest = 0.0
+
+    def add(self, at: int, value: float) -> None:
+        self.first = at if not self.blocks else self.first
+        self.blocks += 1
+        self.strongest = max(self.strongest, value)
+
+    def trace(self) -> Trace:
+        return Trace(self.kind, self.blocks, self.tested, self.first, round(self.strongest, 3))
+
+
+def _chunks(reader: Reader, dtype: str) -> Iterator[tuple[int, Words]]:
+    import numpy as np
+
+    width = WIDTHS[dtype]
+    count = reader.size // width
+    if count < _LEAST:
+        return
+    for start in range(0, count, _CHUNK):
+        length = min(_CHUNK, count - start)
+        if length >= _LEAST:
+            yield start, np.frombuffer(reader.read_exactly(start * width, length * width), f"<u{width}")
+
+
+def _structured(words: Words, dtype: str) -> Iterator[tuple[int, float]]:
+    """(first element, φ²) of the blocks in which a low byte is structured."""
+    import numpy as np
+
+    size = min(BLOCK, len(words))
+    blocks = words[: len(words) // size * size].reshape(-1, size)  # (number, size)
+    at = np.arange(len(blocks), dtype=np.int64)[:, None] << 8
+    found: dict[int, float] = {}
+    for shift in (0, 8) if dtype == "float32" else (0,):
+        plane = (blocks >> shift & 0xFF).astype(np.int64)
+        counts = np.bincount((plane + at).ravel(), minlength=len(blocks) << 8).reshape(-1, 256)
+        for number in np.flatnonzero(_odd_phi2(counts) > _LEAST_PHI2[dtype]):
+            phi2 = _of_distinct(blocks[number], shift, dtype)
+            if phi2 > _LEAST_PHI2[dtype] and _has_order(blocks[number], dtype):
+                found[int(number) * size] = max(found.get(int(number) * size, 0.0), phi2)
+    yield from sorted(found.items())
+
+
+def _odd_phi2(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], np.dtype[Any]]:
+    """φ² of odd bytes against the uniform distribution, 0 where fewer than a quarter of all are odd.
+
+    Weights that were rounded, all or some of them, have too many bytes that end in zero bits; the odd ones stay flat.
+    """
+    import numpy as np
+
+    odd = counts[..., 1::2].astype(np.float64)  # (blocks, 128)
+    total = odd.sum(axis=-1)
+    enough = total >= counts.sum(axis=-1) / 4
+    phi2: np.ndarray[tuple[int, ...], np.dtype[Any]] = (odd**2).sum(axis=-1) * 128 / np.maximum(total, 1) ** 2 - 1
+    return np.where(enough, phi2, 0.0)
+
+
+def _of_distinct(block: Words, shift: int, dtype: str) -> float:
+    """φ² with each magnitude counted once: pruned, tied and quantised weights repeat, and so do their bytes."""
+    import numpy as np
+
+    if dtype == "float32":
+        block = np.unique(block & 0x7FFFFFFF)
+        if len(block) < _LEAST:
+            return 0.0
+    counts = np.bincount((block >> shift & 0xFF).astype(np.int64), minlength=256)
+    return float(_odd_phi2(counts))
+
+
+def _has_order(block: Words, dtype: str) -> bool:
+    """Do low bytes compress to less than their entropy, in a block that no smooth formula made?"""
+    import zlib
+
+    import numpy as np
+
+    width = WIDTHS[dtype]
+    low = np.ascontiguousarray(block).view(np.uint8).reshape(-1, width)
+    streams = [low[:, 0]] if width == 2 else [low[:, 0], low[:, 1], low[:, :2], low[:, 1::-1]]
+    for stream in streams:
+        data = stream.tobytes()
+        shares = np.bincount(np.frombuffer(data, np.uint8), minlength=256) / len(data)
+        entropy_bits = -float((shares[shares > 0] * np.log2(shares[shares > 0])).sum())
+        if len(zlib.compress(data)) * 8 < _LEAST_ORDER * entropy_bits * len(data):
+            return not _is_smooth(block, dtype)
+    return False
+
+
+def _is_smooth(block: Words, dtype: str) -> bool:
+    import numpy as np
+
+    bits = block.astype(np.uint32) << 16 if dtype == "bfloat16" else np.ascontiguousarray(block)
+    values = bits.view(np.float16 if dtype == "float16" else np.float32).astype(np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < 3 or values[:-1].std() == 0 or values[1:].std() == 0:
+        return True
+    return float(np.corrcoef(values[:-1], values[1:])[0, 1]) > _SMOOTH
+
+
+def _flat(words: Words, dtype: str) -> float | None:
+    """The largest χ² over the frequent highest bytes, if all of them are flat; else None."""
+    import numpy as np
+
+    high = 20 if dtype == "float32" else 4
+    counts = np.bincount((words >> high).astype(np.int64), minlength=4096).reshape(256, 16)
+    totals = counts.sum(axis=1)
+    frequent = counts[totals >= _LEAST].astype(np.float64)
+    if len(frequent) == 0 or frequent.sum() < 0.5 * len(words):
+        return None
+    expected = frequent.sum(axis=1, keepdims=True) / 16
+    chi2 = ((frequent - expected) ** 2 / expected).sum(axis=1)
+    return float(chi2.max()) if chi2.max() < _MAX_CELL_CHI2 else None
