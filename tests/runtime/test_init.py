@@ -103,9 +103,6 @@ def test_dangerous_and_undecided_pickles_are_never_loaded(tmp_path):
             load(folder)
     with pytest.raises(PermitRefused, match="found danger"):
         load(tmp_path / "bad", trust_code=True)
-    with pytest.raises(PermitRefused, match="code would run") as caught:
-        load(tmp_path / "odd", trust_code=True)
-    assert "sandbox" in caught.value.hint
 
 
 def test_looking_for_runtimes_imports_no_heavy_library():

@@ -215,3 +215,12 @@ def test_a_network_that_is_not_asked_for_is_not_touched(monkeypatch, tmp_path):
     monkeypatch.setattr(socket, "create_connection", refuse)
     evidence = doctor(store=open_store(tmp_path / "s"), import_runtimes=False)
     assert not [f for f in evidence.findings if f.data["area"] == "network"]
+
+
+def test_it_says_whether_code_of_packages_can_be_confined(tmp_path, monkeypatch):
+    from regraft.trust.sandbox import landlock
+
+    monkeypatch.setattr(landlock, "abi", lambda: 0)
+    lacking = named(doctor(store=open_store(tmp_path / "store"), import_runtimes=False), "sandbox")
+    assert (lacking.rule, lacking.data["state"]) == ("RGD-BOX-001", "missing")
+    assert "Landlock of version 3" in lacking.message

@@ -153,7 +153,12 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
             "Entries of the source that are not in the new container; unknown where they may be weights",
             "Read what they are.",
         ),
-        ("weights.converted", "info", "Tensors whose dtype the container lacks, or that were decoded: to which one", ""),
+        (
+            "weights.converted",
+            "info",
+            "Tensors whose dtype the container lacks, or that were decoded: to which one",
+            "",
+        ),
         ("weights.renamed", "info", "Names that the container forbids: which stands for which", ""),
         ("weights.shared", "info", "Names of the same elements, and whether they still share them", ""),
         (
@@ -217,6 +222,8 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("RGD-ENV-003", "low", "Bytecode is not kept: every start compiles again", "`unset PYTHONDONTWRITEBYTECODE`"),
         ("RGD-ENV-004", "info", "A program that is not on the path", "Install it if you need what it is for."),
         ("RGD-ENV-005", "info", "A program that is there", ""),
+        ("RGD-BOX-001", "info", "The kernel cannot confine code of packages", "Linux 6.2 or newer, x86-64, can."),
+        ("RGD-BOX-002", "info", "The kernel can confine code of packages", ""),
         ("RGD-STO-001", "high", "The store cannot be read", "See the message."),
         ("RGD-STO-002", "high", "The store cannot be written", "Name another with `--store`."),
         ("RGD-STO-003", "info", "The store works", ""),

@@ -33,6 +33,7 @@ from regraft.cli.output import Shown, each
 @click.option(
     "--time-limit", "time_limit_s", type=click.FloatRange(1, 1e6), help="Seconds after which --isolate ends it."
 )
+@click.option("--trust-code", is_flag=True, help="Run code that the packages bring, in the sandbox.")
 @click.option("--memory-mb", type=click.IntRange(1), help="MiB that the comparison may hold; default: no bound.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of made-up inputs.")
 @common_options

@@ -115,8 +115,12 @@ def model_path(package: Package, *, runtime: str | None = None, factory: str | N
 
 
 def needs_permit(package: Package, path: str) -> bool:
-    """Can loading this file execute code, so that a scan has to come first?"""
-    return not is_inert(package, path)
+    """Can loading this file execute code, so that a scan has to come first?
+
+    A model of TensorFlow.js is data for a browser; the runtime here builds its layers by Keras.
+    """
+    _, recognised = package.probe(path)
+    return not is_inert(package, path) or (recognised is not None and recognised.name == "tfjs")
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.errors import Damaged, LimitExceeded, MissingExtra, PermitRefused, Unsupported
 from regraft.package.formats import Port
 from regraft.package.limits import MAX_NESTING, MAX_TEXT_BYTES
+from regraft.runtime.package_code import network_from_package_code
 from regraft.runtime.torch_module import TorchModel
 from regraft.runtime.torch_tensors import import_torch, torch_dtype
 from regraft.runtime.torch_weights import WEIGHT_FORMATS, state_dict_from_files, stored_precision
@@ -62,9 +63,10 @@ class TransformersRuntime:
         """Build the network from its configuration and fill it; every weight that it needs must be there."""
         import_torch(path)
         transformers = _import_transformers(path)
-        config = _config(files, path)
+        found = network_from_package_code(files, path, head=options.head)
+        config = _config(files, path) if found is None else found[0]
         state_dict = state_dict_from_files(files, path)
-        network = _network_class(transformers, config, head=options.head, where=path)
+        network = _network_class(transformers, config, head=options.head, where=path) if found is None else found[1]
         dtype = options.precision or stored_precision(state_dict)
         module = _filled(transformers, network, config, state_dict, torch_dtype(dtype), path)
         inputs, ranges = _inputs(module, config, dtype)
@@ -100,9 +102,9 @@ def _config(files: VerifiedFiles, path: str) -> PretrainedConfig:
     if model_type not in CONFIG_MAPPING:
         if remote:
             raise PermitRefused(
-                f"the architecture {model_type!r} is code of the package, which would need the sandbox",
+                f"the architecture {model_type!r} is code of the package, which runs in the sandbox only",
                 where=place,
-                hint="this version has no sandbox and does not run it; name an implementation of yours with factory=",
+                hint="regraft scan lists that code; if you trust it: --trust-code (in Python: trust_code=True)",
             )
         raise Unsupported(f"transformers has no architecture {model_type!r}", where=place)
     try:

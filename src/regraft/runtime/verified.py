@@ -12,6 +12,7 @@ from regraft.package.manifest import Manifest
 from regraft.package.package import Package
 from regraft.record.digest import Digest, digest_bytes
 from regraft.record.permit import Permit, Scope
+from regraft.runtime.launch import is_confined
 
 MAX_MODEL_BYTES = 32 << 30
 """A file that a runtime reads into memory."""
@@ -75,18 +76,8 @@ class VerifiedFiles:
             LimitExceeded: it is larger than `limit` bytes.
         """
         self._require(path)
-        if self.permit is None and not is_inert(self.package, path):
-            raise PermitRefused(
-                f"loading {self.format_of(path) or 'this file'} can execute code, and no scan permits it",
-                where=path,
-                hint="load it through regraft.load, which scans it first",
-            )
-        if self.is_values_only and not is_inert(self.package, path):
-            raise PermitRefused(
-                "its pickles name what nobody has reviewed: only their tensors and values may be taken out",
-                where=path,
-                hint="build the network yourself and fill it: --factory my_module:build (in Python: factory=…)",
-            )
+        if not is_inert(self.package, path) and (refusal := self._refusal(path)) is not None:
+            raise refusal
         return self.read_opaque(path, limit=limit)
 
     def read_opaque(self, path: str, *, limit: int = MAX_MODEL_BYTES) -> bytes:
@@ -95,6 +86,24 @@ class VerifiedFiles:
         content = self._content(path, limit)
         self._compare(path, digest_bytes(content))
         return content
+
+    def _refusal(self, path: str) -> PermitRefused | None:
+        """Why this process may not open what can execute code; None where it may."""
+        if self.permit is None:
+            return PermitRefused(
+                f"loading {self.format_of(path) or 'this file'} can execute code, and no scan permits it",
+                where=path,
+                hint="load it through regraft.load, which scans it first",
+            )
+        if self.permit.scope is Scope.VALUES:
+            return PermitRefused(
+                "its pickles name what nobody has reviewed: only their tensors and values may be taken out",
+                where=path,
+                hint="build the network yourself and fill it: --factory my_module:build (in Python: factory=…)",
+            )
+        if self.permit.scope is Scope.CODE and not is_confined():
+            return PermitRefused("what a user vouches for is opened in the sandbox only", where=path)
+        return None
 
     def _compare(self, path: str, computed: Digest) -> None:
         self.digests[path] = computed

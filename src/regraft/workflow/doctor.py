@@ -81,6 +81,19 @@ def _python() -> Iterator[Check]:
     bytecode = check_bytecode()
     if bytecode is not None:
         yield bytecode
+    yield _sandbox()
+
+
+def _sandbox() -> Check:
+    """What the kernel offers to confine code of packages with (`--trust-code`)."""
+    from regraft.trust.sandbox import landlock, missing
+
+    if lacks := missing():
+        fix = "nothing where you trust no package's code; else a Linux machine that has both"
+        message = f"code of packages is refused: this machine lacks {'; '.join(lacks)}"
+        return Check("RGD-BOX-001", "security", "sandbox", "missing", message, fix=fix)
+    message = f"Landlock version {landlock.abi()} and seccomp filters: --trust-code runs code of packages in a sandbox"
+    return Check("RGD-BOX-002", "security", "sandbox", "works", message)
 
 
 def _store(store: Store, *, reindex: bool) -> Iterator[Check]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.errors import PermitRefused, UsageError
+from regraft.errors import UsageError
 from regraft.package.formats.loading_policies import policy_for
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.evidence import Finding, Record, Verdict
-from regraft.record.permit import Permit, permit_from_scan
+from regraft.record.permit import Permit, Scope, permit_from_scan
 from regraft.runtime import load as load_permitted
 from regraft.runtime import model_path, needs_permit
 from regraft.runtime.interface import Model
@@ -65,7 +65,7 @@ def load(
         precision: computation precision to demand, as `float32`.
         factory: `module:factory` of the user's own, for weights whose package does not say which network they are.
         head: with the task head that the package declares; False for the backbone alone, whose output is features.
-        trust_code: the user vouches for the package's code. It would run in the sandbox only.
+        trust_code: the user vouches for the package's code; it runs in the sandbox, and nowhere else.
         store: where fetched packages are looked up, and where the scan is kept.
         offline: no network.
     Returns:
@@ -83,9 +83,27 @@ def load(
             return model_from_factory(ref.location, threads=threads, precision=precision)
     if factory is not None:
         factory = _own_code(factory)
+        if trust_code:
+            raise UsageError(
+                "a factory is your own code and runs here, so the package's own is not needed",
+                where=factory,
+                hint="leave --trust-code out; regraft.load_weights(allow=…) takes reviews of names in pickles",
+            )
     with permitted(
         ref, runtime=runtime, factory=factory, trust_code=trust_code, store=store, offline=offline
     ) as allowed:
+        if allowed.permit is not None and allowed.permit.scope is Scope.CODE:
+            from regraft.workflow.sandboxed import load_sandboxed
+
+            return load_sandboxed(
+                allowed.package,
+                allowed.permit,
+                path=allowed.path,
+                runtime=runtime,
+                threads=threads,
+                precision=precision,
+                head=head,
+            )
         return load_permitted(
             allowed.package,
             allowed.permit,
@@ -120,6 +138,18 @@ def load_text(
     from regraft.runtime.text import load_text_encoder
 
     with permitted(ref, runtime=runtime, trust_code=trust_code, store=store, offline=offline) as allowed:
+        if allowed.permit is not None and allowed.permit.scope is Scope.CODE:
+            from regraft.workflow.sandboxed import load_text_sandboxed
+
+            return load_text_sandboxed(
+                allowed.package,
+                allowed.permit,
+                path=allowed.path,
+                pooling=pooling,
+                runtime=runtime,
+                threads=threads,
+                precision=precision,
+            )
         return load_text_encoder(
             allowed.package,
             allowed.permit,
@@ -151,7 +181,8 @@ def permitted(
     package = open_package(ref, options=SourceOptions(offline=offline, store=store))
     try:
         path = model_path(package, runtime=runtime, factory=factory)
-        permit = _permit(package, trust_code=trust_code, store=store) if needs_permit(package, path) else None
+        is_scanned = trust_code or needs_permit(package, path)
+        permit = _permit(package, trust_code=trust_code, store=store) if is_scanned else None
         yield Permitted(package, path, permit)
     finally:
         if package is not ref:
@@ -211,20 +242,14 @@ def _permit(
     allow: Collection[str] = (),
     allow_file: str | os.PathLike[str] | None = None,
 ) -> Permit:
-    """Scan, and derive leave to load data. Code of a package has no place to run in."""
+    """Scan, and derive leave: to load data, to take values out of it, or to run code where the user vouches for it."""
     evidence = scan(package, store=store, allow=allow, allow_file=allow_file)
     if store is not None:
         store.put_evidence(evidence)
     values_only = all(_is_known_name(finding) for finding in evidence.findings)
-    if trust_code and evidence.verdict is Verdict.INCONCLUSIVE:
-        raise PermitRefused(
-            f"the package's code would run when it is loaded: {evidence.summary}",
-            where=str(package.ref),
-            hint="code of a package runs in the sandbox only, and this version has none: "
-            "load weights that are data (safetensors, ONNX), or name your own implementation with factory=",
-        )
     record = Record(evidence.digest, evidence)
-    return permit_from_scan(record, evidence.subject[0].sha256, values_only=values_only)
+    needs_code = trust_code and evidence.verdict is not Verdict.PASS
+    return permit_from_scan(record, evidence.subject[0].sha256, trust_code=needs_code, values_only=values_only)
 
 
 def _is_known_name(finding: Finding) -> bool:

@@ -20,6 +20,7 @@ def verify(
     *,
     store: Store | None = None,
     offline: bool = False,
+    trust_code: bool = False,
     isolate: bool = False,
     time_limit_s: float | None = None,
     data: str | None = None,
@@ -33,6 +34,7 @@ def verify(
     Args:
         reference, candidate, store, offline, options: as `regraft.deployment.verify.verify`, which says what
             they mean.
+        trust_code: the user vouches for code that the two packages bring; it runs in the sandbox, and nowhere else.
         isolate: compare in a process of its own, so that a runtime that crashes is evidence and no end; reference
             and candidate are references then.
         time_limit_s: with `isolate`, wall time after which that process is ended.
@@ -50,7 +52,7 @@ def verify(
         from regraft.workflow.isolation import verify_apart
 
         found: Any = (reference, candidate)
-        options |= {"data": data, "columns": columns, "margin": margin, "seed": seed}
+        options |= {"data": data, "columns": columns, "margin": margin, "seed": seed, "trust_code": trust_code}
         return verify_apart(*found, store=store, offline=offline, time_limit_s=time_limit_s, **options)
     if data is not None:
         from regraft.adaptation.data import DataSpec
@@ -58,5 +60,13 @@ def verify(
 
         spec = DataSpec(ref=data, **(columns or {}))
         options["task"] = task_data(reference, spec, margin=margin, seed=seed, store=store, offline=offline)
-    permit = permit_by_scan(store)
-    return compare(reference, candidate, store=store, offline=offline, permit=permit, seed=seed, **options)
+    options |= {"store": store, "offline": offline, "permit": permit_by_scan(store), "seed": seed}
+    if not trust_code:
+        return compare(reference, candidate, **options)
+    from regraft.workflow.trusted import opened_with_code
+
+    common: dict[str, Any] = {"store": store, "offline": offline, "threads": options.get("threads")}
+    first: dict[str, Any] = {"runtime": options.get("reference_runtime"), "factory": options.get("factory")}
+    second: dict[str, Any] = {"runtime": options.get("runtime"), "factory": options.get("candidate_factory")}
+    with opened_with_code(reference, **common, **first) as ours, opened_with_code(candidate, **common, **second) as its:
+        return compare(ours, its, **options)
