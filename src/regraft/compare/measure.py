@@ -22,6 +22,9 @@ FEW = 8
 RUNS_OF_FEW = 4
 """Further runs, on moved weights and inputs, that say more."""
 _ANOTHER_ORDER = 1e-3
+_BY_ROUNDING = 2.0**14
+"""Largest error of the reference's own run, in unit roundoffs of its largest number, from which on it answers by
+rounding alone, as basic-pitch does to silence: in which channels those errors are large is chance then."""
 EXACT, JITTER = "float64", "jitter"
 """Ways to find a floor: against exact arithmetic, or from runs that are jittered by one unit in the last place."""
 
@@ -113,7 +116,9 @@ class Yardstick:
         unstable: dict[str, Array] = {}
         for precision, model in self._runs.items():
             outputs = model(feeds_for(model, feeds))
-            own[precision] = {name: deviation(outputs[name], value) for name, value in truth.items()}
+            own[precision] = {
+                name: _by_chance(deviation(outputs[name], value), precision) for name, value in truth.items()
+            }
             _note_unstable(unstable, truth, outputs)
         return Answer(truth, own, unstable)
 
@@ -300,6 +305,12 @@ def _disagree(one: Array, other: Array) -> Array:
 
 def _is_few(value: Array) -> bool:
     return value.dtype.kind == "f" and 0 < value.size < FEW
+
+
+def _by_chance(own: Deviation, precision: str) -> Deviation:
+    """The same, with the largest peak for every channel where the reference answers by rounding alone."""
+    limit = _BY_ROUNDING * unit_roundoff(precision) * max(own.scale_peaks, default=0.0)
+    return msgspec.structs.replace(own, peaks=(own.peak,) * len(own.peaks)) if own.peak > limit > 0 else own
 
 
 def _typical(runs: Sequence[Deviation]) -> Deviation:

@@ -229,24 +229,35 @@ def model_of(
     Raises:
         Damaged, Unsupported: as loading it.
     """
-    from regraft.runtime import tensorflow_graph, tfjs_graph
-
     with tempfile.TemporaryDirectory(prefix="regraft-") as name:
-        place = _unpacked(content, Path(name))
-        if kind == "tf-saved-model":
-            graph = tensorflow_graph.graph_of_saved_model(place.parent, path)
-        elif kind == "tfjs":
-            graph = tfjs_graph.graph_of_tfjs(place, path)
-        elif kind == "tf-graph":
-            graph = tensorflow_graph.graph_of_bytes(place.read_bytes(), path)
-        else:
-            graph = tensorflow_graph.graph_of_keras(place, path)
+        graph = graph_of_file(_unpacked(content, Path(name)), kind, path)
     model = TensorFlowModel(graph, threads=threads, where=path)
     if precision in (None, model.effective_precision):
         return model
     if precision != "float64":
         raise Unsupported(f"the graph computes in {model.effective_precision}, not {precision}", where=path)
     return model.cast(precision)
+
+
+def graph_of_file(place: Path, kind: str, where: str = "") -> FrozenGraph:
+    """What any of the formats holds, as a graph; its weights lie beside it.
+
+    Args:
+        place: the model file; of a SavedModel, `saved_model.pb`.
+        kind: name of the format.
+        where: how errors name it.
+    Raises:
+        Damaged, Unsupported: as loading it.
+    """
+    from regraft.runtime import tensorflow_graph, tfjs_graph
+
+    if kind == "tf-saved-model":
+        return tensorflow_graph.graph_of_saved_model(place.parent, where)
+    if kind == "tfjs":
+        return tfjs_graph.graph_of_tfjs(place, where)
+    if kind == "tf-graph":
+        return tensorflow_graph.graph_of_bytes(place.read_bytes(), where)
+    return tensorflow_graph.graph_of_keras(place, where)
 
 
 _SUFFIXES = {"keras-h5": "model.h5", "keras-v3": "model.keras", "tf-saved-model": "saved_model.pb"}

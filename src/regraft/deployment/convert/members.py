@@ -11,6 +11,15 @@ from regraft.plugins import Plugin, load_plugins
 _MEMBERS = (
     "onnx_from_torch:OnnxFromTorch",
     "openvino_from_onnx:OpenVinoFromOnnx",
+    "onnx_from_saved_model:OnnxFromSavedModel",
+    "onnx_from_tfjs:OnnxFromTfjs",
+    "onnx_from_keras:OnnxFromKeras",
+    "onnx_from_litert:OnnxFromLiteRt",
+    "saved_model_from_keras:SavedModelFromKeras",
+    "saved_model_from_tfjs:SavedModelFromTfjs",
+    "litert_from_saved_model:LiteRtFromSavedModel",
+    "litert_from_keras:LiteRtFromKeras",
+    "litert_from_tfjs:LiteRtFromTfjs",
 )
 """`module:Class` of every converter."""
 

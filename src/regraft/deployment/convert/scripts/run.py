@@ -1,4 +1,5 @@
-"""Runs one script of this folder in another environment: `run.py request.json answer.json`. Standard library alone."""
+"""Runs one script of this folder in another environment: `run.py request.json answer.json`. Standard library alone;
+a script may import what lies beside it, and what of Regraft its environment can."""
 
 import importlib.util
 import json
@@ -20,6 +21,7 @@ def main():
         request = json.load(handle)
     folder = os.path.dirname(os.path.abspath(__file__))
     path = os.path.join(folder, os.path.basename(request["script"]) + ".py")
+    sys.path += [folder, os.path.abspath(os.path.join(folder, *[os.pardir] * 4))]
     sys.addaudithook(refuse_network)
     try:
         spec = importlib.util.spec_from_file_location("converter", path)
