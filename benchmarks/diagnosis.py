@@ -155,39 +155,19 @@ def _shifted(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _resnet18() -> onnx.ModelProto:
-    """ResNet-18 with random weights: what it costs depends on its shapes alone."""
     import torch
+    from benchmarks.resnet import resnet18
     from torch import nn
 
-    def norm(channels_in: int, channels_out: int, size: int, stride: int) -> nn.Sequential:
-        convolution = nn.Conv2d(channels_in, channels_out, size, stride, size // 2, bias=False)
-        return nn.Sequential(convolution, nn.BatchNorm2d(channels_out))
-
-    class Block(nn.Module):
-        def __init__(self, channels_in: int, channels: int, stride: int) -> None:
-            super().__init__()
-            self.first, self.second = norm(channels_in, channels, 3, stride), norm(channels, channels, 3, 1)
-            self.skip = nn.Identity() if stride == 1 else norm(channels_in, channels, 1, stride)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.relu(self.second(torch.relu(self.first(x))) + self.skip(x))  # (N, C, H, W)
-
-    torch.manual_seed(0)
-    widths = [(64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)]
-    blocks = [block for wide, to, step in widths for block in (Block(wide, to, step), Block(to, to, 1))]
-    network = nn.Sequential(
-        norm(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(512, 1000),
-    )  # fmt: skip
+    network, feeds = resnet18()
 
     class Named(nn.Module):
         def forward(self, image: torch.Tensor) -> Any:
             return network(image)
 
     holder = Named().eval()
-    holder.network = network.eval()
-    feeds = {"image": torch.randn(1, 3, 224, 224)}
-    return exported(holder, feeds, outputs=["logits"], dynamic={}, opset=18)
+    holder.network = network
+    return exported(holder, {"image": feeds["input"][:1]}, outputs=["logits"], dynamic={}, opset=18)
 
 
 if __name__ == "__main__":
