@@ -18,11 +18,14 @@ from regraft.cli.output import Shown, each, emit
 )
 @click.option("--runs", type=click.IntRange(1), default=200, show_default=True, help="Passes to time for each row.")
 @click.option("--starts", type=click.IntRange(1), default=2, show_default=True, help="Fresh processes for each model.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
+@click.option("--length", "lengths", multiple=True, type=click.IntRange(1), help="Tokens of a text; default: as it is.")
+@click.option("--threads", multiple=True, type=click.IntRange(1), help="Of a pass; default: the runtime's.")
+@click.option("--precision", multiple=True, help="To compute in, or not to measure; default: the runtime's.")
 @click.option("--texts", type=click.Path(path_type=Path), help="File of texts to measure on, one a line.")
 @click.option("--feeds", type=click.Path(path_type=Path), help="File of arrays: .safetensors, .npz or .csv.")
 @click.option("--device", type=click.Path(path_type=Path), help="Budget (YAML, regraft.device/1) to judge by.")
 @click.option("--row-limit", type=click.FloatRange(0.1), default=20.0, help="Seconds for the timed passes of a row.")
+@click.option("--no-compare", is_flag=True, help="Leave out the error against the first model.")
 @click.option("--seed", type=int, default=0, help="Of the order of turns and of made-up inputs.")
 @common_options
 def command(
@@ -31,11 +34,14 @@ def command(
     batch_sizes: tuple[int, ...],
     runs: int,
     starts: int,
-    threads: int | None,
+    lengths: tuple[int, ...],
+    threads: tuple[int, ...],
+    precision: tuple[str, ...],
     texts: Path | None,
     feeds: Path | None,
     device: Path | None,
     row_limit: float,
+    no_compare: bool,
     seed: int,
     settings: Settings,
 ) -> int:
@@ -53,9 +59,10 @@ def command(
     if texts is not None and feeds is not None:
         raise click.UsageError("--texts and --feeds exclude each other")
     joint, *single = bench_each(
-        refs, runtimes=runtimes or None, batch_sizes=batch_sizes or (1, 32), runs=runs, starts=starts,
-        threads=threads, feeds=read_texts(texts) if texts else feeds, budget=device, time_limit_s=row_limit,
-        seed=seed, store=settings.store, offline=settings.offline,
+        refs, runtimes=runtimes or None, batch_sizes=batch_sizes or (1, 32), lengths=lengths, runs=runs,
+        starts=starts, threads=threads or None, precision=precision or None, compare=not no_compare, seed=seed,
+        feeds=read_texts(texts) if texts else feeds, budget=device, time_limit_s=row_limit,
+        store=settings.store, offline=settings.offline,
     )  # fmt: skip
     for evidence in single:
         settings.store.put_evidence(evidence)

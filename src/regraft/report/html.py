@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.record.evidence import Evidence
+from regraft.report.bench import speed_figure
 from regraft.report.divergence import divergence_figure
 from regraft.report.figures import INSTALL, Figure, svg
 from regraft.report.gallery import Entry, Gallery, gallery
@@ -66,7 +67,7 @@ def gallery_page(entries: Sequence[Entry], *, title: str, command: str = "") -> 
 
 
 def _evidence_values(evidence: Evidence, *, verbose: bool) -> dict[str, Any]:
-    figure = divergence_figure(evidence)
+    figure = divergence_figure(evidence) or speed_figure(evidence)
     return {
         "evidence": evidence,
         "figures": [drawn(figure)] if figure is not None else [],

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from regraft.record.evidence import Evidence, Finding, Severity, Verdict, Where
+from regraft.report.bench import speed_table
 from regraft.report.quantity import bytes_text, count_text, number_text
 
 MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.INCONCLUSIVE: "?"}
@@ -58,6 +59,7 @@ def sections(evidence: Evidence, *, verbose: bool = False) -> list[Section]:
         _findings(evidence, limit),
         _files(evidence, limit),
         _checks(evidence),
+        _speed(evidence),
         _measurements(evidence, None if verbose else _MAX_LAYERS),
     ]
     if verbose:
@@ -229,10 +231,24 @@ def _checks(evidence: Evidence) -> Section | None:
     )
 
 
+def _speed(evidence: Evidence) -> Section | None:
+    columns, rows = speed_table(evidence)
+    if not rows:
+        return None
+    notes: tuple[str, ...] = ("times in ms; every quantile, load, first pass and warm-up: --verbose or --json",)
+    if "floors" in columns:
+        first = evidence.parameters.get("compared_with")
+        notes = (f"floors: the error against {first}, in noise floors of its float32; flips: changed decisions", *notes)
+    return Section("Speed, and what it costs", columns, rows, numeric=tuple(range(2, len(columns))), notes=notes)
+
+
 def _measurements(evidence: Evidence, layers: int | None) -> Section | None:
-    """Every measurement, but of layers only so many: the worst, worst first; None for all, in their order."""
+    """Every measurement, but of layers only so many: the worst, worst first; None for all, in their order.
+
+    Those of a benchmark stand side by side in a table of their own; only `verbose` lists them, too.
+    """
     measured = list(evidence.measurements)
-    if not measured:
+    if not measured or (layers is not None and speed_table(evidence)[1]):
         return None
     by_layer = [m for m in measured if m.name == _LAYER]
     left_out = 0 if layers is None else max(0, len(by_layer) - layers)

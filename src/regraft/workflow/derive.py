@@ -264,6 +264,7 @@ class _Derivation:
             "refs": Several(converted, what="converted packages"),
             "threads": Given(plan.threads),
             "seed": Given(plan.seed),
+            "compare": Given(False),  # verify does it, target by target
         }
         return Step(
             name="bench",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
+
+import msgspec
 
 from regraft.deployment.bench.evidence import evidence_of_run
 from regraft.deployment.bench.inputs import data_subject, feeds_file, split_feeds
-from regraft.deployment.bench.messages import Start
+from regraft.deployment.bench.messages import Size, Start
 from regraft.deployment.bench.run import Run, Settings, measure
-from regraft.deployment.bench.subject import Refused, Variant, prepare, told_apart
+from regraft.deployment.bench.subject import Refused, Variant, prepare, told_apart, with_settings
 from regraft.deployment.budget import DeviceBudget, read_budget
 from regraft.errors import UsageError
 from regraft.package.reference import ModelRef
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from regraft.record.store import Store
     from regraft.runtime.interface import Feeds
 
+_T = TypeVar("_T", int, str)
+
 
 class BenchOptions(TypedDict, total=False):
     """The options of `bench` that say what is measured, and how."""
@@ -29,10 +33,12 @@ class BenchOptions(TypedDict, total=False):
     runtimes: Sequence[str] | None
     feeds: Feeds | Sequence[str] | Path | None
     batch_sizes: Sequence[int]
+    lengths: Sequence[int]
     runs: int
     starts: int
-    threads: int | None
-    precision: str | None
+    threads: int | Sequence[int] | None
+    precision: str | Sequence[str] | None
+    compare: bool
     seed: int
     budget: DeviceBudget | str | os.PathLike[str] | None
     time_limit_s: float
@@ -46,10 +52,12 @@ def bench(
     runtimes: Sequence[str] | None = None,
     feeds: Feeds | Sequence[str] | Path | None = None,
     batch_sizes: Sequence[int] = (1, 32),
+    lengths: Sequence[int] = (),
     runs: int = 200,
     starts: int = 2,
-    threads: int | None = None,
-    precision: str | None = None,
+    threads: int | Sequence[int] | None = None,
+    precision: str | Sequence[str] | None = None,
+    compare: bool = True,
     seed: int = 0,
     store: Store | None = None,
     offline: bool = False,
@@ -59,7 +67,7 @@ def bench(
     pass_limit_s: float = 60.0,
     permit: PermitSource | None = None,
 ) -> Evidence:
-    """Measure latency, throughput, CPU time, load, memory and size of one or several models.
+    """Measure latency, throughput, CPU time, energy, load, memory and size of models, and what speed costs in error.
 
     Each model runs in processes of its own, and the models take turns, so that a change of the machine meets
     all of them. A package is measured as it is used: from strings with its own tokenizer, or from pictures with its
@@ -73,10 +81,14 @@ def bench(
             (.safetensors, .npz, .csv), or texts; None for built-in texts, made-up pictures, or values made up
             from the signature.
         batch_sizes: rows of a pass; each is a row of the result.
+        lengths: tokens of every text, or the size of every other symbolic dimension; each with each batch size. Empty
+            for texts as they are.
         runs: passes to time for each row.
         starts: processes for each model, one after the other; the runs are shared among them.
-        threads: intra-op threads; None for the runtime's default.
-        precision: to demand; the precision that is really used stands beside each number in any case.
+        threads: intra-op threads, or several such settings; None for the runtime's default.
+        precision: to demand, or several; a runtime that cannot honour it is a row that was not measured. The precision
+            that is really used stands beside each number in any case.
+        compare: give the error of each model against the first, in noise floors, beside its speed.
         seed: of the order of the turns, of the texts and of made-up values.
         store: where packages are looked up and the single passes are kept.
         offline: no network.
@@ -94,9 +106,9 @@ def bench(
         found and not guessed: Kalibera and Jones, Rigorous benchmarking in reasonable time, ISMM 2013.
     """
     options = BenchOptions(
-        runtimes=runtimes, feeds=feeds, batch_sizes=batch_sizes, runs=runs, starts=starts, threads=threads,
-        precision=precision, seed=seed, budget=budget, time_limit_s=time_limit_s,
-        load_limit_s=load_limit_s, pass_limit_s=pass_limit_s,
+        runtimes=runtimes, feeds=feeds, batch_sizes=batch_sizes, lengths=lengths, runs=runs, starts=starts,
+        threads=threads, precision=precision, compare=compare, seed=seed, budget=budget,
+        time_limit_s=time_limit_s, load_limit_s=load_limit_s, pass_limit_s=pass_limit_s,
     )  # fmt: skip
     several = [refs] if isinstance(refs, str | os.PathLike | ModelRef) else refs
     return bench_each(several, store=store, offline=offline, permit=permit, **options)[0]
@@ -117,11 +129,12 @@ def bench_each(
     draft = Draft("bench")
     budget = options.get("budget")
     if budget is not None and not isinstance(budget, DeviceBudget):
-        budget = read_budget(Path(budget))
+        budget = read_budget(Path(budget), describes=True)
     texts, arrays, file = split_feeds(options.get("feeds"))
     with feeds_file(arrays, file) as kept:
         settings = _settings(options, texts, kept, store, offline)
-        run = _measured(refs, options.get("runtimes") or (None,), settings, store, permit)
+        settings = msgspec.structs.replace(settings, describes=budget is not None and budget.machine is not None)
+        run = _measured(refs, options, settings, store, permit)
         data = [data_subject(kept, texts)] if kept is not None or texts else []
     draft.materials += data
     packages = list(dict.fromkeys(live.variant.subjects[0].sha256 for live in run.lives))
@@ -138,41 +151,52 @@ def bench_each(
 
 def _measured(
     refs: Sequence[str | os.PathLike[str] | ModelRef],
-    runtimes: Sequence[str | None],
+    options: BenchOptions,
     settings: Settings,
     store: Store | None,
     permit: PermitSource | None,
 ) -> Run:
     if not refs:
         raise UsageError("nothing to measure", hint="regraft bench REF…")
-    offline = settings.request.offline
+    offline, runtimes = settings.request.offline, options.get("runtimes") or (None,)
     found = [one for ref in refs for one in prepare(ref, runtimes, store=store, offline=offline, permit=permit)]
     refused = [one for one in found if isinstance(one, Refused)]
     variants = [one for one in found if isinstance(one, Variant)]
     if not variants:
         raise refused[0].error
-    return measure(told_apart(variants), refused, settings)
+    threads, precisions = _several(options.get("threads")), _several(options.get("precision"))
+    if any(count is not None and count < 1 for count in threads):
+        raise UsageError("threads are at least 1")
+    return measure(with_settings(told_apart(variants), threads, precisions), refused, settings)
+
+
+def _several(given: _T | Sequence[_T] | None) -> list[_T | None]:
+    """A setting, or several of them, each once."""
+    if given is None or isinstance(given, str | int):
+        return [given]
+    return list(dict.fromkeys(given)) or [None]
 
 
 def _settings(
     options: BenchOptions, texts: tuple[str, ...], feeds_file: Path | None, store: Store | None, offline: bool
 ) -> Settings:
     batch_sizes = tuple(dict.fromkeys(options.get("batch_sizes", (1, 32))))
+    lengths: tuple[int | None, ...] = tuple(dict.fromkeys(options.get("lengths", ()))) or (None,)
     runs, starts = options.get("runs", 200), options.get("starts", 2)
     limits = options.get("time_limit_s", 20.0), options.get("load_limit_s", 300.0), options.get("pass_limit_s", 60.0)
-    if not batch_sizes or min(batch_sizes) < 1 or runs < 1 or starts < 1 or min(limits) <= 0:
-        raise UsageError("batch sizes, runs, starts and limits are at least 1")
+    counts = (*batch_sizes, runs, starts, *(length for length in lengths if length is not None))
+    if not batch_sizes or min(counts) < 1 or min(limits) <= 0:
+        raise UsageError("batch sizes, lengths, runs, starts and limits are at least 1")
     request = Start(
         ModelRef("path", ""),
-        threads=options.get("threads"),
-        precision=options.get("precision"),
         feeds_file=str(feeds_file) if feeds_file else None,
         texts=texts,
         store=str(store.root) if store is not None else None,
         offline=offline,
         seed=options.get("seed", 0),
     )
-    return Settings(request, batch_sizes, runs, min(starts, runs), *limits)
+    sizes = tuple(Size(batch, length) for batch in batch_sizes for length in lengths)
+    return Settings(request, sizes, runs, min(starts, runs), *limits, options.get("compare", True))
 
 
 __all__ = ["BenchOptions", "bench", "bench_each"]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regraft.deployment.bench.forecast import report_predictions
+from regraft.deployment.bench.price import price_of, report_agreement, report_energy
 from regraft.deployment.bench.run import Live, Row, Run
 from regraft.deployment.budget import DeviceBudget, Judgement, judge
 from regraft.record.digest import Digest, package_digest
@@ -26,7 +28,7 @@ from regraft.record.evidence import (
     combine,
 )
 from regraft.runtime.measure import latency_from_samples
-from regraft.runtime.quantiles import CONFIDENCE, Quantile
+from regraft.runtime.quantiles import CONFIDENCE, Quantile, quantile
 
 if TYPE_CHECKING:
     from regraft.record.store import Store
@@ -56,6 +58,10 @@ def evidence_of_run(
         for row in run.rows:
             if row.live is live:
                 _measure_row(draft, row, run)
+    report_energy(draft, lives)
+    is_predicted = budget is not None and budget.machine is not None
+    if budget is not None and is_predicted:
+        report_predictions(draft, run, [row for row in run.rows if row.live in lives], budget, _of_row)
     if only is None:
         draft.findings += [_refusal(refused.ref, refused.runtime, str(refused.error), refused.error.hint)
                            for refused in run.refused]  # fmt: skip
@@ -66,7 +72,10 @@ def evidence_of_run(
     judged = {}
     if budget is not None:
         draft.materials.append(Subject(budget.name, budget.digest))
-        judged = {_label(live): [judge(limit, _of(draft, live)) for limit in budget.limits] for live in lives}
+        judged = {
+            _label(live): [judge(limit, _of(draft, live), is_predicted=is_predicted) for limit in budget.limits]
+            for live in lives
+        }
         fits = [combine(one.verdict for one in judgements) for judgements in judged.values()]
         best = next((v for v in (Verdict.PASS, Verdict.INCONCLUSIVE) if v in fits), Verdict.FAIL)
         verdicts.append(best)
@@ -102,6 +111,7 @@ def _measure_live(draft: Draft, live: Live) -> None:
     if live.variant.size_bytes is not None:
         draft.measure("size_on_disk", live.variant.size_bytes, "bytes", n=1, of=of)
     _measure_starts(draft, "load_time", [one.load_ms for one in live.started], "ms", of)
+    report_agreement(draft, live, of, _label(live))
     _measure_starts(draft, "peak_memory", [round(peak * _MIB) for peak in live.peaks_mib.values()], "bytes", of)
     if live.failure is not None:
         draft.find(_refusal(live.variant.name, live.variant.runtime, str(live.failure), live.failure.hint))
@@ -126,9 +136,9 @@ def _measure_starts(draft: Draft, name: str, values: Sequence[float], unit: str,
 
 
 def _measure_row(draft: Draft, row: Row, run: Run) -> None:
-    of: dict[str, JSON] = {**_of_live(row.live), "batch": row.batch}
+    of = _of_row(row)
     if row.failure is not None and row.live.failure is None:
-        draft.find(_refusal(f"{_label(row.live)} at batch {row.batch}", None, str(row.failure), row.failure.hint))
+        draft.find(_refusal(_place(row), None, str(row.failure), row.failure.hint))
     if row.warm_ups:
         _measure_starts(draft, "first_inference", [one.first_ms for one in row.warm_ups], "ms", of)
         _measure_starts(draft, "warm_up", [one.passes for one in row.warm_ups], "count", of)
@@ -140,10 +150,12 @@ def _measure_row(draft: Draft, row: Row, run: Run) -> None:
     _measure_quantile(draft, "latency_p99", found.p99_ms, "ms", of)
     _measure_quantile(draft, "throughput", found.items_per_s, "samples/s", of)
     draft.measure("cpu_time", found.cpu_ms, "ms", n=found.n, of=of)
+    if row.energies_j:
+        _measure_quantile(draft, "energy_per_row", quantile([one / row.batch for one in row.energies_j], 0.5), "J", of)
     _judge_runs(draft, row, run, of)
     if found.cpu_ms > 0 and found.p50_ms.value > _BUSY * found.cpu_ms:
         message = (
-            f"{_label(row.live)} at batch {row.batch}: {found.p50_ms.value:.3g} ms on the clock for {found.cpu_ms:.3g} "
+            f"{_place(row)}: {found.p50_ms.value:.3g} ms on the clock for {found.cpu_ms:.3g} "
             "ms of computing: the machine was busy with something else"
         )
         draft.find(Finding("RGB-RUN-005", Severity.MEDIUM, message, data=of, fix="run it on a quieter machine"))
@@ -151,7 +163,7 @@ def _measure_row(draft: Draft, row: Row, run: Run) -> None:
 
 def _judge_runs(draft: Draft, row: Row, run: Run, of: dict[str, JSON]) -> None:
     """What a reader should know about the passes before the intervals are believed."""
-    place, n, wanted = f"{_label(row.live)} at batch {row.batch}", len(row.samples), run.settings.runs
+    place, n, wanted = _place(row), len(row.samples), run.settings.runs
     if any(not one.is_settled for one in row.warm_ups):
         message = f"{place}: the time of a pass had not settled when it was measured"
         draft.find(Finding("RGB-RUN-002", Severity.MEDIUM, message, data=of, fix="run it on a quieter machine"))
@@ -175,14 +187,32 @@ def _of_live(live: Live) -> dict[str, JSON]:
         "package": live.variant.name,
         "runtime": started.runtime if started else live.variant.runtime,
     }
-    if started is not None:
-        of["precision"] = started.precision
+    precision = started.precision if started else live.variant.precision
+    if precision is not None:
+        of["precision"] = precision
+    if live.variant.threads is not None:
+        of["threads"] = live.variant.threads
     return of
 
 
+def _of_row(row: Row) -> dict[str, JSON]:
+    length: dict[str, JSON] = {} if row.size.length is None else {"length": row.size.length}
+    return {**_of_live(row.live), "batch": row.batch, **length}
+
+
 def _label(live: Live) -> str:
+    """Package and runtime; threads and precision where they were chosen in several ways."""
     runtime = live.started[0].runtime if live.started else live.variant.runtime
-    return f"{live.variant.name} in {runtime}" if runtime else live.variant.name
+    name = f"{live.variant.name} in {runtime}" if runtime else live.variant.name
+    told = [live.variant.precision] if "precision" in live.told else []
+    plural = "" if live.variant.threads == 1 else "s"
+    told += [f"{live.variant.threads} thread{plural}"] if "threads" in live.told else []
+    return ", ".join([name, *map(str, told)])
+
+
+def _place(row: Row) -> str:
+    length = "" if row.size.length is None else f", length {row.size.length}"
+    return f"{_label(row.live)} at batch {row.batch}{length}"
 
 
 def _of(draft: Draft, live: Live) -> list[Measurement]:
@@ -211,8 +241,11 @@ def _add_parameters(draft: Draft, run: Run, lives: Sequence[Live]) -> None:
     draft.parameters |= {
         "runs": settings.runs,
         "starts": settings.starts,
-        "batch_sizes": list(settings.batch_sizes),
-        "threads": settings.request.threads,
+        "batch_sizes": list(dict.fromkeys(size.batch for size in settings.sizes)),
+        "lengths": [length for length in dict.fromkeys(size.length for size in settings.sizes) if length is not None],
+        "threads": _one_or_all([live.variant.threads for live in run.lives]),
+        "precision": _one_or_all([live.variant.precision for live in run.lives]),
+        "compared_with": _label(run.lives[0]) if any(live.agreed for live in run.lives) else None,
         "inputs": {_label(live): live.started[0].inputs for live in lives if live.started},
         "seed": settings.request.seed,
         "time_limit_s": settings.time_limit_s,
@@ -222,10 +255,14 @@ def _add_parameters(draft: Draft, run: Run, lives: Sequence[Live]) -> None:
     }
 
 
+def _one_or_all(values: Sequence[int | str | None]) -> JSON:
+    """A setting that all share, or all of its values."""
+    several: list[JSON] = list(dict.fromkeys(values))
+    return several[0] if len(several) == 1 else several
+
+
 def _passes(run: Run, lives: Sequence[Live], store: Store) -> Artifact:
-    rows: list[JSON] = [
-        {"of": {**_of_live(row.live), "batch": row.batch}, "turns": row.turns} for row in run.rows if row.live in lives
-    ]
+    rows: list[JSON] = [{"of": _of_row(row), "turns": row.turns} for row in run.rows if row.live in lives]
     digest = store.put_blob([msgspec.json.encode(rows)])
     return Artifact("passes", digest, "application/json")
 
@@ -236,11 +273,12 @@ def _summary(
     measured = [row for row in run.rows if row.live in lives and row.samples]
     if not measured:
         return "nothing could be measured"
-    batch = min(row.batch for row in measured)
-    rows = [(row, latency_from_samples(row.samples, batch=batch)) for row in measured if row.batch == batch]
+    smallest = min((row.size for row in measured), key=lambda size: (size.batch, size.length or 0))
+    batch = smallest.batch
+    rows = [(row, latency_from_samples(row.samples, batch=batch)) for row in measured if row.size == smallest]
     fastest, found = min(rows, key=lambda one: one[1].p50_ms.value)
     environment = capture_environment()
-    threads = run.settings.request.threads or environment.threads
+    threads = fastest.live.variant.threads or environment.threads
     machine = f"{found.n} runs, {threads} threads, {environment.cpu}"
     p95 = f"p95 {_text(found.p95_ms)} at batch {batch}"
     if budget is not None:
@@ -249,7 +287,7 @@ def _summary(
         return f"{_label(fastest.live)}: {p95}; {machine}"
     ties = [_label(row.live) for row, one in rows if row is not fastest and _overlap(found.p50_ms, one.p50_ms)]
     tie = f", a tie with {', '.join(ties)}" if ties else ""
-    return f"fastest of {len(rows)}: {_label(fastest.live)}, {p95}{tie}; {machine}"
+    return f"fastest of {len(rows)}: {_label(fastest.live)}{price_of(fastest.live)}, {p95}{tie}; {machine}"
 
 
 def _budget_text(budget: DeviceBudget, judged: dict[str, list[Judgement]]) -> str:

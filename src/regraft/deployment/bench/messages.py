@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from regraft.deployment.budget import Machine
 from regraft.package.reference import ModelRef
 from regraft.record.permit import Permit
 from regraft.runtime.measure import Sample, WarmUp
@@ -37,18 +38,70 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     seed: int = 0
 
 
-class Warm(msgspec.Struct, frozen=True, tag=True):
-    """Run passes of `batch` rows until their time settles."""
+class Size(msgspec.Struct, frozen=True):
+    """How large a pass is.
+
+    Attributes:
+        batch: rows.
+        length: tokens of each text, or of every other symbolic dimension; None for the lengths that the inputs have.
+    """
 
     batch: int
+    length: int | None = None
+
+
+class Warm(msgspec.Struct, frozen=True, tag=True):
+    """Run passes of a size until their time settles."""
+
+    size: Size
 
 
 class Turn(msgspec.Struct, frozen=True, tag=True):
-    """Time passes of `batch` rows: `count` of them, or as many as fit into `time_limit_s`, at least one."""
+    """Time passes of a size: `count` of them, or as many as fit into `time_limit_s`, at least one."""
 
-    batch: int
+    size: Size
     count: int
     time_limit_s: float
+
+
+class Agree(msgspec.Struct, frozen=True, tag=True):
+    """Compare what two models answer. The first is loaded once for all that are compared with it."""
+
+    reference: Start
+    candidate: Start
+
+
+class Agreed(msgspec.Struct, frozen=True, tag=True):
+    """How far one model is from another.
+
+    Attributes:
+        floors: error at the worst output, in noise floors of float32 of the reference.
+        benign_up_to: that many rounding explains.
+        relative: the same error over the size of the output.
+        flips, decisions: largest scores that are another class's, of how many; 0 of 0 for outputs that are no scores.
+        output: the worst one.
+        feeds: passes compared.
+    """
+
+    floors: float
+    benign_up_to: float
+    relative: float
+    flips: int
+    decisions: int
+    output: str
+    feeds: int
+
+
+class Describe(msgspec.Struct, frozen=True, tag=True):
+    """Measure the processor on so many threads, in a process that has done nothing else."""
+
+    threads: int
+
+
+class Described(msgspec.Struct, frozen=True, tag=True):
+    """Its rates."""
+
+    machine: Machine
 
 
 class Started(msgspec.Struct, frozen=True, tag=True):
@@ -61,6 +114,7 @@ class Started(msgspec.Struct, frozen=True, tag=True):
         inputs: what it is fed with, for a human.
         is_made_up: the inputs are not the user's.
         packages: library → version.
+        no_energy: why energy cannot be measured here; empty where it can.
     """
 
     load_ms: float
@@ -71,6 +125,7 @@ class Started(msgspec.Struct, frozen=True, tag=True):
     is_made_up: bool
     own_batch: int | None
     packages: dict[str, str]
+    no_energy: str = ""
 
 
 class Warmed(msgspec.Struct, frozen=True, tag=True):
@@ -83,11 +138,13 @@ class Timed(msgspec.Struct, frozen=True, tag=True):
     """Timed passes. `began_s` is on the machine's monotonic clock, which all processes share.
 
     The pass before the first of them was made and dropped: the caches belonged to another model until then.
+    `energy_j` is that of the whole processor meanwhile; None where it has no counters.
     """
 
     began_s: float
     samples: list[Sample]
     peak_mib: float
+    energy_j: float | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -98,5 +155,5 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     hint: str = ""
 
 
-Request = Start | Warm | Turn
-Answer = Started | Warmed | Timed | Failed
+Request = Start | Warm | Turn | Agree | Describe
+Answer = Started | Warmed | Timed | Agreed | Described | Failed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +53,14 @@ class Passes(msgspec.Struct, frozen=True):
 
     Attributes:
         model: of any runtime.
-        of: rows of a batch → one pass over the next so many inputs.
+        of: rows of a batch, and their length or None for that of the inputs → one pass over the next so many inputs.
         inputs: what it is fed with and what comes out, for a human.
         is_made_up: the inputs are not the user's.
         own_batch: rows of a pass when the user's arrays fix it.
     """
 
     model: Any
-    of: Callable[[int], Callable[[], object]]
+    of: Callable[..., Callable[[], object]]
     inputs: str
     is_made_up: bool
     own_batch: int | None = None
@@ -170,15 +170,35 @@ def _text_passes(encoder: TextEncoder, start: Start) -> Passes:
     texts = texts[:_MAX_TEXTS]
     answers = _answers(encoder, texts[0])
 
-    def of(batch: int) -> Callable[[], object]:
-        rounds = itertools.cycle(texts)
-        if answers == "vectors":
-            return lambda: encoder.encode_batch(encoder.tokenize(_next(rounds, batch)))
-        return lambda: encoder.model(encoder.feeds(encoder.tokenize(_next(rounds, batch))))
+    def of(batch: int, length: int | None = None) -> Callable[[], object]:
+        rounds = itertools.cycle(texts if length is None else _lengthened(encoder, texts, length))
+        limit = length or encoder.max_tokens
+
+        def run() -> object:
+            encoder.tokenizer.enable_truncation(limit)
+            encodings = encoder.tokenize(_next(rounds, batch))
+            return encoder.encode_batch(encodings) if answers == "vectors" else encoder.model(encoder.feeds(encodings))
+
+        return run
 
     counts = sorted(len(encoding.ids) for encoding in encoder.tokenize(texts))
     spread = f"{counts[0]}–{counts[-1]} tokens, median {counts[len(counts) // 2]}"
     return Passes(encoder.model, of, f"{len(texts)} texts of {spread}, to {answers}", not start.texts)
+
+
+def _lengthened(encoder: TextEncoder, texts: Sequence[str], length: int) -> list[str]:
+    """Texts that are repeated until they have at least `length` tokens, where they will be cut.
+
+    Raises:
+        Unsupported: the model takes fewer tokens.
+    """
+    if length > encoder.max_tokens:
+        raise Unsupported(f"the model takes {encoder.max_tokens} tokens, not {length}", where=encoder.model.where)
+    counts = [len(encoding.ids) for encoding in encoder.tokenize(texts)]
+    special = len(encoder.tokenize([""])[0].ids)
+    return [
+        " ".join([text] * (length // max(1, count - special) + 1)) for text, count in zip(texts, counts, strict=True)
+    ]
 
 
 def _answers(encoder: TextEncoder, text: str) -> str:
@@ -201,7 +221,9 @@ def _picture_passes(model: Model, preprocessing: ImagePreprocessing, shape: tupl
     name = model.signature.inputs[0].name
     answers = _LOGITS if _LOGITS in model({name: preprocessing(pictures[:1])}) else "outputs"
 
-    def of(batch: int) -> Callable[[], object]:
+    def of(batch: int, length: int | None = None) -> Callable[[], object]:
+        if length is not None:
+            raise Unsupported("pictures have no length", where=model.where, hint="leave out --length")
         rounds = itertools.cycle(pictures)
         return lambda: model({name: preprocessing(_next(rounds, batch))})
 
@@ -215,12 +237,14 @@ def _array_passes(model: Model, start: Start) -> Passes:
     """The network alone, on arrays of the user's or on values made up from its signature."""
     if start.feeds_file is not None:
         feeds = _own_feeds(Path(start.feeds_file), model.signature)
-        return Passes(model, lambda _: lambda: model(feeds), _shapes(feeds), False, batch_of(feeds))
+        return Passes(model, lambda *_: lambda: model(feeds), _shapes(feeds), False, batch_of(feeds))
     sizes = sorted({str(s) for p in model.signature.inputs for s in (p.shape or ())[1:] if not isinstance(s, int)})
     inputs = "made up from the signature" + (f"; {', '.join(sizes)} = {MADE_UP}" if sizes else "")
 
-    def of(batch: int) -> Callable[[], object]:
-        made = made_up_feeds(model, batch=batch, seed=start.seed)
+    def of(batch: int, length: int | None = None) -> Callable[[], object]:
+        if length is not None and not sizes:
+            raise Unsupported("the model has no length that could be chosen", where=model.where)
+        made = made_up_feeds(model, batch=batch, length=length or MADE_UP, seed=start.seed)
         return lambda: model(made)
 
     return Passes(model, of, inputs, True)

@@ -32,6 +32,8 @@ class Variant(msgspec.Struct, frozen=True):
         path: the file of the model.
         runtime: None for the first that can load it.
         label: in place of the package's own name, where several have the same.
+        threads: None for the runtime's default.
+        precision: that was demanded; None for the runtime's choice.
     """
 
     ref: ModelRef
@@ -41,11 +43,25 @@ class Variant(msgspec.Struct, frozen=True):
     permit: Permit | None
     runtime: str | None
     label: str | None = None
+    threads: int | None = None
+    precision: str | None = None
 
     @property
     def name(self) -> str:
         """How tables name the package."""
         return self.label or self.subjects[0].name
+
+
+def with_settings(
+    variants: Sequence[Variant], threads: Sequence[int | None], precisions: Sequence[str | None]
+) -> list[Variant]:
+    """Each variant in each number of threads and each precision."""
+    return [
+        msgspec.structs.replace(one, threads=count, precision=precision)
+        for one in variants
+        for precision in precisions
+        for count in threads
+    ]
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -10,14 +10,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from regraft.deployment.bench.messages import (
     WARM_UP_S,
+    Agree,
     Answer,
+    Describe,
+    Described,
     Failed,
     Request,
+    Size,
     Start,
     Started,
     Timed,
@@ -26,8 +31,9 @@ from regraft.deployment.bench.messages import (
     Warmed,
 )
 from regraft.deployment.bench.passes import Passes, load_passes
-from regraft.errors import InternalError, RegraftError
+from regraft.errors import InternalError, RegraftError, Unsupported
 from regraft.record.environment import capture_environment
+from regraft.runtime.energy import EnergyCounters
 from regraft.runtime.measure import Sample, sample, warm_up
 
 
@@ -56,7 +62,9 @@ def _answer(worker: _Worker, request: Request) -> Answer:
 class _Worker:
     def __init__(self) -> None:
         self._passes: Passes | None = None
-        self._ready: dict[int, Callable[[], object]] = {}
+        self._ready: dict[Size, Callable[[], object]] = {}
+        self._energy, self._no_energy = _energy_counters()
+        self._yardsticks: Any = None
 
     def answer(self, request: Request) -> Answer:
         match request:
@@ -66,6 +74,10 @@ class _Worker:
                 return self._warm(request)
             case Turn():
                 return self._turn(request)
+            case Agree():
+                return self._agree(request)
+            case Describe():
+                return _described(request)
 
     def _start(self, start: Start) -> Started:
         began = time.perf_counter()
@@ -80,22 +92,49 @@ class _Worker:
             passes.is_made_up,
             passes.own_batch,
             capture_environment().packages,
+            self._no_energy,
         )
 
     def _warm(self, warm: Warm) -> Warmed:
         assert self._passes is not None
-        warmed = warm_up(self._passes.of(warm.batch), max_s=WARM_UP_S)
-        self._ready[warm.batch] = self._passes.of(warm.batch)
+        batch, length = warm.size.batch, warm.size.length
+        warmed = warm_up(self._passes.of(batch, length), max_s=WARM_UP_S)
+        self._ready[warm.size] = self._passes.of(batch, length)
         return Warmed(warmed)
 
     def _turn(self, turn: Turn) -> Timed:
-        run = self._ready[turn.batch]
+        run = self._ready[turn.size]
         samples: list[Sample] = []
         run()
+        before = self._energy.read() if self._energy is not None else []
         began = time.monotonic()
         while len(samples) < turn.count and (not samples or time.monotonic() - began < turn.time_limit_s):
             samples.append(sample(run))
-        return Timed(began, samples, _peak_mib())
+        used = self._energy.joules(before, self._energy.read()) if self._energy is not None else None
+        return Timed(began, samples, _peak_mib(), used)
+
+    def _agree(self, agree: Agree) -> Answer:
+        from regraft.deployment.bench.agreement import Agreement
+
+        if self._yardsticks is None:
+            self._yardsticks = Agreement(agree.reference)
+        agreed: Answer = self._yardsticks.of(agree.candidate)
+        return agreed
+
+
+def _described(describe: Describe) -> Described:
+    from regraft.deployment.bench.machine import measured_machine
+
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ[name] = str(describe.threads)  # read once, when numpy is imported: it is not yet
+    return Described(measured_machine(describe.threads))
+
+
+def _energy_counters() -> tuple[EnergyCounters | None, str]:
+    try:
+        return EnergyCounters(), ""
+    except Unsupported as error:
+        return None, error.what
 
 
 def _peak_mib() -> float:
