@@ -45,7 +45,7 @@ def test_it_says_what_is_there_and_what_is_not(tmp_path):
     assert named(evidence, "python").data["state"] == "works"
     assert named(evidence, "store").data["state"] == "works"
     absent = [f for f in evidence.findings if f.data["area"] == "runtime" and f.data["state"] == "missing"]
-    assert all(f.fix.startswith("pip install") for f in absent)
+    assert all(f.fix.startswith(("pip install", "regraft doctor --environment")) for f in absent)
     assert evidence_from_json(evidence.to_json()) == evidence
     assert "Environment" in human_text(evidence, color=False)
 

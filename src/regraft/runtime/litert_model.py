@@ -13,6 +13,7 @@ from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.isolated_worker import Recipe
 from regraft.runtime.litert_cut import cut_flatbuffer, operators_between
+from regraft.runtime.litert_weights import with_moved_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,6 +166,11 @@ class LiteRtModel:
             where=self.where,
             hint="verify against the model it was converted from: regraft verify REFERENCE CANDIDATE",
         )
+
+    def with_moved_weights(self, seed: int, unit: float) -> LiteRtModel:
+        """A copy whose floating-point weights are neighbouring numbers, for noise floors."""
+        moved = with_moved_weights(self._content, seed, unit)
+        return LiteRtModel(moved, threads=self._threads, is_part=self._is_part, where=self.where)
 
     def close(self) -> None:
         """Drop the interpreters."""

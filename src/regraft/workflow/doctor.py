@@ -27,6 +27,7 @@ from regraft.workflow.environment_checks import (
     check_tool,
     check_torchvision,
 )
+from regraft.workflow.foreign_checks import check_converters, check_environments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,9 +43,12 @@ def doctor(
     reindex: bool = False,
     import_runtimes: bool = True,
     network: bool = False,
+    environment: str | None = None,
     timeout_s: float = 60.0,
 ) -> Evidence:
-    """Look at Python, the store, extras, runtimes, plug-ins, tools and hardware; nothing is changed but the index.
+    """Look at Python, the store, extras, runtimes, converters, plug-ins, tools and hardware.
+
+    Nothing is changed but the index, and the environment that is asked for.
 
     Args:
         store: default: the one that verbs would use.
@@ -52,15 +56,26 @@ def doctor(
         import_runtimes: try the import of every installed runtime, each in a process of its own, so that a
             crash or a hang is reported and survived. Otherwise only their metadata is read.
         network: ask the package registries for an answer.
+        environment: make this environment of its own first (`runtime/environments`), where it was not made yet.
         timeout_s: how long one import may take.
     Returns:
         evidence of kind `doctor`; outcome `healthy`, `impaired` (something optional is broken) or `broken`.
+    Raises:
+        UsageError: there is no environment of that name.
+        NetworkFailure, AccessDenied: it could not be made.
     """
+    if environment is not None:
+        from regraft.runtime.environments import make_environment
+
+        make_environment(environment)
     draft = Draft("doctor", parameters={"reindex": reindex, "import_runtimes": import_runtimes, "network": network})
-    environment = capture_environment()
-    draft.subject.append(Subject("this environment", digest_bytes(msgspec.json.encode(environment))))
+    if environment is not None:
+        draft.parameters["environment"] = environment
+    found = capture_environment()
+    draft.subject.append(Subject("this environment", digest_bytes(msgspec.json.encode(found))))
     checks = [*_python(), *_store(store or open_store(), reindex=reindex), *check_extras()]
     checks += _runtimes(import_runtimes=import_runtimes, timeout_s=timeout_s)
+    checks += [*check_environments(), *check_converters()]
     checks += [*check_plugins(timeout_s=timeout_s), check_tool("git", "git+https:// references need it"), check_gpu()]
     checks += _network() if network else []
     for check in checks:

@@ -24,7 +24,7 @@ RUNTIMES = (
     ("onnx", "onnx", "pip install onnx"),
     ("onnxruntime", "onnxruntime", "pip install onnxruntime"),
     ("openvino", "openvino", "pip install openvino"),
-    ("tensorflow", "tensorflow", "pip install tensorflow, in an environment of its own"),
+    ("tensorflow", "tensorflow", "regraft doctor --environment tensorflow"),
     ("keras", "keras", "pip install keras"),
     ("jax", "jax", "pip install jax"),
     ("ai-edge-litert", "ai_edge_litert.interpreter", "pip install ai-edge-litert"),
@@ -252,8 +252,14 @@ def _text(distribution: importlib.metadata.Distribution, path: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """The user's environment, with what makes imports slow or chatty turned off."""
-    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore", "CUDA_MODULE_LOADING": "LAZY"}
+    """The user's environment, with what makes imports slow or chatty turned off; Keras computes with JAX here."""
+    return {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONWARNINGS": "ignore",
+        "CUDA_MODULE_LOADING": "LAZY",
+    }
 
 
 def _signal_name(number: int) -> str:

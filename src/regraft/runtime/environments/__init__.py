@@ -13,18 +13,21 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from regraft.errors import AccessDenied, MissingEnvironment, NetworkFailure, UsageError
+from regraft.progress import progress
 from regraft.record.digest import digest_bytes
 
 _VARIABLE = "REGRAFT_CACHE"
 _READY = ".ready"
 _DIGITS = 12
 _SAID = 600
+_LINES = 20
 
 
 def environments() -> tuple[str, ...]:
@@ -90,12 +93,32 @@ def _install(name: str, folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
     with resources.as_file(_requirements(name)) as pins:
         # --no-deps: the list is complete, and some of these packages declare what they do not need
-        command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(pins)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+        command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--progress-bar", "off"]
+        status, said = _installed([*command, "-r", str(pins)], name, _count(pins.read_text()))
+    if status:
         shutil.rmtree(folder, ignore_errors=True)
-        said = " ".join((done.stderr or done.stdout).split())[-_SAID:]
-        raise NetworkFailure(f"pip could not install it: {said}", where=f"environment {name}", hint="try again")
+        words = " ".join(said.split())[-_SAID:]
+        raise NetworkFailure(f"pip could not install it: {words}", where=f"environment {name}", hint="try again")
+
+
+def _installed(command: list[str], name: str, count: int) -> tuple[int, str]:
+    """Run pip and tell its progress, package by package. Returns its status and the end of what it said."""
+    said: deque[str] = deque(maxlen=_LINES)
+    with (
+        progress(f"making the environment {name}", total=count, unit="packages") as advance,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as pip,
+    ):
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            said.append(line)
+            advance(line.startswith("Collecting"))
+    return pip.returncode, "".join(said)
+
+
+def _count(pins: str) -> int:
+    return sum(bool(line.strip()) and not line.startswith("#") for line in pins.splitlines())
 
 
 def _requirements(name: str) -> Traversable:
