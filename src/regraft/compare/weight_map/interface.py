@@ -56,7 +56,7 @@ class Reading(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: `move` (the numbers stay, their places change), `elementwise`, `unary`, `roles` (it takes weights in the
-            roles of `operands`), `lookup`, `loop`, `other`.
+            roles of `operands`), `size` (it makes no numbers of the network), `loop`, `other`.
         operands: those in a role; for the others of `elementwise` and `unary` all that it takes, in order.
         word: what it does: `add`, `sub`, `mul`, `div`, `neg`, `rsqrt`; for a move how: `permute`, `reshape`, …
         move: what the move needs to know: the order of axes, the slice, the axes that are reversed.

@@ -86,6 +86,7 @@ class Prover:
         self._trace = trace
         self._nodes = list(candidate.nodes)
         self._consumers = _consumers(self._nodes)
+        self._live = _live(self._nodes, candidate.outputs)
         self.proof = Proof()
         self._tainted: set[str] = set()
 
@@ -95,7 +96,7 @@ class Prover:
             self._put(choice)
         self._rerun(self._nodes)
         for _ in range(_MAX_PASSED):
-            suspects = [node for node in self._walk.unexplained() if node.name not in self._tainted]
+            suspects = self._suspects()
             if not suspects:
                 break
             if not self._mended(suspects[0]) and not self._passed(suspects):
@@ -104,48 +105,89 @@ class Prover:
         self._conclude()
         return self.proof
 
+    def _suspects(self) -> list[OperatorNode]:
+        """Operators whose results lead to no tensor of the reference, although they lead to an output."""
+        found = self._walk.unexplained()
+        return [node for node in found if node.name in self._live and node.name not in self._tainted]
+
     def _mended(self, suspect: OperatorNode) -> bool:
         """Does one of the ways of a choice in front of a contradiction take it away?"""
         place = self._walk.order[suspect.name]
-        open_ones = [
-            (i, choice)
-            for i, choice in enumerate(self._matching.choices)
-            if len(choice.ways) > 1 and i not in self.proof.settled and self._start(choice) <= place
-        ]
-        for i, choice in sorted(open_ones, key=lambda one: -self._start(one[1]))[:_LOOK_BACK]:
-            before = choice.taken
-            block = self._block(choice, place)
-            for way in range(len(choice.ways)):
-                if way == before:
-                    continue
-                choice.taken = way
-                if self._try(choice, block, suspect):
-                    self._settle(i, way, block)
-                    return True
-            choice.taken = before
-            self._try(choice, block, suspect)
+        near = self._near(place)
+        groups = [[i] for i in near]
+        groups += [alike for i in near[:1] if len(alike := self._alike(i)) > 1]
+        return any(self._chosen(group, place, suspect) for group in groups)
+
+    def _chosen(self, group: Sequence[int], place: int, suspect: OperatorNode) -> bool:
+        """Try all ways of a choice, or of several that go the same way, until a contradiction is gone."""
+        choices = [self._matching.choices[i] for i in group]
+        before = [choice.taken for choice in choices]
+        block = self._block(choices, max(place, self._start(choices[0])))
+        reached = {way: self._reached(choices, way, block) for way in [before[0]]} if len(set(before)) == 1 else {}
+        for way in range(len(choices[0].ways)):
+            if way not in reached:
+                reached[way] = self._reached(choices, way, block)
+            if reached[way] == len(self._nodes):
+                break
+        best = max(reached, key=lambda way: reached[way])
+        if reached[best] > reached.get(before[0], self._walk.order[suspect.name]):
+            self._settle(group, best, block)
+            return True
+        for choice, taken in zip(choices, before, strict=True):
+            choice.taken = taken
+            self._put(choice)
+        self._rerun(block)
         return False
 
-    def _settle(self, i: int, way: int, block: Sequence[OperatorNode]) -> None:
+    def _alike(self, i: int) -> list[int]:
+        """Choices of one kind that are open, this one among them: layers inside of one operator of the reference."""
+        choices = self._matching.choices
+        return [
+            j for j, other in enumerate(choices)
+            if j not in self.proof.settled and other.kind and other.kind == choices[i].kind
+        ]  # fmt: skip
+
+    def _near(self, place: int) -> list[int]:
+        """Open choices around a contradiction: those in front of it, the nearest first, then the next behind it.
+
+        What only moves numbers in front of the weights is not explained either, as long as these are wrong.
+        """
+        waiting = [
+            (self._start(choice), i)
+            for i, choice in enumerate(self._matching.choices)
+            if len(choice.ways) > 1 and i not in self.proof.settled
+        ]
+        waiting.sort()
+        before = [one for one in waiting if one[0] <= place][::-1][:_LOOK_BACK]
+        behind = [one for one in waiting if one[0] > place][:1]
+        return [i for _, i in before + behind]
+
+    def _settle(self, group: Sequence[int], way: int, block: Sequence[OperatorNode]) -> None:
         """What holds for one choice is taken for all later ones of its kind, and everything behind is run again."""
         choices = self._matching.choices
-        self.proof.settled.add(i)
+        self.proof.settled.update(group)
+        for i in group:
+            choices[i].taken = way
+            self._put(choices[i])
         start = self._walk.order[block[0].name]
-        for j, other in enumerate(choices):
-            is_alike = other.kind == choices[i].kind and other.kind and len(other.ways) == len(choices[i].ways)
-            if j not in self.proof.settled and is_alike and self._start(other) > start:
-                other.taken = way
-                self._put(other)
+        for j in self._alike(group[0]):
+            if self._start(choices[j]) > start:
+                choices[j].taken = way
+                self._put(choices[j])
         self._rerun(self._nodes[start:])
 
-    def _try(self, choice: Choice, block: Sequence[OperatorNode], suspect: OperatorNode) -> bool:
+    def _reached(self, choices: Sequence[Choice], way: int, block: Sequence[OperatorNode]) -> int:
+        """Position up to which a block is explained when choices go a way; behind all operators when all of it is."""
         self.proof.evaluations += 1
         try:
-            self._put(choice)
+            for choice in choices:
+                choice.taken = way
+                self._put(choice)
         except UsageError:
-            return False
+            return -1
         self._rerun(block)
-        return suspect.name not in {node.name for node in self._walk.unexplained()}
+        inside = {node.name for node in block}
+        return next((self._walk.order[one.name] for one in self._suspects() if one.name in inside), len(self._nodes))
 
     def _put(self, choice: Choice) -> None:
         """Give the candidate the weights that a choice says."""
@@ -162,14 +204,18 @@ class Prover:
         names = {tensor for pair in choice.pairs for tensor in self._weights[pair.candidate.weight].tensors}
         return min((position for name in names for position in self._consumers.get(name, ())), default=len(self._nodes))
 
-    def _block(self, choice: Choice, place: int) -> list[OperatorNode]:
-        """Operators behind a choice's weights, up to the end of the heavy use that is next behind a contradiction."""
-        ends = sorted(self._place(site) for site in self._sites[1] if site.is_heavy)
-        behind = [end for end in ends if end >= place]
-        stop = behind[1] if len(behind) > 1 else len(self._nodes)
-        names = {tensor for pair in choice.pairs for tensor in self._weights[pair.candidate.weight].tensors}
+    def _block(self, choices: Sequence[Choice], place: int) -> list[OperatorNode]:
+        """Operators behind the weights of choices, up to the end of the heavy use that takes what they make."""
+        sites = {index for choice in choices for index in choice.sites}
+        mask = sum(1 << index for index in sites)
+        heavy = [site for site in self._sites[1] if site.is_heavy and site.index not in sites]
+        takers = [self._place(site) for site in heavy if site.anchors & mask and self._place(site) >= place]
+        first = min(takers, default=len(self._nodes))
+        stop = min((at for site in heavy if (at := self._place(site)) > first), default=len(self._nodes))
+        pairs = [pair for choice in choices for pair in choice.pairs]
+        names = {tensor for pair in pairs for tensor in self._weights[pair.candidate.weight].tensors}
         found = []
-        for node in self._nodes[self._start(choice) : stop]:
+        for node in self._nodes[min(map(self._start, choices)) : stop]:
             if not names.isdisjoint(node.inputs):
                 found.append(node)
                 names.update(name for name in node.outputs if name)
@@ -234,7 +280,7 @@ class Prover:
 
     def _conclude(self) -> None:
         """A weight is proven when everything that takes it is led back to the reference, and was run."""
-        bad = {node.name for node in self._walk.unexplained()} | self._tainted
+        bad = {node.name for node in self._suspects()} | self._tainted
         bad |= {
             node.name for node in self._nodes if not all(name in self._walk.values for name in node.outputs if name)
         }
@@ -267,6 +313,16 @@ def _consumers(nodes: Sequence[OperatorNode]) -> dict[str, list[int]]:
     for position, node in enumerate(nodes):
         for name in dict.fromkeys(node.inputs):
             found.setdefault(name, []).append(position)
+    return found
+
+
+def _live(nodes: Sequence[OperatorNode], outputs: Sequence[str]) -> set[str]:
+    """Operators that an output depends on; frameworks leave others behind when they trace."""
+    needed, found = set(outputs), set()
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.outputs):
+            found.add(node.name)
+            needed.update(node.inputs)
     return found
 
 

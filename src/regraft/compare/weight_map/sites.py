@@ -8,7 +8,7 @@ projection, a convolution, a table, a recurrent layer); a *light* one works on e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -134,6 +134,7 @@ class _Tracker:
             reading = reader.read(node)
             if reading.body is not None:
                 self._loop(node, reading, states)
+            if reading.kind in ("loop", "size"):
                 continue
             given = [states.get(name) for name in node.inputs]
             if any(isinstance(state, _Data) for state in given):
@@ -150,7 +151,8 @@ class _Tracker:
             return msgspec.structs.replace(first, root=node.outputs[0]) if is_part else first
         data = _joined((states.get(name) for name in node.inputs), node.outputs[0])
         if reading.kind == "roles" and any(_is_weights(states.get(one.tensor)) for one in reading.operands):
-            return self._roles(node, reading, states, data, cell)
+            roots = [state.root for state in map(states.get, node.inputs) if isinstance(state, _Data)]
+            return self._roles(node, reading, states, msgspec.structs.replace(data, root=roots[0]), cell)
         if reading.kind in ("elementwise", "unary"):
             return self._elementwise(node, reading, states, data, cell)
         for name in node.inputs:
@@ -192,6 +194,8 @@ class _Tracker:
                 role = "bias"
             elif side == "table" or "lookup" in derived.path or (role == "shift" and len(wide) > 1):
                 role = "table"
+            elif role == "shift" and derived.part is not None and self._is_sum_of_tables(data):
+                role = "table"  # one row of it: the segment that all tokens are in
             if role == "table":
                 piece = msgspec.structs.replace(piece, part=None, axes=_table_letters(piece.shape))
                 site = self._note(role, piece, node, data=_Data(), cell=cell, path=derived.path)
@@ -202,6 +206,10 @@ class _Tracker:
             site = self._note(role, piece, node, data=before, follows=follows, cell=cell, path=derived.path)
             data = msgspec.structs.replace(data, lights=data.lights | 1 << site)
         return data
+
+    def _is_sum_of_tables(self, data: _Data) -> bool:
+        anchors = [self.sites[i] for i in bits(data.anchors)]
+        return not data.lights and bool(anchors) and all(one.role == "table" for one in anchors)
 
     def _is_bias(self, piece: Piece, data: _Data) -> bool:
         if data.immediate is None:
@@ -333,6 +341,14 @@ def _of_weights(reader: Reader, node: OperatorNode, reading: Reading, states: di
         word = f"{word} constant" if alone else word
         found += [one.after(word) for one in state]
     return tuple(found)
+
+
+def bits(mask: int) -> Iterator[int]:
+    """Positions of the ones."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 def _is_weights(state: Any) -> bool:

@@ -60,6 +60,8 @@ class TorchReader:
         place = self.graph.place(node)
         word = str(place.target).removeprefix("aten.").split(".")[0]
         args = [_named(argument) for argument in place.args]
+        if word.startswith("sym_"):
+            return Reading("size")
         if word in _SAME:
             return Reading("move", _given(args[:1]), "same")
         if word in _RESHAPES or word in _PERMUTES or word in ("expand", "broadcast_to", "slice", "select", "flip"):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from regraft.compare.weight_map.interface import IN, OUT
-
-if TYPE_CHECKING:
-    from regraft.compare.weight_map.sites import Site
+from regraft.compare.weight_map.sites import Site, bits
 
 
 class Unit(msgspec.Struct):
@@ -115,14 +112,6 @@ def network_of(sites: Sequence[Site], *, is_grouped: bool) -> Network:
     for unit in kept:
         unit.lights -= gone
     return Network(sites, kept, cells)
-
-
-def bits(mask: int) -> Iterator[int]:
-    """Positions of the ones."""
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
 
 
 def _followers(sites: Sequence[Site]) -> dict[int, frozenset[int]]:
