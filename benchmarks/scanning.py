@@ -64,7 +64,7 @@ def _judged(folders: list[Path]) -> tuple[Verdicts, dict[str, float]]:
     cpu_s: dict[str, float] = collections.Counter()
     for folder in folders:
         began = time.process_time()
-        verdicts["regraft"][folder.name] = scan(folder).verdict.value
+        verdicts["regraft"][folder.name] = scan(folder, weights=True).verdict.value
         cpu_s["regraft"] += time.process_time() - began
     command = [str(VENV / "bin/python"), str(Path(__file__).with_name("scanning_peers.py"))]
     answers = subprocess.run(command, input="\n".join(map(str, folders)), capture_output=True, text=True, check=True)

@@ -28,6 +28,8 @@ WRITTEN = (
     "python_code",
     "chat_templates",
     "installers",
+    "weight_payloads",
+    "graph_triggers",
     "unclear",
 )
 """Families whose samples are assembled by hand, nearly all of them malicious."""

@@ -25,7 +25,9 @@ def field(number: int, content: bytes | str | int) -> bytes:
 
 
 def flatbuffer(root: dict[int, Any], identifier: bytes) -> bytes:
-    """A FlatBuffer; a table is a dict of field number → bytes (inline scalar), str, table, or list of these."""
+    """A FlatBuffer; a table is a dict of field number → bytes (inline scalar), bytearray (vector of bytes), tuple (of
+    32-bit integers), str, table, or list of these.
+    """
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)
@@ -50,6 +52,13 @@ def _stored(builder: Any, item: Any) -> int:
         return int(builder.CreateString(item))
     if isinstance(item, dict):
         return _table(builder, item)
+    if isinstance(item, bytearray):
+        return int(builder.CreateByteVector(bytes(item)))
+    if isinstance(item, tuple):
+        builder.StartVector(4, len(item), 4)
+        for number in reversed(item):
+            builder.PrependInt32(number)
+        return int(builder.EndVector())
     stored = [_stored(builder, inner) for inner in item]
     builder.StartVector(4, len(stored), 4)
     for offset in reversed(stored):

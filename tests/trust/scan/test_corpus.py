@@ -21,7 +21,8 @@ def counts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], c
     found: dict[tuple[str, bool], collections.Counter[Verdict]] = collections.defaultdict(collections.Counter)
     folder = tmp_path_factory.mktemp("corpus")
     for number, sample in enumerate(_samples()):
-        found[sample.kind, sample.is_held_out][scan(sample.write(folder / str(number))).verdict] += 1
+        evidence = scan(sample.write(folder / str(number)), weights=True)
+        found[sample.kind, sample.is_held_out][evidence.verdict] += 1
     return found
 
 
@@ -37,8 +38,8 @@ def _samples() -> Iterator[Sample]:
 def test_attacks_fail_and_hardly_any_passes(counts, held_out):
     verdicts = counts["malicious", held_out]
     assert verdicts.total() > 300
-    assert verdicts[Verdict.FAIL] >= 0.9 * verdicts.total()
-    assert verdicts[Verdict.PASS] <= 0.02 * verdicts.total()
+    assert verdicts[Verdict.FAIL] >= 0.95 * verdicts.total()
+    assert verdicts[Verdict.PASS] <= 0.01 * verdicts.total()
 
 
 @pytest.mark.parametrize("held_out", [False, True])

@@ -209,4 +209,5 @@ def _size_problems(header: ArrayHeader, reader: Reader, member: str | None) -> t
     there = reader.size - header.data_offset
     kind = "truncated" if there < header.size_bytes else "trailing-data"
     what = f"the header declares {header.size_bytes} bytes of elements, there are {there}"
-    return (Problem(what, header.data_offset, member, kind),)
+    end = header.data_offset + header.size_bytes
+    return (Problem(what, min(end, reader.size), member, kind),)

@@ -85,6 +85,11 @@ class _Buffers:
         return table.length(0)
 
 
+def operator_names(model: Table) -> list[str]:
+    """The operators that nodes refer to by index."""
+    return [_operator(code)[0] for code in model.tables(1)]
+
+
 def _operator(code: Table) -> tuple[str, bool, int]:
     """Name, whether it is a custom operator, and version. Old files have only the 8 bit code."""
     number = max(code.sint(0, 1), code.sint(3, 4))

@@ -47,6 +47,7 @@ _FAMILIES: tuple[str, ...] = (
     "foreign_operators:ForeignOperatorsFamily",
     "r_data:RDataFamily",
     "weights:WeightsFamily",
+    "graph_triggers:GraphTriggersFamily",
 )
 """`module:Class` of every rule family."""
 

@@ -7,8 +7,9 @@ properties that trained weights have are tested here, per block:
 
 * **structure**: the low bytes of trained weights are uniform, or end in zero bits where the weights were rounded, and
   one does not tell the next. In programs and text they are neither: φ² = χ² / n of the odd bytes of distinct weights
-  against the uniform distribution is large, and they compress further than their frequencies alone explain. Tables
-  that a formula made (positions, windows) are told by their neighbours' correlation and left out.
+  against the uniform distribution is large, and they compress further than their frequencies alone explain; or nearly
+  all of them are printable. Tables that a formula made (positions, windows) repeat themselves smoothly and are left
+  out.
 * **flatness**: the highest byte of a float32 spans two binades, and the density of weights falls or rises within
   them. Where exponent bit and mantissa of every such byte are uniform, they were not trained: they are compressed or
   encrypted data.
@@ -44,7 +45,9 @@ _LEAST_PHI2 = {"float32": 0.25, "float16": 0.4, "bfloat16": 0.8}
 more than noise, so that it is not flat by nature."""
 _LEAST_ORDER = 0.97
 """zlib leaves 1.00 to 1.03 of the entropy of bytes without order, and 0.75 to 0.95 of that of programs and text."""
-_SMOOTH = 0.8
+_SMOOTH, _MAX_LAG = 0.8, 1024
+"""Autocorrelation at some distance; of trained weights it stays below 0.4."""
+_TEXT_SHARE, _TEXT_KINDS = 0.8, 16
 _MAX_CELL_CHI2 = 45.0
 """χ² of 16 cells exceeds this by chance once in 10 000."""
 
@@ -127,9 +130,12 @@ def _structured(words: Words, dtype: str) -> Iterator[tuple[int, float]]:
     for shift in (0, 8) if dtype == "float32" else (0,):
         plane = (blocks >> shift & 0xFF).astype(np.int64)
         counts = np.bincount((plane + at).ravel(), minlength=len(blocks) << 8).reshape(-1, 256)
-        for number in np.flatnonzero(_odd_phi2(counts) > _LEAST_PHI2[dtype]):
-            phi2 = _of_distinct(blocks[number], shift, dtype)
-            if phi2 > _LEAST_PHI2[dtype] and _has_order(blocks[number], dtype):
+        phi2s = _odd_phi2(counts)
+        texts = _is_text(counts)
+        for number in np.flatnonzero((phi2s > _LEAST_PHI2[dtype]) | texts):
+            phi2 = float(phi2s[number]) if texts[number] else _of_distinct(blocks[number], shift, dtype)
+            is_content = texts[number] or (phi2 > _LEAST_PHI2[dtype] and _has_order(blocks[number], dtype))
+            if is_content and not _is_smooth(blocks[number], dtype):
                 found[int(number) * size] = max(found.get(int(number) * size, 0.0), phi2)
     yield from sorted(found.items())
 
@@ -148,6 +154,16 @@ def _odd_phi2(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.nda
     return np.where(enough, phi2, 0.0)
 
 
+def _is_text(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int, ...], np.dtype[Any]]:
+    """Are nearly all the bytes of a block characters of text, of many kinds? By chance 38 % are."""
+    printable = counts[..., 0x20:0x7F].sum(axis=-1) + counts[..., [9, 10, 13]].sum(axis=-1)
+    kinds = (counts > 0).sum(axis=-1)
+    are_texts: np.ndarray[tuple[int, ...], np.dtype[Any]] = (printable >= _TEXT_SHARE * counts.sum(axis=-1)) & (
+        kinds >= _TEXT_KINDS
+    )
+    return are_texts
+
+
 def _of_distinct(block: Words, shift: int, dtype: str) -> float:
     """φ² with each magnitude counted once: pruned, tied and quantised weights repeat, and so do their bytes."""
     import numpy as np
@@ -161,7 +177,7 @@ def _of_distinct(block: Words, shift: int, dtype: str) -> float:
 
 
 def _has_order(block: Words, dtype: str) -> bool:
-    """Do low bytes compress to less than their entropy, in a block that no smooth formula made?"""
+    """Do low bytes compress to less than their entropy?"""
     import zlib
 
     import numpy as np
@@ -174,19 +190,21 @@ def _has_order(block: Words, dtype: str) -> bool:
         shares = np.bincount(np.frombuffer(data, np.uint8), minlength=256) / len(data)
         entropy_bits = -float((shares[shares > 0] * np.log2(shares[shares > 0])).sum())
         if len(zlib.compress(data)) * 8 < _LEAST_ORDER * entropy_bits * len(data):
-            return not _is_smooth(block, dtype)
+            return True
     return False
 
 
 def _is_smooth(block: Words, dtype: str) -> bool:
+    """Does each value follow from one before it, beside it or a row above, as in tables that a formula made?"""
     import numpy as np
 
     bits = block.astype(np.uint32) << 16 if dtype == "bfloat16" else np.ascontiguousarray(block)
     values = bits.view(np.float16 if dtype == "float16" else np.float32).astype(np.float64)
-    values = values[np.isfinite(values)]
-    if len(values) < 3 or values[:-1].std() == 0 or values[1:].std() == 0:
-        return True
-    return float(np.corrcoef(values[:-1], values[1:])[0, 1]) > _SMOOTH
+    values = np.where(np.isfinite(values), values, 0.0)
+    values -= values.mean()
+    spectrum = np.abs(np.fft.rfft(values, 2 * len(values))) ** 2  # padded: no wrap-around
+    correlation = np.fft.irfft(spectrum)[: _MAX_LAG + 1]
+    return correlation[0] == 0 or bool(correlation[1:].max() > _SMOOTH * correlation[0])
 
 
 def _flat(words: Words, dtype: str) -> float | None:

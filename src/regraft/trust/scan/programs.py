@@ -104,7 +104,7 @@ def _zip(data: bytes, at: int) -> int | None:
     is_sound = version & 0xFF <= 63 and version >> 8 <= 19 and flags & 0xD000 == 0 and method in _ZIP_METHODS
     text = data[at + 30 : at + 30 + name]
     is_dated = day == 0 or (1 <= day & 31 <= 31 and 1 <= day >> 5 & 15 <= 12)
-    return at if is_sound and is_dated and 1 <= name <= 255 and len(text) >= 4 and _is_name(text) else None
+    return at if is_sound and is_dated and 1 <= name <= 255 and _is_name(text) else None
 
 
 def _seven_zip(data: bytes, at: int) -> int | None:

@@ -72,7 +72,12 @@ class WeightsFamily:
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about the gaps of one file; about its tensors too where the scan reads weights."""
         found = self._in_weights(site) if site.reads_weights else _in_gaps(site)
-        yield from islice(found, _MAX_FINDINGS)
+        told: set[tuple[str, int | None]] = set()
+        for finding in islice(found, _MAX_FINDINGS):
+            place = (finding.rule, finding.where.offset)
+            if finding.where.offset is None or place not in told:
+                told.add(place)
+                yield finding
 
     def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
         """Nothing: files are searched one by one."""
@@ -81,10 +86,9 @@ class WeightsFamily:
     def _in_weights(self, site: Site) -> Iterator[Finding]:
         from regraft.package.formats.weight_places import weight_places
 
+        yield from _in_gaps(site)
         if not site.is_container and _holds_numbers(site):
             yield from _in_file(site)
-        else:
-            yield from _in_gaps(site)
         if site.format is None:
             return
         try:
