@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SAID = 800
 _POLL_S = 0.2
-_RUNNER = Path(__file__).parent / "scripts" / "run.py"
+_SCRIPTS = Path(__file__).parent / "scripts"
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -81,6 +81,25 @@ def run_script(
         LimitExceeded: the source is too large to copy.
     """
     python = environment_python(environment, where=source.where)
+    return run_by(python, _SCRIPTS / f"{script}.py", source, options, limits=limits)
+
+
+def run_by(
+    python: Path,
+    path: Path,
+    source: Source,
+    options: Mapping[str, str | int | float | bool | None] | None = None,
+    *,
+    limits: Limits | None = None,
+) -> Made:
+    """As `run_script`, for any interpreter and any script.
+
+    Args:
+        python: interpreter.
+        path: of the script.
+        source, options, limits: as there.
+    """
+    script = path.stem
     limits = limits or Limits()
     with tempfile.TemporaryDirectory(prefix="regraft-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -89,9 +108,9 @@ def run_script(
         out.mkdir()
         model = source.copy_to(original)
         before = _digests(original)
-        request = {"script": script, "model": str(model), "out": str(out), "options": dict(options or {})}
+        request = {"script": str(path), "model": str(model), "out": str(out), "options": dict(options or {})}
         answer = _run(python, request, folder, limits, source.where, script)
-        changed = sorted(path for path, digest in _digests(original).items() if before.get(path) != digest)
+        changed = sorted({path for path, _ in before.items() ^ _digests(original).items()})
         if changed:
             raise DigestMismatch(
                 f"{script} changed its input {changed[0]} while converting",
@@ -115,7 +134,7 @@ def _run(
     log = folder / "log"
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [str(python), "-I", str(_RUNNER), str(asked), str(answered)],
+            [str(python), "-I", str(_SCRIPTS / "run.py"), str(asked), str(answered)],
             cwd=folder,
             env=_environment(folder),
             stdin=subprocess.DEVNULL,

@@ -1,5 +1,5 @@
-"""Runs one script of this folder in another environment: `run.py request.json answer.json`. Standard library alone;
-a script may import what lies beside it, and what of Regraft its environment can."""
+"""Runs one script in another environment: `run.py request.json answer.json`. Standard library alone; a script may
+import what lies beside it, and what of Regraft its environment can."""
 
 import importlib.util
 import json
@@ -19,9 +19,9 @@ def main():
     """Read the request, run the script, write the answer whole or not at all."""
     with open(sys.argv[1]) as handle:
         request = json.load(handle)
-    folder = os.path.dirname(os.path.abspath(__file__))
-    path = os.path.join(folder, os.path.basename(request["script"]) + ".py")
-    sys.path += [folder, os.path.abspath(os.path.join(folder, *[os.pardir] * 4))]
+    path = request["script"]
+    regraft = os.path.join(os.path.abspath(__file__), *[os.pardir] * 5)
+    sys.path += [os.path.dirname(path), os.path.normpath(regraft)]
     sys.addaudithook(refuse_network)
     try:
         spec = importlib.util.spec_from_file_location("converter", path)
