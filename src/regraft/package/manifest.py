@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +75,20 @@ def build_manifest(entries: Sequence[Entry], open_file: Callable[[str], Reader],
     return Manifest(tuple(files), digest, _weakest(files), tuple(flaws))
 
 
+_SMALL_BYTES = 256 << 10
+"""Handing a file of this size to another thread costs more than hashing it."""
+_MAX_BATCH = 64
+
+
+def _batches(entries: Sequence[Entry], workers: int) -> Iterator[Sequence[Entry]]:
+    """The largest first, one by one; small ones together, with something to do for every worker."""
+    by_size = sorted(entries, key=lambda entry: -entry.size_bytes)
+    small = [entry for entry in by_size if entry.size_bytes <= _SMALL_BYTES]
+    yield from ((entry,) for entry in by_size[: len(by_size) - len(small)])
+    step = max(1, min(_MAX_BATCH, -(-len(small) // workers)))
+    yield from (small[at : at + step] for at in range(0, len(small), step))
+
+
 class _Hasher:
     """Hashes files on as many threads as there are cores; an interrupt stops all of them at the next piece."""
 
@@ -84,11 +99,15 @@ class _Hasher:
     def run(self, entries: Sequence[Entry], *, compute: bool) -> list[tuple[ManifestEntry | None, Flaw | None]]:
         if not compute:
             return [_or_flaw(entry, self._look) for entry in entries]
-        by_size = sorted(entries, key=lambda entry: -entry.size_bytes)
-        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        workers = os.cpu_count() or 1
+        pool = ThreadPoolExecutor(max_workers=workers)
         with progress("hashing", total=sum(entry.size_bytes for entry in entries)) as advance:
+
+            def hashed(batch: Sequence[Entry]) -> list[tuple[ManifestEntry | None, Flaw | None]]:
+                return [_or_flaw(entry, lambda one: self._hash(one, advance)) for entry in batch]
+
             try:
-                return list(pool.map(lambda entry: _or_flaw(entry, lambda one: self._hash(one, advance)), by_size))
+                return list(itertools.chain.from_iterable(pool.map(hashed, _batches(entries, workers))))
             finally:
                 self._is_stopped = True
                 pool.shutdown(cancel_futures=True)

@@ -120,12 +120,12 @@ class Probe:
         self.reader = reader
         self.name = name
 
-    @property
+    @functools.cached_property
     def basename(self) -> str:
         """Last component of the name, lower case."""
         return self.name.replace("\\", "/").rsplit("/", 1)[-1].lower()
 
-    @property
+    @functools.cached_property
     def suffix(self) -> str:
         """Suffix of the name with its dot, lower case; empty when there is none."""
         dot = self.basename.rfind(".")

@@ -6,8 +6,7 @@ import re
 
 from regraft.errors import Damaged, RegraftError
 from regraft.package.formats.interface import Description, Loading, Probe, Role
-from regraft.package.formats.pickle_machine import read_pickle
-from regraft.package.formats.pickle_streams import pickle_streams
+from regraft.package.formats.pickle_streams import first_stream, pickle_streams
 from regraft.package.formats.pickle_tensors import arrays_of
 from regraft.package.formats.pickle_values import Call, Dict, Global, PickleStream, Set, Value, named_values
 
@@ -63,7 +62,7 @@ class Pickle:
         if len(head) < 2:
             return False
         try:
-            stream = read_pickle(probe.reader, max_opcodes=_LOOK_OPCODES)
+            stream = first_stream(probe, max_opcodes=_LOOK_OPCODES)
             if head[0] == 0x80 and head[1] <= 5:
                 return _is_declared(stream, probe.reader.size)
             return _is_undeclared(stream, probe.reader.size)
@@ -81,14 +80,14 @@ class Pickle:
 def describe_streams(streams: list[PickleStream]) -> Description:
     """What pickle streams say about themselves; `streams` is not empty."""
     first = streams[0]
-    arrays = [arrays_of(stream.root) for stream in streams]
+    arrays = [arrays_of(stream.root) for stream in streams if stream.calls]  # arrays are made by calls
     tensors = tuple(tensor for found in arrays for tensor in found.tensors)
     paths = {name.path for stream in streams for name in stream.globals}
     metadata = {"class": class_of(first.root), "globals": str(len(paths)), "streams": str(len(streams))}
     libraries = sorted({path.split(".")[0] for path in paths} & _LIBRARIES)
     if libraries:
         metadata["libraries"] = ", ".join(libraries)
-    metadata |= _versions(first.root)
+    metadata |= _versions(first.root) if first.calls else {}
     problems = [p for stream in streams if (p := stream.problem) is not None]
     problems += [problem for found in arrays for problem in found.problems]
     return Description(

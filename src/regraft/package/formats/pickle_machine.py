@@ -96,9 +96,6 @@ class _Machine(Objects):
         super().__init__(reader, offset, end, raw_bytes)
         self.start = offset
         self.count = 0
-        self.handlers: list[Callable[[int], int]] = [
-            getattr(self, "_op_" + OPCODES.get(code, "unknown")) for code in range(256)
-        ]
 
     def run(self, max_opcodes: int) -> PickleStream:
         """Execute until STOP, damage or the limit."""
@@ -141,7 +138,7 @@ class _Machine(Objects):
 
     def _follow(self, max_opcodes: int) -> None:
         """The loop. The opcodes that make up most of a checkpoint are inlined: half the time of a call for each."""
-        handlers, memo = self.handlers, self.memo
+        handlers, memo = _HANDLERS, self.memo
         data, base, edge = self.data, self.base, self.edge
         pos = count = 0
         try:
@@ -171,13 +168,12 @@ class _Machine(Objects):
                     pos = end
                 else:
                     self.at = base + pos
-                    pos = handlers[code](pos + 1)
+                    pos = handlers[code](self, pos + 1)
                     data, base, edge = self.data, self.base, self.edge
             raise Limited(f"more than {max_opcodes} opcodes")
         finally:
             self.at = base + pos
             self.count = count
-            self.handlers = []  # bound methods: without this the machine and its memo wait for the collector
 
     def _advance(self, pos: int) -> int:
         """Near the end of the window: fetch more; near the end of the content: see that the opcode is whole."""
@@ -217,3 +213,8 @@ class _Machine(Objects):
 
     def _op_unknown(self, pos: int) -> int:
         raise Broken(f"no opcode has the number 0x{self.data[pos - 1]:02x}")
+
+
+_HANDLERS: list[Callable[[_Machine, int], int]] = [
+    getattr(_Machine, "_op_" + OPCODES.get(code, "unknown")) for code in range(256)
+]

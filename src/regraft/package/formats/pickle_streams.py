@@ -15,6 +15,9 @@ from regraft.package.reader import Reader
 PICKLE_FORMATS = frozenset({"pickle", "torch-legacy", "joblib", "numpy"})
 """Names of the formats in which `pickle_streams` knows where streams begin."""
 
+KEPT = "first stream"
+"""Under which a probe keeps it."""
+_KEPT_BYTES = 1 << 20
 _TORCH_LEGACY_STREAMS = 5
 _ITEM_BYTES = re.compile(r"[|<>=]?([?bBhHiIlLqQefdgFDGmMSUVaOcu])([0-9]*)")
 _UNSIZED = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8, "Q": 8}
@@ -22,6 +25,18 @@ _UNSIZED |= {"e": 2, "f": 4, "d": 8, "g": 16, "F": 8, "D": 16, "G": 32, "m": 8, 
 _FLEXIBLE = frozenset("SUVa")
 """Kinds whose size numpy takes from the state of a dtype; it ignores the state's size of all others."""
 _WRAPPER = ".NumpyArrayWrapper"
+
+
+def first_stream(probe: Probe, *, max_opcodes: int) -> PickleStream:
+    """The stream that a file begins with; kept with the probe where it is whole and the file is small.
+
+    Raises:
+        NetworkFailure, AccessDenied: as the reader does.
+    """
+    stream = read_pickle(probe.reader, max_opcodes=max_opcodes)
+    if stream.complete and probe.reader.size <= _KEPT_BYTES:
+        probe.__dict__[KEPT] = stream
+    return stream
 
 
 def pickle_streams(probe: Probe, format: Format | str) -> Iterator[tuple[int, PickleStream]]:  # noqa: A002
@@ -37,7 +52,7 @@ def pickle_streams(probe: Probe, format: Format | str) -> Iterator[tuple[int, Pi
     name = format if isinstance(format, str) else format.name
     reader = probe.reader
     if name == "pickle":
-        streams = read_pickles(reader)
+        streams = _following(reader, probe.__dict__.get(KEPT))
     elif name == "torch-legacy":
         streams = follow_torch_legacy(reader)
     elif name == "joblib":
@@ -50,6 +65,16 @@ def pickle_streams(probe: Probe, format: Format | str) -> Iterator[tuple[int, Pi
         return
     for stream in streams:
         yield stream.offset, stream
+
+
+def _following(reader: Reader, first: PickleStream | None) -> Iterator[PickleStream]:
+    """All streams of a file of which the first may be known."""
+    if first is None:
+        yield from read_pickles(reader)
+        return
+    yield first
+    if first.end_offset < reader.size:
+        yield from read_pickles(reader, first.end_offset)
 
 
 def follow_torch_legacy(reader: Reader, offset: int = 0, *, end: int | None = None) -> Iterator[PickleStream]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regraft.errors import RegraftError
 from regraft.package.formats import Description
+from regraft.package.formats.pickle_streams import KEPT
 from regraft.trust.scan.interface import Site
 
 _KEY = "scan description"
@@ -25,5 +26,5 @@ def description_of(site: Site) -> Description | RegraftError | None:
 
 def forget(site: Site) -> None:
     """Drop the description and what else is cached of a site's content."""
-    for key in (_KEY, "zip", "text", "json"):
+    for key in (_KEY, KEPT, "zip", "text", "json"):
         site.probe.__dict__.pop(key, None)

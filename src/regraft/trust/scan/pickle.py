@@ -130,9 +130,13 @@ class PickleFamily:
 
 
 def _polyglot(site: Site) -> Iterator[Finding]:
-    """A file of another format that an unpickler would begin to execute: only what would run is reported."""
+    """A file of another format that an unpickler would begin to execute: only what would run is reported.
+
+    A zip begins with P, an object outside of the stream: an unpickler that knows of none stops there, and torch's,
+    which does, takes the file for a zip. Its first line, which may be gigabytes of weights, need not be looked for.
+    """
     head = site.probe.head
-    if head and head[0] in OPCODES:
+    if head and head[0] in OPCODES and not head.startswith(_ZIP_MAGIC):
         stream = read_pickle(site.probe.reader, max_opcodes=_POLYGLOT_OPCODES)
         if stream.limited:
             stream = read_pickle(site.probe.reader)

@@ -52,6 +52,7 @@ _SEALED = {
 """Containers that can be recognised, not opened."""
 FAULTS = (RecursionError, MemoryError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError)
 """What a parser with a fault raises. It ends in a finding, whatever the bytes, and never in a pass."""
+_SMALL_BYTES = 64 << 10
 _RAW_STORAGE = re.compile(r"(^|/)(data|tensors|weights|constants|\.data)/([\w.-]*\d[\w.-]*)$")
 _OF_ARRAYS = frozenset(
     {"npz", "joblib", "keras-v3", "skops", "torch-zip", "torchscript", "torch-package", "torch-export"}
@@ -61,14 +62,25 @@ _RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-ex
 
 
 class OnDemandReader(Reader):
-    """A reader that opens its content when it is read and can be closed in between: it holds no descriptor."""
+    """A reader that opens its content when it is read and can be closed in between: it holds no descriptor.
+
+    A small content is read at once: one file is looked at some fifteen times.
+    """
 
     def __init__(self, opened: Reader, reopen: Callable[[], Reader]) -> None:
         super().__init__(opened.size, where=opened.where, meter=opened.meter)
         self._inner: Reader | None = opened
         self._reopen = reopen
+        self._whole: bytes | None = None
 
     def _fetch(self, offset: int, length: int) -> bytes:
+        if self._whole is None and self.size <= _SMALL_BYTES:
+            self._whole = self._fetched(0, self.size)
+        if self._whole is not None:
+            return self._whole[offset : offset + length]
+        return self._fetched(offset, length)
+
+    def _fetched(self, offset: int, length: int) -> bytes:
         if self._inner is None:
             self._inner = self._reopen()
             if self._inner.size != self.size:
@@ -77,6 +89,7 @@ class OnDemandReader(Reader):
 
     def close(self) -> None:
         """Let go of the content; the next read opens it again."""
+        self._whole = None
         if self._inner is not None:
             self._inner.close()
             self._inner = None
@@ -139,6 +152,8 @@ class Walk:
         if sealed is not None:
             self._unopened(f"members of a {sealed} cannot be read here", where)
             return None
+        if probe.head.startswith(b"PK") and probe.zip is not None:
+            return probe.zip  # opened when its format was recognised
         try:
             return open_archive(probe.reader)
         except Damaged as damage:
