@@ -24,6 +24,7 @@ _MEMBERS: tuple[str, ...] = (
     "torch_factory:TorchFactoryRuntime",
     "pipeline:PipelineRuntime",
     "torch_transformers:TransformersRuntime",
+    "torch_gguf:GgufRuntime",
     "torch_script:TorchScriptRuntime",
     "torch_export:TorchExportRuntime",
     "static_embedding:StaticEmbeddingRuntime",

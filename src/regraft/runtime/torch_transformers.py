@@ -62,18 +62,23 @@ class TransformersRuntime:
     def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> TorchModel:
         """Build the network from its configuration and fill it; every weight that it needs must be there."""
         import_torch(path)
-        transformers = _import_transformers(path)
+        transformers = import_transformers(path)
         found = network_from_package_code(files, path, head=options.head)
         config = _config(files, path) if found is None else found[0]
         state_dict = state_dict_from_files(files, path)
         network = _network_class(transformers, config, head=options.head, where=path) if found is None else found[1]
         dtype = options.precision or stored_precision(state_dict)
-        module = _filled(transformers, network, config, state_dict, torch_dtype(dtype), path)
-        inputs, ranges = _inputs(module, config, dtype)
+        module = filled(transformers, network, config, state_dict, torch_dtype(dtype), path)
+        inputs, ranges = model_inputs(module, config, dtype)
         return TorchModel(module, inputs=inputs, ranges=ranges, threads=options.threads, where=path)
 
 
-def _import_transformers(where: str) -> Any:
+def import_transformers(where: str) -> Any:
+    """The library.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
         import transformers
     except ImportError as error:
@@ -108,7 +113,7 @@ def _config(files: VerifiedFiles, path: str) -> PretrainedConfig:
             )
         raise Unsupported(f"transformers has no architecture {model_type!r}", where=place)
     try:
-        with _quiet(transformers):
+        with quietly(transformers):
             return AutoConfig.for_model(model_type, **plain)
     except Exception as error:
         raise Damaged(f"transformers refuses the configuration: {error}", where=place) from error
@@ -160,7 +165,7 @@ def _network_class(transformers: Any, config: PretrainedConfig, *, head: bool, w
     return chosen
 
 
-def _filled(
+def filled(
     transformers: Any,
     network: type[PreTrainedModel],
     config: PretrainedConfig,
@@ -168,7 +173,13 @@ def _filled(
     dtype: torch.dtype,
     where: str,
 ) -> PreTrainedModel:
-    with _quiet(transformers):
+    """A network of transformers with these weights, every one that it needs among them.
+
+    Raises:
+        Unsupported: it does not take them, or some are missing.
+        Damaged: they have other shapes than the configuration says.
+    """
+    with quietly(transformers):
         try:
             loaded: Any = network.from_pretrained(
                 None,
@@ -200,9 +211,10 @@ def _filled(
     return module
 
 
-def _inputs(
+def model_inputs(
     module: PreTrainedModel, config: PretrainedConfig, dtype: str
 ) -> tuple[list[Port], dict[str, tuple[int, int]]]:
+    """Inputs of a network of transformers, and the legal values of those that are integers."""
     import inspect
 
     accepted = set(inspect.signature(module.forward).parameters)
@@ -227,7 +239,7 @@ def _inputs(
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quietly(transformers: Any) -> Iterator[None]:
     """No progress bar and no advice of transformers on stderr."""
     logging = transformers.utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

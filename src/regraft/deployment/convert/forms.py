@@ -41,6 +41,7 @@ FORMS = {
         Form("torch-export", "torch", ("torch-export",)),
         Form("torchscript", "torch", ("torchscript",)),
         Form("aotinductor", "torch-aot", ("aotinductor",)),
+        Form("torch-gguf", "torch", ("gguf",), base="torch"),
         Form("onnx", "onnxruntime", ("onnx",)),
         Form("onnx-slim", "onnxruntime", base="onnx"),
         Form("onnx-optimised", "onnxruntime", base="onnx"),

@@ -20,6 +20,13 @@ _MEMBERS = (
     "litert_from_saved_model:LiteRtFromSavedModel",
     "litert_from_keras:LiteRtFromKeras",
     "litert_from_tfjs:LiteRtFromTfjs",
+    "onnx_slim_from_onnx:OnnxSlimFromOnnx",
+    "onnx_optimised_from_onnx:OnnxOptimisedFromOnnx",
+    "onnx_float16_from_onnx:OnnxFloat16FromOnnx",
+    "onnx_int8_from_onnx:OnnxInt8FromOnnx",
+    "openvino_float16_from_onnx:OpenVinoFloat16FromOnnx",
+    "openvino_int8_from_openvino:OpenVinoInt8FromOpenVino",
+    "torch_from_gguf:TorchFromGguf",
 )
 """`module:Class` of every converter."""
 

@@ -29,26 +29,41 @@ class OpenVinoFromOnnx:
             Unsupported: OpenVINO refuses the graph, or what it wrote does not run at the sizes of the examples.
             MissingExtra: openvino is not installed.
         """
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingExtra("openvino", extra="openvino", where=source.where) from error
-        from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
-        from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
+        files, version = openvino_files(source, is_halved=False)
+        return Hop(files, "openvino", versions={"openvino": version})
 
-        model = source.loaded()
-        if not isinstance(model, OnnxRuntimeModel):
-            raise Unsupported("only ONNX graphs are converted to OpenVINO", where=source.where)
-        graph = graph_from_bytes(model.content, where=source.where)
-        with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
-            path = Path(folder) / "model.xml"
-            openvino.save_model(graph, str(path), compress_to_fp16=False)
-            files = {name: (Path(folder) / name).read_bytes() for name in ("model.xml", "model.bin")}
-        product = OpenVinoModel(
-            graph_from_bytes(files["model.xml"], files["model.bin"], where=source.where), precision="float32"
-        )
-        names = {port.name for port in product.signature.inputs}
-        for feeds in source.feeds:
-            product({name: value for name, value in feeds.items() if name in names})
-        product.close()
-        return Hop(files, "openvino", versions={"openvino": str(openvino.__version__)})
+
+def openvino_files(source: Source, *, is_halved: bool) -> tuple[dict[str, bytes], str]:
+    """An ONNX graph as IR, run at the sizes of the examples.
+
+    Args:
+        source: a loaded ONNX graph.
+        is_halved: store weights in float16.
+    Returns:
+        file name → bytes, the graph first; and the version of openvino.
+    Raises:
+        Unsupported, MissingExtra: as `OpenVinoFromOnnx.convert`.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingExtra("openvino", extra="openvino", where=source.where) from error
+    from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+    from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
+
+    model = source.loaded()
+    if not isinstance(model, OnnxRuntimeModel):
+        raise Unsupported("only ONNX graphs are converted to OpenVINO", where=source.where)
+    graph = graph_from_bytes(model.content, where=source.where)
+    with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(graph, str(path), compress_to_fp16=is_halved)
+        files = {name: (Path(folder) / name).read_bytes() for name in ("model.xml", "model.bin")}
+    product = OpenVinoModel(
+        graph_from_bytes(files["model.xml"], files["model.bin"], where=source.where), precision="float32"
+    )
+    names = {port.name for port in product.signature.inputs}
+    for feeds in source.feeds:
+        product({name: value for name, value in feeds.items() if name in names})
+    product.close()
+    return files, str(openvino.__version__)
