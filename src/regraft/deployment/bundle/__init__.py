@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
+import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ from regraft.package.reference import ModelRef
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Subject, Verdict
 from regraft.record.passport import read_passport
+from regraft.runtime import model_path
+from regraft.runtime.pipeline import description_path
 
 if TYPE_CHECKING:
     from regraft.record.store import Store
@@ -117,7 +121,10 @@ def _contents(
         files = tuple(all_files(package, manifest))
         called = name_of(name or package.name)
         return Contents(called, reference, manifest.digest, package, files), tuple(package.subjects(manifest))
-    with opened(package, request) as found:
+    runtime = _runtime(package, member, request.runtime)
+    # OpenVINO lowers the precision by itself; what is handed over says that it may, or is run in float32
+    precision = "float32" if runtime == "openvino" and description_path(package) is None else None
+    with opened(package, msgspec.structs.replace(request, runtime=runtime, precision=precision)) as found:
         if found.model is None:
             raise _not_held(member, reference, f"it cannot be run here: {found.error}")
         if found.model.runtime not in member.takes:
@@ -127,8 +134,17 @@ def _contents(
         graph = graph_of(found)
         if graph.texts is not None:
             files += texts_files(found, graph.texts, files)
-        called = name_of(name or Path(package.name).stem)
+        called = name_of(name or package.name.removesuffix(posixpath.splitext(found.path)[1]))
         return Contents(called, reference, manifest.digest, package, files, graph=graph), found.subjects
+
+
+def _runtime(package: Package, member: Layout, wanted: str | None) -> str | None:
+    """The first runtime of the layout that has a model here; None where none has: then the error says what is there."""
+    for runtime in (wanted,) if wanted else member.takes:
+        with contextlib.suppress(Unsupported):
+            model_path(package, runtime=runtime)
+            return runtime
+    return wanted
 
 
 def _not_held(member: Layout, reference: str, why: str) -> Unsupported:
