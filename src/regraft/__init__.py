@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from regraft.workflow.guard import guard
     from regraft.workflow.inspect import inspect
     from regraft.workflow.load import load, load_weights
+    from regraft.workflow.replicate import replicate
     from regraft.workflow.reproduce import reproduce
     from regraft.workflow.run import run
     from regraft.workflow.select import select
@@ -53,6 +54,7 @@ _PUBLIC = {
     "load_weights": "regraft.workflow.load:load_weights",
     "open": "regraft.package.package:open_by_reference",
     "open_store": "regraft.record.store:open_store",
+    "replicate": "regraft.workflow.replicate:replicate",
     "reproduce": "regraft.workflow.reproduce:reproduce",
     "run": "regraft.workflow.run:run",
     "scan": "regraft.trust.scan:scan",

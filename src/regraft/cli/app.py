@@ -18,6 +18,7 @@ _VERBS = {
     "guard": "Run a program that scans what it loads before it opens it.",
     "fetch": "Pin a reference and keep everything that later --offline calls need.",
     "reproduce": "Does a published number hold? The margin is declared before looking.",
+    "replicate": "Is my re-implementation the same network, and if not, where and why?",
     "select": "Which of these serves my data, and is reuse worth it at all?",
     "adapt": "Make it mine: a head on its features, fused into one package that runs by itself.",
     "convert": "The same network for another runtime, verified against the source.",

@@ -270,7 +270,8 @@ def _weights_apart(network: Any, names: Sequence[str]) -> tuple[dict[str, Any], 
     """
     util = import_jax().tree_util
     found, structure = util.tree_flatten_with_path(network)
-    paths = [_path(keys) for keys, _ in found]
+    is_partial = isinstance(network, util.Partial)  # of one argument: its place says nothing
+    paths = [_path(keys).removeprefix("0.0." if is_partial else "") for keys, _ in found]
     leaves = [leaf for _, leaf in found]
     weights = {path: leaf for path, leaf in zip(paths, leaves, strict=True) if _is_weight(leaf)}
     if not weights:

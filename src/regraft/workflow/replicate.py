@@ -1,0 +1,146 @@
+"""replicate: is a re-implementation, with the reference's weights, the same network; where and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.compare.pairing import pair_inputs
+from regraft.compare.weight_map import WeightMap
+from regraft.compare.weight_map.document import script_from_map, toml_from_map
+from regraft.conceptual.replicate import concluded
+from regraft.conceptual.replication import Mapped, map_onto
+from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
+from regraft.deployment.trial import accepted_feeds
+from regraft.deployment.verify import verify
+from regraft.deployment.verify_evidence import impossible
+from regraft.errors import Damaged, RegraftError, Unsupported, UsageError
+from regraft.record.evidence import Draft, Evidence, Finding, Severity
+from regraft.workflow.bench import permit_by_scan
+
+if TYPE_CHECKING:
+    from regraft.record.store import Store
+    from regraft.runtime.feeds import FeedCase
+    from regraft.runtime.interface import Feeds
+
+_OWN = ("trace", "onnxruntime", "openvino", "litert", "numpy")
+"""Runtimes whose models have the weights that they have."""
+
+
+def replicate(
+    reference: AnyModel,
+    candidate: AnyModel,
+    *,
+    feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None = None,
+    map_file: Path | None = None,
+    map_out: Path | None = None,
+    converter_out: Path | None = None,
+    is_proven: bool = True,
+    own_weights: bool = False,
+    store: Store | None = None,
+    seed: int = 0,
+    runtime: str | None = None,
+    reference_runtime: str | None = None,
+    factory: str | None = None,
+    candidate_factory: str | None = None,
+    threads: int | None = None,
+    offline: bool = False,
+) -> Evidence:
+    """Find out whether a re-implementation is the same network as its reference, once it has the same weights.
+
+    The weights of the reference are mapped to the candidate's, whatever their names and layouts, and put there; then
+    both are compared in noise floors, and where they differ the operator and the cause are named.
+
+    Args:
+        reference: what counts as right: a reference, an open package, or a loaded model.
+        candidate: the re-implementation; likewise. Its own weights do not matter, unless most of them are the
+            reference's: then those that are not are findings.
+        feeds: the user's own inputs, tried before made-up ones.
+        map_file: a weight map (TOML) to use in place of finding one.
+        map_out: where to write the map, to be looked at and edited.
+        converter_out: where to write a Python script that converts the weights without Regraft.
+        is_proven: prove the map on the reference's values; False leaves what structure says.
+        own_weights: compare the candidate with the weights that it has.
+        store: where packages and scans are looked up.
+        seed: of made-up feeds.
+        runtime, reference_runtime: that load the candidate, the reference.
+        factory, candidate_factory: `module:factory` that builds a network for weights without an architecture.
+        threads: intra-op threads of both.
+        offline: no network.
+    Returns:
+        evidence of kind `replicate`: replicated passes, differs fails, undecided is inconclusive.
+    Raises:
+        UsageError, Damaged: the map or the feeds make no sense. And what opening a package raises.
+    """
+    common = LoadRequest(threads=threads, store=store, offline=offline, permit=permit_by_scan(store))
+    first = msgspec.structs.replace(common, runtime=reference_runtime, factory=factory)
+    second = msgspec.structs.replace(common, runtime=runtime, factory=candidate_factory)
+    draft = Draft("replicate", parameters={"seed": seed, "is_proven": is_proven, "own_weights": own_weights,
+                                           "map": str(map_file) if map_file else None})  # fmt: skip
+    with opened(reference, first) as ours, opened(candidate, second) as theirs:
+        draft.subject += theirs.subjects
+        draft.materials += ours.subjects
+        filled = theirs
+        if ours.model is not None and theirs.model is not None and not own_weights:
+            outcome = _filled(draft, ours, theirs, feeds, seed=seed, map_file=map_file, is_proven=is_proven)
+            _write(outcome, map_out, converter_out)
+            if outcome is None or outcome.model is None:
+                return concluded(draft, None)
+            filled = msgspec.structs.replace(theirs, model=outcome.model)
+        forward = verify(ours, filled, feeds=feeds, store=store, seed=seed, threads=threads, offline=offline)
+        return concluded(draft, forward)
+
+
+def _filled(
+    draft: Draft,
+    ours: Opened,
+    theirs: Opened,
+    feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
+    *,
+    seed: int,
+    map_file: Path | None,
+    is_proven: bool,
+) -> Mapped | None:
+    """The candidate with the reference's weights; None, and a finding, where that is not possible."""
+    reference, candidate = ours.model, theirs.model
+    assert reference is not None
+    assert candidate is not None
+    for role, model in (("reference", reference), ("candidate", candidate)):
+        if model.runtime == "trace" or (role == "candidate" and model.runtime in _OWN):
+            message = f"the weights of the {role} ({model.runtime}) cannot be seen or replaced: compared as they are"
+            draft.find(Finding("replicate.own_weights_only", Severity.INFO, message))
+            return Mapped(WeightMap((), {}, {}), candidate)
+    try:
+        inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where).names
+        cases, _ = accepted_feeds(ours, candidate, feeds, inputs=inputs, seed=seed)
+        if not cases:
+            raise Unsupported("there are no feeds on which both models run", hint="give inputs that both take: --feeds")
+        case = _telling(cases)
+        return map_onto(draft, reference, candidate, case.feeds, inputs=inputs, given=map_file, is_proven=is_proven)
+    except (UsageError, Damaged):
+        raise
+    except (RegraftError, MemoryError) as error:
+        draft.find(impossible(error, "", rule="replicate.cannot_map"))
+        return None
+
+
+def _telling(cases: Sequence[FeedCase]) -> FeedCase:
+    """Ordinary values in several rows; the lightest of these."""
+
+    def weight(case: FeedCase) -> tuple[bool, bool, int]:
+        arrays = list(case.feeds.values())
+        is_single = any(extent == 1 for value in arrays for extent in value.shape[:2])
+        return (case.values not in ("data", "normal", "uniform"), is_single, sum(value.size for value in arrays))
+
+    return min(cases, key=weight)
+
+
+def _write(outcome: Mapped | None, map_out: Path | None, converter_out: Path | None) -> None:
+    if outcome is None or not outcome.weight_map.pairs:
+        return
+    for path, make in ((map_out, toml_from_map), (converter_out, script_from_map)):
+        if path is not None:
+            path.write_text(make(outcome.weight_map), "utf-8")
