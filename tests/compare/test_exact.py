@@ -54,6 +54,24 @@ def test_an_island_is_lifted_in_the_exported_graph() -> None:
     assert np.abs(next(iter(truth.values())) - wanted).max() < 1e-14  # a few roundoffs of float64
 
 
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.yes, self.no = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda x: torch.relu(self.yes(x)), lambda x: torch.tanh(self.no(x)), (x,))
+
+
+def test_a_network_that_branches_is_exact_and_runs_on_afterwards() -> None:
+    model = TorchModel(Branching(), inputs=[Port("x", "float32", ("batch", 4))])
+    for sign in (1, -1):
+        feeds = {"x": np.full((2, 4), sign, np.float32)}
+        before = model(feeds)["output_0"]
+        assert exact_model(model, feeds)({"x": feeds["x"].astype(np.float64)})["output_0"].dtype == np.float64
+        assert (model(feeds)["output_0"] == before).all()
+
+
 def test_what_cannot_be_exact_falls_back_to_jitter() -> None:
     with pytest.raises(Unsupported):
         exact_model(model(Opaque()), FEEDS)

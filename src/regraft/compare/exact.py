@@ -76,6 +76,8 @@ def lower_tensors(model: Model, feeds: Feeds) -> list[str]:
     seen: dict[str, None] = {}
 
     class Dtypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        supports_higher_order_operators = True  # `torch.cond` is seen as one operator
+
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = function(*args, **(kwargs or {}))
             for tensor in result if isinstance(result, tuple | list) else (result,):
@@ -89,7 +91,18 @@ def lower_tensors(model: Model, feeds: Feeds) -> list[str]:
             outputs = _lower_outputs(model, converted)
     except Unsupported as error:  # operands of two precisions, where an operator wants one
         return [error.what]
+    finally:
+        _forget_compilation()
     return [*seen, *outputs]
+
+
+def _forget_compilation() -> None:
+    """What `torch.cond` compiled under a dispatch mode breaks its next call without one (torch 2.13)."""
+    import sys
+
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None:
+        dynamo.reset()
 
 
 def feeds_for(model: Model, feeds: Feeds) -> dict[str, Any]:
