@@ -460,3 +460,14 @@ def test_real_archives_have_no_problem(asset: Callable[[str, str, str], Path]) -
     assert navec.kind == "tar"
     assert [member.name for member in navec.members] == ["meta.json", "vocab.bin", "pq.bin"]
     assert navec.audit() == ()
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_what_stands_before_damage_is_read(compress: Callable[[bytes], bytes]) -> None:
+    content = random.Random(2).randbytes(300_000)
+    archive = open_archive(reader(compress(content)[:-5_000]))
+    assert archive is not None
+    read = archive.open(archive.members[0]).read_all()
+    assert len(read) > 200_000
+    assert content.startswith(read)
+    assert kinds(archive) == {"truncated"}

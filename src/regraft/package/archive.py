@@ -185,7 +185,13 @@ def open_tar(reader: Reader) -> Archive:
     from regraft.package.tar_archive import TarArchive
 
     codec = sniff(reader.read_at(0, 32))
-    return TarArchive(reader if codec is None or is_tar(reader) else expand(reader, codec).reader)
+    if codec is None or is_tar(reader):
+        return TarArchive(reader)
+    content = expand(reader, codec, up_to_damage=True)
+    archive = TarArchive(content.reader)
+    for problem in content.problems:
+        archive.note(problem.what, kind=problem.kind or "damaged", offset=problem.offset)
+    return archive
 
 
 def open_compressed(reader: Reader) -> Archive:

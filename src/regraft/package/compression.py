@@ -75,21 +75,40 @@ def peek(reader: Reader, codec: Codec, length: int) -> bytes:
     return head[:length]
 
 
-def expand(reader: Reader, codec: Codec, *, where: str | None = None, prefix: bytes = b"") -> Expanded:
+def expand(
+    reader: Reader, codec: Codec, *, where: str | None = None, prefix: bytes = b"", up_to_damage: bool = False
+) -> Expanded:
     """Expand a stream into memory up to 8 MiB, into an unlinked temporary file beyond.
 
     Args:
         reader: the compressed bytes.
         where: how errors name the expanded content; default: as the reader.
         prefix: bytes to feed to the decoder before the content.
+        up_to_damage: of a damaged stream return what stands before the damage, as a reader that reads on demand (an
+            unpickler) would have had it; the damage is a problem of the kind `truncated`.
     Raises:
         Damaged: the stream is corrupt or ends early.
         Bomb: more than `MAX_EXPANSION_RATIO` times its size. LimitExceeded: more than the budget of the examination.
         MissingExtra: zstd and lz4 without `regraft[scan]`.
     """
     problems: list[Problem] = []
-    content = spooled(expanded_pieces(reader, codec, problems, prefix), packed=reader, where=where or reader.where)
+    pieces = expanded_pieces(reader, codec, problems, prefix)
+    if up_to_damage:
+        pieces = _up_to_damage(pieces, problems)
+    content = spooled(pieces, packed=reader, where=where or reader.where)
     return Expanded(content.reader, content.crc32, tuple(problems))
+
+
+def _up_to_damage(pieces: Iterator[bytes], problems: list[Problem]) -> Iterator[bytes]:
+    count = 0
+    try:
+        for piece in pieces:
+            count += len(piece)
+            yield piece
+    except Damaged as damage:
+        if not count:
+            raise
+        problems.append(Problem(f"{damage.what}; {count} bytes before that could be read", kind="truncated"))
 
 
 def spooled(pieces: Iterator[bytes], *, packed: Reader, where: str) -> Expanded:
@@ -117,7 +136,7 @@ class CompressedArchive(Archive):
     """A compressed stream seen as an archive with one member, named like the stream without its suffix."""
 
     def __init__(self, reader: Reader, codec: Codec) -> None:
-        self._content = expand(reader, codec)
+        self._content = expand(reader, codec, up_to_damage=True)
         name = re.split(r"[/\\!]", reader.where)[-1]
         stem = name.rsplit(".", 1)[0] if "." in name[1:] else name
         size = self._content.reader.size

@@ -30,6 +30,7 @@ WRITTEN = (
     "installers",
     "weight_payloads",
     "graph_triggers",
+    "loader_files",
     "unclear",
 )
 """Families whose samples are assembled by hand, nearly all of them malicious."""

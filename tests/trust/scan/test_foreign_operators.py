@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from tests.trust.corpus.graph_files import coreml_with_custom_layer, saved_model
+from tests.trust.corpus.loader_files import paddle_program
 
 from regraft.trust.scan.foreign_operators import tensorflow_operators
 
@@ -28,3 +30,19 @@ def test_operators_of_an_openvino_extension(rules_of):
 
 def test_custom_layers_of_core_ml(rules_of):
     assert "RGS-OPR-003" in rules_of({"m.mlmodel": coreml_with_custom_layer()})
+
+
+@pytest.mark.parametrize(("operator", "rule"), [("save", "RGS-OPR-004"), ("py_func", "RGS-OPR-005"), ("relu", None)])
+def test_operators_of_paddle(rules_of, operator, rule):
+    found = rules_of({"inference.pdmodel": paddle_program("feed", operator, "fetch")})
+    assert {name for name in found if name.startswith("RGS-OPR")} == ({rule} if rule else set())
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd"])
+def test_a_core_ml_package_that_leads_out(rules_of, path):
+    def manifest(path: str) -> str:
+        items = {"a": {"path": path, "name": "m"}}
+        return json.dumps({"fileFormatVersion": "1.0.0", "rootModelIdentifier": "a", "itemInfoEntries": items})
+
+    assert "RGS-OPR-006" in rules_of({"m.mlpackage/Manifest.json": manifest(path)})
+    assert "RGS-OPR-006" not in rules_of({"m.mlpackage/Manifest.json": manifest("com.apple.CoreML/m.mlmodel")})

@@ -41,6 +41,12 @@ def test_operators_of_tensorflow(kind):
     assert rules(family, kind, "PyFunc") == {"RGS-TFL-002"}
 
 
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a.txt, ../b", "C:\\x", "gs://bucket/x"])
+def test_assets_outside_of_the_model(name):
+    assert rules(TensorflowFamily(), "tf-saved-model", assets=name) == {"RGS-TFL-005"}
+    assert rules(TensorflowFamily(), "tf-saved-model", assets="vocab.txt, labels..txt") == set()
+
+
 def test_operators_of_tflite():
     family = TensorflowFamily()
     assert rules(family, "tflite", "CONV_2D") == set()

@@ -112,3 +112,20 @@ def test_a_function_is_judged_by_its_name(rules_of):
 
     assert "RGS-KER-003" in rules_of(activation("tensorflow", "py_function"))
     assert not {rule for rule in rules_of(activation("keras.activations", "relu")) if rule.startswith("RGS-KER")}
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("keras.datasets.mnist", "load_data"), ("keras.src.legacy.saving.legacy_h5_format", "load_model_from_hdf5")],
+)
+def test_functions_of_keras_that_reach_outside(rules_of, module, name):
+    layer = {"module": module, "class_name": name, "config": {}, "registered_name": None}
+    model = {"module": "keras", "class_name": "Sequential", "config": {"layers": [layer]}, "registered_name": None}
+    assert "RGS-KER-004" in rules_of({"model.json": json.dumps(model)})
+
+
+@pytest.mark.parametrize("module", ["keras.activations", "keras.src.ops.nn", "keras.losses", "keras.src.legacy.losses"])
+def test_functions_of_keras_that_compute(rules_of, module):
+    layer = {"module": module, "class_name": "relu", "config": {}, "registered_name": None}
+    model = {"module": "keras", "class_name": "Sequential", "config": {"layers": [layer]}, "registered_name": None}
+    assert not {rule for rule in rules_of({"model.json": json.dumps(model)}) if rule.startswith("RGS-KER")}

@@ -9,7 +9,9 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tests.trust.corpus.archive_writers import packed_7z
 
 from regraft.package.package import open_package
 from regraft.record.evidence import Verdict
@@ -133,3 +135,21 @@ def test_no_descriptor_stays_open(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
     scan(tmp_path)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_a_bomb_fails_and_zeros_of_arrays_do_not(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/weights.bin.gz").write_bytes(gzip.compress(bytes(40 << 20)))
+    assert "RGS-WLK-003" in {f.rule for f in scan(tmp_path / "a").findings}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, w=np.zeros(5 << 20, np.float64))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/w.npz").write_bytes(buffer.getvalue())
+    assert "RGS-WLK-003" not in {f.rule for f in scan(tmp_path / "b").findings}
+
+
+def test_members_of_7z_are_visited(tmp_path):
+    (tmp_path / "m.7z").write_bytes(packed_7z("model.pkl", CALL))
+    evidence = scan(tmp_path)
+    assert evidence.verdict is Verdict.FAIL
+    assert {f.where.member for f in evidence.findings} == {"model.pkl"}

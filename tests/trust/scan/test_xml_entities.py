@@ -36,3 +36,11 @@ def test_entities_that_multiply(rules_of):
 )
 def test_ordinary_documents(rules_of, text):
     assert not {rule for rule in rules_of({"a.svg": text}) if rule.startswith("RGS-XML")}
+
+
+def test_a_document_type_elsewhere(rules_of):
+    pmml = '<PMML version="4.4" xmlns="http://www.dmg.org/PMML-4_4"/>'
+    assert "RGS-XML-003" in rules_of({"m.pmml": f'<!DOCTYPE PMML SYSTEM "http://x/y.dtd">{pmml}'})
+    assert "RGS-XML-003" not in rules_of({"m.pmml": f"<!DOCTYPE PMML>{pmml}"})
+    svg = '<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd"><svg/>'
+    assert "RGS-XML-003" not in rules_of({"x.svg": svg})

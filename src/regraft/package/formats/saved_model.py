@@ -12,7 +12,7 @@ from regraft.package.formats.interface import Description, Loading, Port, Probe,
 from regraft.package.formats.tf_graph import add_graph, looks_like_graph, ports_of
 from regraft.package.formats.wire import SPAN, Message, entry_of, message_of, signed
 
-_INFO, _GRAPH, _SIGNATURE = 1, 2, 5
+_INFO, _GRAPH, _SIGNATURE, _ASSET = 1, 2, 5, 6
 _DEFAULT_SIGNATURE = "serving_default"
 _MAX_LISTED = 100
 _MAX_FACT_CHARS = 2000
@@ -89,6 +89,7 @@ def _describe(metas: list[Message], version: str | None) -> Description:
     metadata: dict[str, str] = {"meta_graphs": str(len(metas))}
     signatures: dict[str, Message] = {}
     placeholders: list[Port] = []
+    assets: list[str] = []
     for meta in metas:
         for number, _, value in meta.fields():
             if not isinstance(value, Message):
@@ -99,10 +100,14 @@ def _describe(metas: list[Message], version: str | None) -> Description:
                 producer = add_graph(value, operators, placeholders)
                 if producer is not None:
                     opsets["tensorflow.graph_def"] = producer
+            elif number == _ASSET and len(assets) < _MAX_LISTED:
+                assets += [name.text(limit=_MAX_FACT_CHARS) for name in value.spans(2)]
             elif number == _SIGNATURE and len(signatures) < _MAX_LISTED:
                 key, signature = entry_of(value)
                 if signature is not None:
                     signatures.setdefault(key, signature)
+    if assets:
+        metadata["assets"] = ", ".join(assets)[:_MAX_FACT_CHARS]
     if signatures:
         metadata["signatures"] = ", ".join(signatures)[:_MAX_FACT_CHARS]
     chosen = signatures.get(_DEFAULT_SIGNATURE) or next(

@@ -48,6 +48,7 @@ _FAMILIES: tuple[str, ...] = (
     "r_data:RDataFamily",
     "weights:WeightsFamily",
     "graph_triggers:GraphTriggersFamily",
+    "data_pickles:DataPicklesFamily",
 )
 """`module:Class` of every rule family."""
 

@@ -37,6 +37,33 @@ OF_COREML = Rule(
     cwe=829,
 )
 
+PADDLE_FILES = Rule(
+    "RGS-OPR-004",
+    Severity.HIGH,
+    "A Paddle operator that reads or writes files",
+    "load, save and read_file open paths that the program chooses, with your rights, when it runs.",
+    "Do not run this model. Report it to where you got it from.",
+    cwe=73,
+)
+PADDLE_CALLS = Rule(
+    "RGS-OPR-005",
+    Severity.UNKNOWN,
+    "A Paddle operator that calls into Python or another library",
+    "py_func calls a function of the process that runs the program; what it does cannot be told from here.",
+    "Find the function, then pass --allow NAME.",
+    cwe=829,
+)
+COREML_OUT = Rule(
+    "RGS-OPR-006",
+    Severity.HIGH,
+    "A Core ML package that names a model outside of it",
+    "The manifest's path is absolute or climbs: whoever opens the package reads a file of yours.",
+    "Do not open this package. Report it to where you got it from.",
+    cwe=22,
+)
+
+_PADDLE_FILES = frozenset({"load", "load_combine", "save", "save_combine", "read_file", "read", "create_custom_reader"})
+_PADDLE_CALLS = frozenset({"py_func", "py_layer", "pylayer", "custom_engine"})
 _GRAPHS = frozenset({"tf-saved-model", "tf-meta-graph", "tf-graph", "tfjs"})
 _ALSO_TENSORFLOW = frozenset(
     "XlaCallModule XlaLaunch XlaLaunchV2 TPUReplicate TPUPartitionedCall TPUReplicatedInput TPUReplicatedOutput "
@@ -53,12 +80,19 @@ class ForeignOperatorsFamily:
 
     name = "foreign_operators"
     judges: frozenset[str] = frozenset()
-    rules: Sequence[Rule] = (OF_TENSORFLOW, OF_OPENVINO, OF_COREML)
+    rules: Sequence[Rule] = (
+        OF_TENSORFLOW,
+        OF_OPENVINO,
+        OF_COREML,
+        PADDLE_FILES,
+        PADDLE_CALLS,
+        COREML_OUT,
+    )
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about one graph."""
         kind = site.format.name if site.format is not None else ""
-        if kind not in _GRAPHS and not kind.startswith(("openvino", "coreml")):
+        if kind not in _GRAPHS and not kind.startswith(("openvino", "coreml", "paddle")):
             return
         description = description_of(site)
         if isinstance(description, Description):
@@ -78,6 +112,17 @@ def _judge(kind: str, description: Description, site: Site) -> Iterator[Finding]
         for name in sorted(description.opsets):
             if not name.startswith(_OPENVINO_SETS):
                 yield OF_OPENVINO.finding(f"needs the operators of {name[:100]}", site.where(), name=name[:100])
+    elif kind.startswith("paddle"):
+        for name in sorted(description.operators):
+            operator = name.rpartition(".")[2]
+            if operator in _PADDLE_FILES:
+                yield PADDLE_FILES.finding(f"calls {operator}", site.where(), name=operator)
+            elif operator in _PADDLE_CALLS:
+                yield PADDLE_CALLS.finding(f"calls {operator}", site.where(), name=operator)
+    elif kind == "coreml-manifest":
+        if any(problem.kind == "path-escape" for problem in description.problems):
+            path = description.metadata.get("root_model", "nothing")
+            yield COREML_OUT.finding(f"the manifest names {path[:200]!r}", site.where())
     else:
         for name in sorted(_COREML_CUSTOM & description.operators.keys()):
             yield OF_COREML.finding(f"has {description.operators[name]} custom layers", site.where(), name=name)

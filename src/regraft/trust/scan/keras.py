@@ -91,8 +91,8 @@ _REACHING = frozenset(
 )
 _COMPUTING = re.compile(
     r"(keras|tf_keras|keras_core|tensorflow\.keras|keras_nlp|keras_hub|keras_cv|tensorflow)"
-    r"(\.(src|api|_tf_keras|v2|python|keras))*"
-    r"(\.(activations|backend|constraints|dtype_policies|initializers|layers|legacy|losses|math|metrics|nn|ops|optimizers|"
+    r"(\.(src|api|_tf_keras|v2|python|keras|legacy))*"
+    r"(\.(activations|backend|constraints|dtype_policies|initializers|layers|losses|math|metrics|nn|ops|optimizers|"
     r"quantizers|random|regularizers)(\.|$)|$)"
 )
 """Modules of Keras whose functions an architecture may name: they compute. Others load, download, read or register."""

@@ -31,13 +31,13 @@ _TELLTALE: dict[str, str] = {
     for name in names.split()
 }
 """What functions of these names do in whatever library has them; no pickle of a plain value calls one."""
-_LOADS = re.compile(r"_?(load|read|open|fetch|download|retrieve|unpickle|import|source|restore)(_?[a-z0-9]\w*)?$")
+_LOADS = re.compile(r"_?(im)?(load|read|open|fetch|download|retrieve|unpickle|import|source|restore)(_?[a-z0-9]\w*)?$")
 
 
 _TELLTALE_CLASSES = (
     (re.compile(r"(Popen|Process|Subprocess|Command|Executor|Spawn)$"), "runs a program"),
     (re.compile(r"(Interpreter|Console|Shell|Compiler|Evaluator)$"), "runs Python code"),
-    (re.compile(r"(Importer|Unpickler|InferenceSession)$"), "opens what the stream names"),
+    (re.compile(r"(Importer|Unpickler|Loader|InferenceSession)$"), "opens what the stream names"),
     (re.compile(r"(Client|Connection|Server|Socket|ServerProxy)$"), "opens a network connection"),
 )
 """What classes of these names do when they are constructed with a text; state is restored without the constructor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from regraft.package.formats import Description
@@ -43,6 +44,16 @@ CUSTOM_OPERATOR = Rule(
     cwe=829,
 )
 
+ASSET_OUTSIDE = Rule(
+    "RGS-TFL-005",
+    Severity.HIGH,
+    "An asset that lies outside of the model",
+    "TensorFlow joins the asset's name to the model's folder and gives it to the graph: '..' reaches files of yours.",
+    "Do not run this model. Report it to where you got it from.",
+    cwe=22,
+)
+
+_OUT = re.compile(r"(^|[/\\, ])\.\.([/\\]|$)|(^|, )[/\\~]|(^|, )[A-Za-z]:[\\/]|\w+://")
 _FILE_OPERATORS = frozenset(
     "ReadFile WriteFile MatchingFiles DumpFile WriteImageSummary WriteGraphSummary CreateSummaryFileWriter "
     "ExtractFile ReaderReadV2 WholeFileReader WholeFileReaderV2 Save SaveSlices WriteRawProtoSummary TextLineDataset "
@@ -67,7 +78,7 @@ class TensorflowFamily:
 
     name = "tensorflow"
     judges: frozenset[str] = frozenset({"tf-saved-model", "tf-meta-graph", "tf-graph"})
-    rules: Sequence[Rule] = (FILE_OPERATOR, OUTSIDE_OPERATOR, CUSTOM_OPERATOR, NETWORK_OPERATOR)
+    rules: Sequence[Rule] = (FILE_OPERATOR, OUTSIDE_OPERATOR, CUSTOM_OPERATOR, NETWORK_OPERATOR, ASSET_OUTSIDE)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about one SavedModel, GraphDef, TensorFlow.js or TFLite file."""
@@ -77,6 +88,8 @@ class TensorflowFamily:
         description = description_of(site)
         if not isinstance(description, Description):
             return
+        if _OUT.search(assets := description.metadata.get("assets", "")):
+            yield ASSET_OUTSIDE.finding(f"the assets are {assets[:200]}", site.where())
         custom = {name.strip() for name in description.metadata.get("custom_operators", "").split(",")} - {""}
         for operator, count in sorted(description.operators.items()):
             name = operator.removeprefix("Flex")

@@ -27,6 +27,17 @@ GROWING_ENTITY = Rule(
     cwe=776,
 )
 
+EXTERNAL_TYPE = Rule(
+    "RGS-XML-003",
+    Severity.HIGH,
+    "A model in XML whose document type lies elsewhere",
+    "No exporter of PMML or OpenVINO writes one. A parser that loads it reads a file of yours, or tells a server that "
+    "the model is loaded and takes entities from there.",
+    "Do not load this file. Report it to where you got it from.",
+    cwe=611,
+)
+
+_DOCTYPE = re.compile(rb"<!DOCTYPE\s+(PMML|net)\s+(SYSTEM|PUBLIC)\s+[^>\[]{1,400}")
 _ENTITY = re.compile(
     rb"<!ENTITY\s+(?:%\s+)?[^\s>]+\s+"
     rb"(?:(?P<external>SYSTEM|PUBLIC)\s[^>]{0,400}|\"(?P<value>[^\"]{0,4096})|'(?P<single>[^']{0,4096}))"
@@ -43,13 +54,17 @@ class XmlEntitiesFamily:
 
     name = "xml_entities"
     judges: frozenset[str] = frozenset()
-    rules: Sequence[Rule] = (EXTERNAL_ENTITY, GROWING_ENTITY)
+    rules: Sequence[Rule] = (EXTERNAL_ENTITY, GROWING_ENTITY, EXTERNAL_TYPE)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about one document."""
         if not site.probe.head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             return
         prologue = site.probe.reader.read_at(0, min(site.probe.reader.size, _PROLOGUE_BYTES))
+        elsewhere = _DOCTYPE.search(prologue)
+        if elsewhere is not None:
+            what = elsewhere[0].decode("utf-8", "replace")[:160]
+            yield EXTERNAL_TYPE.finding(f"declares {what}", site.where(offset=elsewhere.start()))
         if b"<!ENTITY" not in prologue:
             return
         multiplying = 0
