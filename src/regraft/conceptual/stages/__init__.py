@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _MEMBERS = {
     "pipeline": "pipeline:PipelineStage",
+    "forward": "forward:ForwardStage",
     "loss": "loss:LossStage",
     "backward": "backward:BackwardStage",
     "optimiser": "optimiser:OptimiserStage",
@@ -57,8 +58,8 @@ def compare_stages(
         if name in wanted:
             result = _compared(_stage(name), reference, candidate, mapped, seed)
             if name in _COMPOSED and result.divergences and earlier:
-                reason = f"may follow from {', '.join(earlier)}"
-                result = msgspec.structs.replace(result, reason=f"{result.reason}; {reason}".lstrip("; "))
+                reason = f"{result.reason}; may follow from {', '.join(earlier)}".lstrip("; ")
+                result = msgspec.structs.replace(result, reason=reason, follows=tuple(earlier))
             earlier += [name] if result.divergences else []
             yield result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from regraft.conceptual.stages.exact import closeness
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-5
 """Relative; float32 where a side has no float64 run leaves more than that only where gradients cancel."""
+_CANCELLED = 1e-6
+"""Gradients below this part of the largest one of the network are rounding."""
 _MAX_SITES = 400
 _MAX_FACTORS = 3
 _LOSS_SCALES = tuple(2.0**power for power in range(7, 25))
@@ -61,7 +63,16 @@ class BackwardQuestion:
         self.cases = tuple(cases)
         self.dtype = "float64" if all(one.method == "float64" for one in exact) else "float32"
         self.ours = [one.values for one in exact]
-        self.theirs = [{**_nothing(self.ours[0]), **ask(case, self.dtype)} for case in cases]
+        answers = [ask(case, self.dtype) for case in cases]
+        nothing = _nothing(self.ours[0])
+        self.theirs = [{name: one.get(name, zero) for name, zero in nothing.items()} for one in answers]
+
+    def is_all(self, names: Collection[str]) -> bool:
+        """Whether these are all weights but those whose gradients cancel, as that of a bias before a norm."""
+        import numpy as np
+
+        sizes = {name: max(float(np.abs(one[name]).max(initial=0.0)) for one in self.ours) for name in self.ours[0]}
+        return all(name in names for name, size in sizes.items() if size > _CANCELLED * max(sizes.values()))
 
     def factors(self, name: str) -> list[float] | None:
         """The candidate's gradient of a weight per that of the reference, by case; None where it is no multiple."""
@@ -106,7 +117,7 @@ def _clipped(question: BackwardQuestion, wrong: Sequence[str]) -> Iterator[Gradi
         other = "reference" if side == "candidate" else "candidate"
         for word, limit in _limits(plain, cut, wrong):
             yield GradientCause(
-                "all weights" if len(wrong) == len(plain[0]) else _few(wrong),
+                "all weights" if question.is_all(wrong) else _few(wrong),
                 "clipping",
                 f"the {side} clips gradients {word} {limit:.4g}, the {other} does not",
                 wrong,
@@ -178,8 +189,7 @@ def _scaled(question: BackwardQuestion, wrong: Sequence[str]) -> Iterator[Gradie
     same = [name for name, found in every.items() if found and math.isclose(found[0], factor, rel_tol=_TOLERANCE * 10)]
     if math.isclose(factor, 1.0, rel_tol=_TOLERANCE * 10):
         return
-    is_all = len(same) == len(question.ours[0])
-    if is_all:
+    if question.is_all(same):
         yield GradientCause("all weights", *_named_factor(factor, is_all=True), same, f"divide by {factor:.6g}")
 
 

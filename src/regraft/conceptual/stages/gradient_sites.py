@@ -35,8 +35,9 @@ class GradientSite(msgspec.Struct, frozen=True):
 
 
 def module_sites(network: nn.Module) -> Iterator[GradientSite]:
-    """Outputs, then inputs of the modules, the innermost first."""
-    names = sorted((name for name, _ in network.named_modules() if name), key=lambda name: -name.count("."))
+    """Outputs, then inputs of the modules, the innermost and then the last first: what is behind has no part in it."""
+    declared = list(enumerate(name for name, _ in network.named_modules() if name))
+    names = [name for _, name in sorted(declared, key=lambda one: (-one[1].count("."), -one[0]))]
     for where in ("output", "input"):
         yield from (GradientSite(name, f"the {where} of {name}", name, where) for name in names)
 

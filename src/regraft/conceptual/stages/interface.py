@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regraft.conceptual.stages.gradient_sites import GradientSite
+    from regraft.runtime.interface import Model
 
     Array: TypeAlias = NDArray[Any]
     """Numbers of any kind, to calculate with."""
     Arrays: TypeAlias = Mapping[str, Array]
 
-STAGES = ("pipeline", "loss", "backward", "optimiser", "schedule", "training", "curves")
+STAGES = ("pipeline", "forward", "loss", "backward", "optimiser", "schedule", "training", "curves")
 """In the order of a training run; each is fed by the reference, so that none inherits the divergence of another."""
 
 
@@ -113,6 +114,16 @@ class Side(Protocol):
 
     def outputs(self, weights: Arrays, batch: Arrays, *, dtype: str) -> dict[str, Array]:
         """One pass of the network in training mode: output name → array."""
+
+    def evaluated(self, weights: Arrays, batch: Arrays, *, dtype: str) -> dict[str, Array]:
+        """As `outputs`, in evaluation mode."""
+
+    def model(self, weights: Arrays, batch: Arrays) -> tuple[Model, dict[str, Array]]:
+        """The network in evaluation mode as a model whose operators can be compared, and its feeds.
+
+        Raises:
+            Unsupported: it cannot be made one.
+        """
 
     def is_random(self) -> bool:
         """Whether two passes with different seeds differ, as dropout makes them."""
@@ -227,6 +238,7 @@ class StageResult(msgspec.Struct, frozen=True):
         reason: why it could not run or decide, and what is missing; or, in words, what agreement rests on.
         notes: what a user should know and no verdict depends on.
         measured: quantity → number, for the evidence (`ratio`, `compared`, `evaluations`).
+        follows: stages that diverge already and of which this one is made, so that it may say nothing of its own.
     """
 
     stage: str
@@ -235,6 +247,7 @@ class StageResult(msgspec.Struct, frozen=True):
     reason: str = ""
     notes: tuple[str, ...] = ()
     measured: dict[str, float] = {}
+    follows: tuple[str, ...] = ()
 
 
 class Stage(Protocol):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.conceptual.stages.declaration import Declaration, flattened
 from regraft.conceptual.stages.interface import Settings, Trained
-from regraft.conceptual.stages.tree_side import TreeSide, arrays, checked, known, ordered, plain
+from regraft.conceptual.stages.tree_side import TreeSide, arrays, checked, jax_model, known, ordered, plain
+from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
     from regraft.conceptual.stages.interface import Array, Arrays
+    from regraft.runtime.interface import Model
+
+_WITH_RATE = 4
+"""Parameters of an optimiser that is a function and is told the learning rate."""
 
 
 class JaxSide(TreeSide):
@@ -41,6 +47,16 @@ class JaxSide(TreeSide):
             found: dict[str, Array] = plain(flattened(self._forward(made)(filled, arrays(batch, dtype))))
             return found
 
+    def evaluated(self, weights: Arrays, batch: Arrays, *, dtype: str) -> dict[str, Array]:
+        """As `Side.evaluated`: functions of JAX have one mode."""
+        return self.outputs(weights, batch, dtype=dtype)
+
+    def model(self, weights: Arrays, batch: Arrays) -> tuple[Model, dict[str, Array]]:
+        """As `Side.model`."""
+        with self.built("float32") as made, self.telling():
+            forward, filled = self._forward(made), self._filled(made, weights, "float32")
+        return jax_model(lambda given: forward(filled, given), batch, where=self.where)
+
     def gradients(self, weights: Arrays, batch: Arrays, cotangents: Arrays, *, dtype: str) -> dict[str, Array]:
         """As `Side.gradients`."""
         with self.built(dtype) as made, self.telling():
@@ -54,8 +70,10 @@ class JaxSide(TreeSide):
         with self.built(dtype) as made, self.telling():
             current, step, found = self._filled(made, weights, dtype), _step(made), []
             state: Any = _initial(made, current)
+            schedule = made.function_schedule()
+            top = 0.0 if schedule is None else max(float(schedule(i)) for i in range(self.steps))
             for given in gradients:
-                current, state = step(current, self._filled(made, given, dtype), state)
+                current, state = step(current, self._filled(made, given, dtype), state, top)
                 found.append(_named(current))
             return found
 
@@ -64,7 +82,7 @@ class JaxSide(TreeSide):
         return Settings("")
 
     def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str, habit: str = "") -> list[Trained]:
-        """As `Side.train`; without a schedule, which functions of JAX keep in their optimiser."""
+        """As `Side.train`; the schedule is in the optimiser, unless that is a function that takes the rate."""
         import jax
 
         self.refuse(habit)
@@ -73,7 +91,8 @@ class JaxSide(TreeSide):
             current = self._filled(made, weights, dtype)
             state = _initial(made, current)
             kept: Any = None
-            for batch in ordered(batches, habit):
+            schedule = made.function_schedule()
+            for count, batch in enumerate(ordered(batches, habit)):
                 fed = arrays(batch, dtype)
 
                 def loss(values: Any, fed: Any = fed) -> Any:
@@ -82,7 +101,8 @@ class JaxSide(TreeSide):
                 value, gradients = jax.value_and_grad(loss, allow_int=True)(current)
                 if habit == "accumulated gradients":
                     gradients = kept = gradients if kept is None else jax.tree_util.tree_map(_sum, gradients, kept)
-                current, state = step(current, gradients if backward is None else backward(gradients), state)
+                rate = 0.0 if schedule is None else float(schedule(count))
+                current, state = step(current, gradients if backward is None else backward(gradients), state, rate)
                 found.append(Trained(float(value), _named(current)))
             return found
 
@@ -108,16 +128,23 @@ class JaxSide(TreeSide):
         return jax.tree_util.tree_unflatten(structure, filled)
 
 
-def _step(made: Declaration) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """(weights, gradients, state) to (weights, state)."""
+def _step(made: Declaration) -> Callable[[Any, Any, Any, float], tuple[Any, Any]]:
+    """(weights, gradients, state, rate) to (weights, state); what keeps its rate itself is not told it."""
     import jax
 
     optimiser = made["optimiser"]
     if not hasattr(optimiser, "update"):
-        function: Callable[[Any, Any, Any], tuple[Any, Any]] = optimiser
-        return function
+        takes_rate = len(inspect.signature(optimiser).parameters) == _WITH_RATE
+        if takes_rate and made.function_schedule() is None:
+            raise Unsupported("the optimiser takes a rate and there is no schedule", where=made.where)
 
-    def step(weights: Any, gradients: Any, state: Any) -> tuple[Any, Any]:
+        def call(weights: Any, gradients: Any, state: Any, rate: float) -> tuple[Any, Any]:
+            given = (weights, gradients, state, rate)
+            return optimiser(*given) if takes_rate else optimiser(*given[:-1])  # type: ignore[no-any-return]
+
+        return call
+
+    def step(weights: Any, gradients: Any, state: Any, rate: float) -> tuple[Any, Any]:
         changes, state = optimiser.update(gradients, state, weights)
         return jax.tree_util.tree_map(lambda one, change: one + change, weights, changes), state
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.conceptual.stages.declaration import Declaration, flattened
 from regraft.conceptual.stages.interface import Settings, Trained
-from regraft.conceptual.stages.tree_side import TreeSide, arrays, checked, known, ordered, plain
+from regraft.conceptual.stages.tree_side import TreeSide, arrays, checked, jax_model, known, ordered, plain
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
     from regraft.conceptual.stages.interface import Array, Arrays
+    from regraft.runtime.interface import Model
 
 
 class KerasSide(TreeSide):
@@ -41,6 +42,25 @@ class KerasSide(TreeSide):
             self._fill(made["model"], weights)
             found: dict[str, Array] = plain(flattened(self.passed(made, arrays(batch, dtype))))
             return found
+
+    def evaluated(self, weights: Arrays, batch: Arrays, *, dtype: str) -> dict[str, Array]:
+        """As `Side.evaluated`."""
+        with self.built(dtype) as made, self.telling():
+            self._fill(made["model"], weights)
+            fed = arrays(batch, dtype)
+            return plain(flattened(self._called(made, fed)))  # type: ignore[no-any-return]
+
+    def model(self, weights: Arrays, batch: Arrays) -> tuple[Model, dict[str, Array]]:
+        """As `Side.model`."""
+        with self.built("float32") as made, self.telling():
+            self._fill(made["model"], weights)
+            return jax_model(lambda given: self._called(made, given), batch, where=self.where)
+
+    @staticmethod
+    def _called(made: Declaration, batch: Arrays) -> Any:
+        """Outputs in evaluation mode, unless the user's forward says otherwise."""
+        model, forward = made["model"], made.get("forward")
+        return forward(model, batch) if forward is not None else model(batch["inputs"], training=False)
 
     def gradients(self, weights: Arrays, batch: Arrays, cotangents: Arrays, *, dtype: str) -> dict[str, Array]:
         """As `Side.gradients`."""

@@ -200,15 +200,23 @@ class Counts(NamedTuple):
 
 
 def labels_of(case: LossCase) -> tuple[Array, int] | None:
-    """Integer labels of a classification and the axis of the classes in the outputs; None for what is none."""
+    """Integer labels of a classification and the axis of the classes in the outputs; None for what is none.
+
+    What is called a target or label comes first; the inputs of a network of tokens have the same shape.
+    """
     first = next(iter(case.outputs.values()))
-    for value in case.batch.values():
+    named = sorted(case.batch.items(), key=lambda one: (not _is_target(one[0]), one[0] == "inputs"))
+    for _, value in named:
         if value.dtype.kind not in "iu" or value.ndim != first.ndim - 1:
             continue
         for axis in (first.ndim - 1, 1):
             if value.shape == first.shape[:axis] + first.shape[axis + 1 :]:
                 return value, axis
     return None
+
+
+def _is_target(name: str) -> bool:
+    return any(word in name.lower() for word in ("target", "label", "class"))
 
 
 def _constant(question: LossQuestion) -> Iterator[Named]:

@@ -60,9 +60,8 @@ class OptimiserStage:
         wide = [_theirs(paired, probe, names, "float64") for probe in probes] if is_exact else theirs
         settings = reference.settings()
         ours = _recognise(settings.rule, settings.values, probes, [one.values for one in exact], wrong, [])
-        back = {name: next(iter(paired.gradients({name: probes[0].start[name]})), name) for name in wrong}
-        said = candidate.settings()
-        values = {name: said.values.get(back[name], {}) for name in wrong}
+        said, called = candidate.settings(), paired.counterparts()
+        values = {name: said.values.get(called.get(name, name), {}) for name in wrong}
         known = [rule for rule in ours.values() if rule is not None]
         found = _recognise(said.rule, values, probes, wide, wrong, known)
         divergences = tuple(_divergences(ours, found, every, wrong, len(names), exact, theirs))

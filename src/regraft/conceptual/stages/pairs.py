@@ -45,12 +45,27 @@ class Paired:
         return made
 
     def gradients(self, ours: Arrays) -> dict[str, Array]:
-        """The reference's gradients as the candidate takes them."""
-        return self._map.to_candidate(ours)
+        """The reference's gradients as the candidate takes them; zero for weights that have none."""
+        mapped = self._map.to_candidate({**_zeros(self.reference.weights()), **ours})
+        trained = self.candidate.trainable()
+        return {name: value for name, value in mapped.items() if name in trained}
 
     def back(self, theirs: Arrays) -> dict[str, Array]:
-        """What the candidate says of its weights, by the reference's names."""
-        return self._map.to_reference(theirs)
+        """What the candidate says of its weights, by the reference's names; zero where it says nothing."""
+        return self._map.to_reference({**_zeros(self.candidate.weights()), **theirs})
+
+    def counterparts(self) -> dict[str, str]:
+        """Weight of the reference → the candidate's that holds it, or a part of it."""
+        import numpy as np
+
+        own = self.reference.weights()
+        numbered = {name: np.full(value.shape, i, np.float32) for i, (name, value) in enumerate(own.items())}
+        names = list(own)
+        found: dict[str, str] = {}
+        for theirs, value in self._map.to_candidate(numbered).items():
+            for number in np.unique(value):
+                found.setdefault(names[int(number)], theirs)
+        return found
 
     def fed(self, batch: Arrays) -> dict[str, Array]:
         """A batch of the reference by the names that the candidate's code uses."""
@@ -90,3 +105,9 @@ class Paired:
                 hint="let forward return as many outputs, by the same names",
             )
         self._outputs = dict(zip(ours, theirs, strict=True))
+
+
+def _zeros(weights: Arrays) -> dict[str, Array]:
+    import numpy as np
+
+    return {name: np.zeros_like(value) for name, value in weights.items()}

@@ -161,7 +161,7 @@ def _end(ours: Array, theirs: Array) -> Iterator[RateCause]:
     (top, end), (their_top, their_end) = spans
     if top == end or their_top == their_end or abs(top - their_top) > _TOLERANCE * top:
         return
-    low, their_low = float(ours.min()), float(theirs.min())
+    low, their_low = (float(rates[int(rates.argmax()) :].min()) for rates in (ours, theirs))
     shapes = [
         (rates[int(rates.argmax()) :] - bottom) / (peak - bottom)
         for rates, peak, bottom in ((ours, top, low), (theirs, their_top, their_low))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from regraft.conceptual.stages.interface import Array, Arrays
+    from regraft.runtime.interface import Model
 
 SEED = 0
 """Of the factory and of every pass: dropout draws the same numbers each time."""
@@ -56,6 +58,37 @@ class TorchSide:
         """As `Side.outputs`."""
         with self._built(dtype, weights) as made, self._telling():
             return _numpy(flattened(self._forward(made, _tensors(batch, dtype))))
+
+    def evaluated(self, weights: Arrays, batch: Arrays, *, dtype: str) -> dict[str, Array]:
+        """As `Side.evaluated`."""
+        with self._built(dtype, weights) as made, self._telling():
+            self._module(made).eval()
+            return _numpy(flattened(self._forward(made, _tensors(batch, dtype))))
+
+    def model(self, weights: Arrays, batch: Arrays) -> tuple[Model, dict[str, Array]]:
+        """As `Side.model`."""
+        from torch import nn
+
+        from regraft.runtime.torch_factory import torch_model
+
+        with self._built("float32", weights) as made, self._telling():
+            module, forward = self._module(made), made.get("forward")
+            fed = {name: value for name, value in batch.items() if forward is not None or name == "inputs"}
+
+            class Fed(nn.Module):
+                """The network, called as the side calls it, with the parts of a batch by name."""
+
+                def __init__(self) -> None:
+                    super().__init__()
+                    self.network = module
+
+                def forward(self, **parts: torch.Tensor) -> Any:
+                    return self.network(parts["inputs"]) if forward is None else forward(self.network, parts)
+
+            named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in fed]
+            own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+            Fed.forward.__signature__ = inspect.Signature([own, *named])  # type: ignore[attr-defined]  # for torch.export
+            return torch_model(Fed(), _tensors(fed, "float32"), where=self.where), dict(fed)
 
     def slope(self, outputs: Arrays, batch: Arrays, *, dtype: str) -> Slope:
         """As `Side.slope`."""
@@ -119,6 +152,8 @@ class TorchSide:
         """As `Side.updates`."""
         with self._built(dtype, weights) as made, self._telling():
             module, found = self._module(made), []
+            for group in made["optimiser"].param_groups:  # a scheduler sets the rate of its first step at once
+                group["lr"] = group.get("initial_lr", group["lr"])
             for given in gradients:
                 tensors = _tensors(given, dtype)
                 for name, one in module.named_parameters():
@@ -133,7 +168,7 @@ class TorchSide:
             names = {id(one): name for name, one in self._module(made).named_parameters()}
             values: dict[str, dict[str, float]] = {}
             for group in made["optimiser"].param_groups:
-                numbers = dict(_numbers(group))
+                numbers = dict(_numbers({**group, "lr": group.get("initial_lr", group["lr"])}))
                 values |= {names[id(one)]: numbers for one in group["params"] if id(one) in names}
             return Settings(type(made["optimiser"]).__name__, values)
 

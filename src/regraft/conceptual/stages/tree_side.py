@@ -13,6 +13,7 @@ from regraft.errors import Unsupported
 if TYPE_CHECKING:
     from regraft.conceptual.stages.gradient_sites import GradientSite
     from regraft.conceptual.stages.interface import Array, Arrays
+    from regraft.runtime.interface import Model
 
 SEED = 0
 """Of the factory; JAX draws random numbers from keys alone."""
@@ -146,6 +147,15 @@ def arrays(given: Arrays, dtype: str) -> dict[str, Any]:
     import jax.numpy as jnp
 
     return {name: jnp.asarray(value, dtype=dtype if value.dtype.kind == "f" else None) for name, value in given.items()}
+
+
+def jax_model(function: Callable[[Any], Any], batch: Arrays, *, where: str) -> tuple[Model, dict[str, Array]]:
+    """A function of a batch as a model, with the parts of the batch that are arrays of numbers as its feeds."""
+    from regraft.package.formats import Port
+    from regraft.runtime.jax_model import JaxModel
+
+    ports = [Port(name, str(value.dtype), tuple(value.shape)) for name, value in batch.items()]
+    return JaxModel(function, inputs=ports, where=where), dict(batch)
 
 
 def plain(tree: Any) -> Any:

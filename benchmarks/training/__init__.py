@@ -1,0 +1,1 @@
+"""Trainings with faults planted in one stage, and correct ports of them."""
