@@ -41,11 +41,24 @@ def jittered_runs(model: Model, *, seed: int, unit: float, runs: int = RUNS) -> 
 
 
 def jittered_feeds(feeds: Feeds, *, seed: int, unit: float) -> dict[str, Array]:
-    """The feeds with every floating-point element moved by at most `unit`, relatively; integers stay."""
+    """The feeds with every floating-point element moved by at most `unit`, relatively; integers stay.
+
+    Where nothing is larger than `unit` (zeros, denormal numbers), moves in proportion would move nothing that counts:
+    it is moved by `unit` itself, as if it were next to 1.
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    return {name: neighbours(value, rng, unit) if value.dtype.kind == "f" else value for name, value in feeds.items()}
+    moved: dict[str, Array] = {}
+    for name, value in feeds.items():
+        if value.dtype.kind != "f":
+            moved[name] = value
+        elif np.abs(value).max(initial=0.0) <= unit:
+            steps = rng.integers(-1, 2, size=value.shape)
+            moved[name] = (value.astype(np.float64) + unit * steps).astype(value.dtype)
+        else:
+            moved[name] = neighbours(value, rng, unit)
+    return moved
 
 
 def _jittered(model: Model, seed: int, unit: float) -> Model:

@@ -130,7 +130,7 @@ def float_weights(model: Any) -> Iterator[NDArray[np.float32]]:
         for parameter in holder.parameters():
             if parameter.is_floating_point() and parameter.ndim:
                 yield parameter.detach().float().cpu().numpy()
-    elif kind == "OnnxRuntimeModel":
+    elif kind in ("OnnxRuntimeModel", "IsolatedModel"):
         yield from model.float_weights()
     elif kind == "OpenVinoModel":
         for node in model.graph.get_ordered_ops():

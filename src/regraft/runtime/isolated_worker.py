@@ -17,7 +17,7 @@ from regraft.runtime.array_frames import frame_parts, read_frame
 from regraft.runtime.interface import Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from regraft.runtime.interface import Array, Model
 
@@ -87,6 +87,26 @@ class TraceRun(msgspec.Struct, frozen=True, tag=True):
     allows_nan: bool = False
 
 
+class Apply(msgspec.Struct, frozen=True, tag=True):
+    """Call `module:function` of Regraft with the model and the arrays of the message; it returns fields and arrays."""
+
+    path: tuple[Derivation, ...]
+    function: str
+    arguments: dict[str, Any]
+
+
+class Applied(msgspec.Struct, frozen=True, tag=True):
+    """What the function returned; its arrays are those of the message."""
+
+    fields: dict[str, Any]
+
+
+class TellWeights(msgspec.Struct, frozen=True, tag=True):
+    """The floating-point weights of a model, one by one, where it can show them."""
+
+    path: tuple[Derivation, ...]
+
+
 class Forget(msgspec.Struct, frozen=True, tag=True):
     """Close the model that is derived so."""
 
@@ -125,8 +145,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     hint: str = ""
 
 
-Request = Build | Describe | Run | TraceRun | Forget
-Answer = Described | Tapped | Done | Failed
+Request = Build | Describe | Run | TraceRun | Apply | TellWeights | Forget
+Answer = Described | Tapped | Applied | Done | Failed
 
 
 def load_from_package(
@@ -178,14 +198,21 @@ class _Worker:
 
     def _answer(self, request: Request, arrays: dict[str, Array]) -> None:
         if isinstance(request, Build):
-            module, _, name = request.function.partition(":")
-            build = getattr(importlib.import_module(module), name)
+            build = _function(request.function)
             self._models[()] = build(arrays["content"].tobytes(), **request.arguments)
             self._say(self._described(self._models[()]))
         elif isinstance(request, Describe):
             self._say(self._described(self._model(request.path)))
+        elif isinstance(request, Apply):
+            fields, made = _function(request.function)(self._model(request.path), arrays, **request.arguments)
+            self._say(Applied(fields), made)
         elif isinstance(request, Forget):
             self._models.pop(request.path).close()
+            self._say(Done())
+        elif isinstance(request, TellWeights):
+            weights: Callable[[], Iterator[Array]] | None = getattr(self._model(request.path), "float_weights", None)
+            for number, value in enumerate(weights() if weights is not None else ()):
+                self._say(Tapped(f"weight {number}", "", "", number, None), {"value": value})
             self._say(Done())
         elif isinstance(request, Run):
             model = self._model(request.path)
@@ -227,6 +254,11 @@ def _derived(parent: Model, how: Derivation) -> Model:
             hint="name the model that it was converted from as the reference",
         )
     return move(how.seed, how.unit)
+
+
+def _function(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _read_exactly(count: int) -> bytearray:

@@ -13,7 +13,7 @@ from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.isolated_worker import Recipe
 from regraft.runtime.litert_cut import cut_flatbuffer, operators_between
-from regraft.runtime.litert_weights import with_moved_weights
+from regraft.runtime.litert_weights import float_weights, with_moved_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,6 +166,10 @@ class LiteRtModel:
             where=self.where,
             hint="verify against the model it was converted from: regraft verify REFERENCE CANDIDATE",
         )
+
+    def float_weights(self) -> Iterator[Array]:
+        """Weights of floating-point numbers, in float32."""
+        yield from float_weights(self._content)
 
     def with_moved_weights(self, seed: int, unit: float) -> LiteRtModel:
         """A copy whose floating-point weights are neighbouring numbers, for noise floors."""

@@ -1,4 +1,4 @@
-"""A TFLite file with its weights moved to neighbouring numbers, for noise floors.
+"""The floating-point weights of a TFLite file, and the file with them moved to neighbouring numbers.
 
 Source: tensorflow/compiler/mlir/lite/schema/schema.fbs (fields of Model, SubGraph, Tensor and Buffer).
 """
@@ -6,10 +6,16 @@ Source: tensorflow/compiler/mlir/lite/schema/schema.fbs (fields of Model, SubGra
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from regraft.package.formats.flatbuffer import Buffer, Table
 from regraft.package.reader import BytesReader
 from regraft.runtime.rounding import neighbours
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _SUBGRAPHS, _BUFFERS = 2, 4
 _TENSORS = 0
@@ -38,6 +44,14 @@ def with_moved_weights(content: bytes, seed: int, unit: float) -> bytes:
         values = np.frombuffer(content, dtype, count, start)
         moved[start : start + values.nbytes] = neighbours(values, rng, unit).tobytes()
     return bytes(moved)
+
+
+def float_weights(content: bytes) -> Iterator[NDArray[np.float32]]:
+    """Weights of floating-point numbers, those of float16 as the float32 that they are computed with."""
+    import numpy as np
+
+    for start, count, dtype in sorted(_weights(content)):
+        yield np.frombuffer(content, dtype, count, start).astype(np.float32)
 
 
 def _weights(content: bytes) -> set[tuple[int, int, str]]:

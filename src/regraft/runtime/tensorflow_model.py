@@ -153,6 +153,15 @@ class TensorFlowModel:
             raise Unsupported(f"TensorFlow graphs are not cast to {dtype}", where=self.where)
         return TensorFlowModel(in_float64(self._graph, self.where), threads=self._threads, where=self.where)
 
+    def float_weights(self) -> Iterator[Array]:
+        """Weights in float32 that have at least one axis."""
+        from regraft.runtime.tensorflow_graph import const_nodes
+
+        for node in const_nodes(self._graph.definition):
+            tensor = node.attr["value"].tensor
+            if tensor.dtype == self._tf.float32.as_datatype_enum and tensor.tensor_shape.dim:
+                yield self._tf.make_ndarray(tensor)
+
     def with_moved_weights(self, seed: int, unit: float) -> TensorFlowModel:
         """A copy whose weights are neighbouring numbers, for noise floors."""
         from regraft.runtime.tensorflow_editing import with_moved_weights
