@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-ALL = ("startup", "hashing", "headers", "engine", "features", "scanning", "converting")
+ALL = ("startup", "hashing", "headers", "engine", "features", "scanning", "converting", "latency")
 
 if __name__ == "__main__":
     from benchmarks.timing import machine

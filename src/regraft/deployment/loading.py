@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.deployment.bench.subject import PermitSource, Variant, prepare, stored_permit
+from regraft.deployment.bench.subject import PermitSource, Variant, prepare, served_subject, stored_permit
 from regraft.errors import RegraftError, Unsupported
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef, parse_reference
@@ -18,7 +18,7 @@ from regraft.record.digest import digest_chunks
 from regraft.record.evidence import DigestKind, Subject
 from regraft.runtime import load, model_path, needs_permit
 from regraft.runtime.interface import Model
-from regraft.runtime.served_model import SCHEMES, ServedModel, served_model
+from regraft.runtime.served_model import SCHEMES, served_model
 
 if TYPE_CHECKING:
     from regraft.record.permit import Permit
@@ -92,7 +92,7 @@ def opened(model: AnyModel, request: LoadRequest) -> Iterator[Opened]:
         return
     if isinstance(ref, ModelRef) and ref.scheme in SCHEMES:
         served = served_model(ref, offline=request.offline)
-        yield Opened((_served_subject(served),), served)
+        yield Opened((served_subject(served),), served)
         return
     options = SourceOptions(offline=request.offline, store=request.store)
     package = open_package(ref, options=options)
@@ -150,12 +150,6 @@ def _own_code(ref: ModelRef, request: LoadRequest) -> Opened:
     except Unsupported as error:
         return Opened(found.subjects, error=error)
     return Opened(found.subjects, model)
-
-
-def _served_subject(model: ServedModel) -> Subject:
-    """A server is known by its address and what it says of the model: its bytes nobody has seen."""
-    said = msgspec.json.encode(model.metadata)
-    return Subject(model.where, digest_chunks([model.where.encode(), said]), DigestKind.PARTIAL)
 
 
 def _weights_subject(model: Model) -> Subject:

@@ -13,8 +13,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from regraft.deployment.bench import bench
 from regraft.deployment.verify import verify
 from regraft.record.evidence import Verdict
 from regraft.workflow.bundle import bundle
@@ -87,3 +89,14 @@ def test_the_served_model_is_the_same_network(served: tuple[Path, str], asset: C
     assert tried >= 5
     other = asset("pypi", "silero-vad", "6.2.3") / "silero_vad/data/silero_vad_half.onnx"
     assert verify(other, address).verdict is not Verdict.PASS
+    arrays = {
+        "input": np.zeros((1, 576), np.float32),
+        "state": np.zeros((2, 1, 128), np.float32),
+        "sr": np.array(16000, np.int64),
+    }
+    speed = bench([source, address], feeds=arrays, runs=5, starts=1)
+    (error,) = [one for one in speed.measurements if one.name == "error_in_floors"]
+    assert (error.of["package"], error.of["runtime"]) == (address, "served")
+    assert error.value <= error.of["benign_up_to"]  # type: ignore[operator]
+    own = [one.of["package"] for one in speed.measurements if one.name == "peak_memory"]
+    assert own == [source.name], "the client's memory is not the server's"

@@ -112,19 +112,15 @@ def _measure_live(draft: Draft, live: Live) -> None:
         draft.measure("size_on_disk", live.variant.size_bytes, "bytes", n=1, of=of)
     _measure_starts(draft, "load_time", [one.load_ms for one in live.started], "ms", of)
     report_agreement(draft, live, of, _label(live))
-    _measure_starts(draft, "peak_memory", [round(peak * _MIB) for peak in live.peaks_mib.values()], "bytes", of)
+    if not live.variant.is_served:
+        _measure_starts(draft, "peak_memory", [round(peak * _MIB) for peak in live.peaks_mib.values()], "bytes", of)
     if live.failure is not None:
         draft.find(_refusal(live.variant.name, live.variant.runtime, str(live.failure), live.failure.hint))
     if live.started and live.started[0].is_made_up:
-        draft.find(
-            Finding(
-                "RGB-INP-001",
-                Severity.INFO,
-                f"{_label(live)}: measured on inputs that are not yours: {live.started[0].inputs}",
-                data=of,
-                fix="give data of yours: --texts FILE or --feeds FILE",
-            )
-        )
+        message = f"{live.variant.name}: measured on inputs that are not yours: {live.started[0].inputs}"
+        if all(one.message != message for one in draft.findings):  # the same in several runtimes and precisions
+            fix = "give data of yours: --texts FILE or --feeds FILE"
+            draft.find(Finding("RGB-INP-001", Severity.INFO, message, data={"package": live.variant.name}, fix=fix))
 
 
 def _measure_starts(draft: Draft, name: str, values: Sequence[float], unit: str, of: dict[str, JSON]) -> None:
@@ -149,11 +145,12 @@ def _measure_row(draft: Draft, row: Row, run: Run) -> None:
     _measure_quantile(draft, "latency_p95", found.p95_ms, "ms", of)
     _measure_quantile(draft, "latency_p99", found.p99_ms, "ms", of)
     _measure_quantile(draft, "throughput", found.items_per_s, "samples/s", of)
-    draft.measure("cpu_time", found.cpu_ms, "ms", n=found.n, of=of)
+    if not row.live.variant.is_served:
+        draft.measure("cpu_time", found.cpu_ms, "ms", n=found.n, of=of)
     if row.energies_j:
         _measure_quantile(draft, "energy_per_row", quantile([one / row.batch for one in row.energies_j], 0.5), "J", of)
     _judge_runs(draft, row, run, of)
-    if found.cpu_ms > 0 and found.p50_ms.value > _BUSY * found.cpu_ms:
+    if not row.live.variant.is_served and found.cpu_ms > 0 and found.p50_ms.value > _BUSY * found.cpu_ms:
         message = (
             f"{_place(row)}: {found.p50_ms.value:.3g} ms on the clock for {found.cpu_ms:.3g} "
             "ms of computing: the machine was busy with something else"

@@ -17,6 +17,7 @@ from regraft.package.package import Package, open_package
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.store import open_store
 from regraft.runtime.measure import batch_of
+from regraft.runtime.served_model import SCHEMES, served_model
 
 if TYPE_CHECKING:
     from regraft.deployment.bench.messages import Start
@@ -76,6 +77,8 @@ def load_passes(start: Start) -> Passes:
     Raises:
         RegraftError: it cannot be loaded.
     """
+    if start.ref.scheme in SCHEMES:
+        return _array_passes(served_model(start.ref, offline=start.offline), start)
     if start.ref.scheme == "py":
         from regraft.runtime.torch_factory import model_from_factory
 
@@ -238,7 +241,8 @@ def _array_passes(model: Model, start: Start) -> Passes:
     if start.feeds_file is not None:
         feeds = _own_feeds(Path(start.feeds_file), model.signature)
         return Passes(model, lambda *_: lambda: model(feeds), _shapes(feeds), False, batch_of(feeds))
-    sizes = sorted({str(s) for p in model.signature.inputs for s in (p.shape or ())[1:] if not isinstance(s, int)})
+    symbols = {s for p in model.signature.inputs for s in (p.shape or ())[1:] if not isinstance(s, int)}
+    sizes = sorted({"others" if one is None else one for one in symbols})
     inputs = "made up from the signature" + (f"; {', '.join(sizes)} = {MADE_UP}" if sizes else "")
 
     def of(batch: int, length: int | None = None) -> Callable[[], object]:

@@ -20,6 +20,7 @@ from regraft.record.permit import Permit
 from regraft.record.store import Store
 from regraft.runtime import model_path, needs_permit
 from regraft.runtime.permission import PermitSource, stored_permit
+from regraft.runtime.served_model import SCHEMES, ServedModel, served_model
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -28,7 +29,7 @@ class Variant(msgspec.Struct, frozen=True):
     Attributes:
         ref: pinned.
         subjects: the package and its files, as evidence names them.
-        size_bytes: of all files of the package; None for code of the user's own.
+        size_bytes: of all files of the package; None for code of the user's own, and behind a server.
         path: the file of the model.
         runtime: None for the first that can load it.
         label: in place of the package's own name, where several have the same.
@@ -45,6 +46,11 @@ class Variant(msgspec.Struct, frozen=True):
     label: str | None = None
     threads: int | None = None
     precision: str | None = None
+
+    @property
+    def is_served(self) -> bool:
+        """It runs behind a server: memory and CPU time of the process that asks are not its own."""
+        return self.ref.scheme in SCHEMES
 
     @property
     def name(self) -> str:
@@ -87,6 +93,10 @@ def prepare(
     """
     try:
         parsed = ref if isinstance(ref, ModelRef) else parse_reference(ref)
+        if parsed.scheme in SCHEMES:
+            served = served_model(parsed, offline=offline)
+            yield Variant(parsed, (served_subject(served),), None, None, None, None)
+            return
         if parsed.scheme == "py":
             yield Variant(parsed, (_code_subject(parsed),), None, None, None, None)
             return
@@ -121,6 +131,12 @@ def _variant(
     return Variant(package.ref, tuple(package.subjects(manifest)), size, path, leave, runtime)
 
 
+def served_subject(model: ServedModel) -> Subject:
+    """A server is known by its address and what it says of the model: its bytes nobody has seen."""
+    said = msgspec.json.encode(model.metadata)
+    return Subject(model.where, digest_bytes(model.where.encode() + b"\n" + said), DigestKind.PARTIAL)
+
+
 def _code_subject(ref: ModelRef) -> Subject:
     """The user's own code, by its name and the file that its module lies in; what that imports is not covered."""
     module = ref.location.partition(":")[0]
@@ -134,4 +150,4 @@ def _code_subject(ref: ModelRef) -> Subject:
     return Subject(str(ref), digest_bytes(f"{ref.location}\n".encode() + content), DigestKind.PARTIAL)
 
 
-__all__ = ["PermitSource", "Refused", "Variant", "prepare", "stored_permit", "told_apart"]
+__all__ = ["PermitSource", "Refused", "Variant", "prepare", "served_subject", "stored_permit", "told_apart"]
