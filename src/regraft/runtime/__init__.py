@@ -28,6 +28,7 @@ _MEMBERS: tuple[str, ...] = (
     "torch_script:TorchScriptRuntime",
     "torch_export:TorchExportRuntime",
     "static_embedding:StaticEmbeddingRuntime",
+    "onnx_decoder:OnnxDecoderRuntime",
     "onnxruntime_model:OnnxRuntime",
     "openvino_model:OpenVinoRuntime",
     "litert_model:LiteRtRuntime",

@@ -105,6 +105,9 @@ class OnnxRuntimeModel:
         Raises:
             Unsupported: an output is no tensor: a sequence, or a map.
         """
+        return self._declared()
+
+    def _declared(self) -> Signature:
         outputs = self._session.get_outputs()
         if strange := [value for value in outputs if not value.type.startswith("tensor(")]:
             raise Unsupported(

@@ -43,6 +43,7 @@ FORMS = {
         Form("aotinductor", "torch-aot", ("aotinductor",)),
         Form("torch-gguf", "torch", ("gguf",), base="torch"),
         Form("onnx", "onnxruntime", ("onnx",)),
+        Form("onnx-decoder", "onnxruntime"),
         Form("onnx-slim", "onnxruntime", base="onnx"),
         Form("onnx-optimised", "onnxruntime", base="onnx"),
         Form("onnx-float16", "onnxruntime", base="onnx", precision="float16"),

@@ -27,6 +27,7 @@ _MEMBERS = (
     "openvino_float16_from_onnx:OpenVinoFloat16FromOnnx",
     "openvino_int8_from_openvino:OpenVinoInt8FromOpenVino",
     "torch_from_gguf:TorchFromGguf",
+    "onnx_decoder_from_torch:OnnxDecoderFromTorch",
 )
 """`module:Class` of every converter."""
 

@@ -28,11 +28,14 @@ def graph_model(source: Source) -> OnnxRuntimeModel:
     Raises:
         Unsupported: it is none, or its weights do not fit into one message.
     """
+    from regraft.runtime.onnx_decoder import OnnxDecoderModel
     from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 
     model = source.loaded()
     if not isinstance(model, OnnxRuntimeModel):
         raise Unsupported("only ONNX graphs are rewritten", where=source.where)
+    if isinstance(model, OnnxDecoderModel):
+        raise Unsupported("a decoder with a cache is not rewritten", where=source.where)
     if model.weights is not None and model.proto.ByteSize() > MAX_BYTES:
         raise Unsupported("with its weights the graph has more than 2 GiB", where=source.where)
     return model
