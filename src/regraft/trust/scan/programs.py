@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -108,7 +109,8 @@ def _zip(data: bytes, at: int) -> int | None:
 
 
 def _seven_zip(data: bytes, at: int) -> int | None:
-    return at if data[at + 6 : at + 7] == b"\0" and len(data) >= at + 32 else None
+    head = data[at : at + 32]
+    return at if len(head) == 32 and zlib.crc32(head[12:]) == int.from_bytes(head[8:12], "little") else None
 
 
 def _script(data: bytes, at: int) -> int | None:
