@@ -95,8 +95,8 @@ def truth(w: Arrays) -> dict[str, np.ndarray]:
         for name, kernel, bias in zip("qkv", kernels, biases, strict=True):
             found[theirs + name], found[f"{theirs}{name}_b"] = kernel.T.reshape(D, NH, -1), bias.reshape(NH, -1)
         found[theirs + "o"] = w[own + "attention.out_proj.weight"].T.reshape(NH, -1, D)
-        names = {"o_b": "attention.out_proj.bias", "pre_g": "norm1.weight", "pre_b": "norm1.bias", "mid_g": "norm2.weight",
-                 "mid_b": "norm2.bias", "grow_b": "fc1.bias", "back_b": "fc2.bias"}  # fmt: skip
+        names = {"o_b": "attention.out_proj.bias", "pre_g": "norm1.weight", "pre_b": "norm1.bias", "back_b": "fc2.bias",
+                 "mid_g": "norm2.weight", "mid_b": "norm2.bias", "grow_b": "fc1.bias"}  # fmt: skip
         found |= {theirs + short: w[own + name] for short, name in names.items()}
         found[theirs + "grow"], found[theirs + "back"] = w[own + "fc1.weight"].T, w[own + "fc2.weight"].T
     return found

@@ -82,6 +82,7 @@ __all__ = [
     "load_weights",
     "open",
     "open_store",
+    "replicate",
     "reproduce",
     "run",
     "scan",

@@ -11,6 +11,26 @@ from regraft.trust.scan.interface import Rule
 _RESULT = {Verdict.FAIL: "fails", Verdict.INCONCLUSIVE: "is inconclusive", Verdict.PASS: "is noted"}
 
 OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
+    "`regraft replicate` (weights; the forward pass has the rules of verify)": (
+        (
+            "replicate.extra_in_candidate",
+            "high",
+            "A block or weights of the candidate that the reference has nothing for",
+            "Build the candidate as deep as the reference.",
+        ),
+        ("replicate.extra_in_reference", "high", "The same, of the reference", "Add it to the candidate."),
+        ("replicate.resized", "high", "The same depth and other widths, with both shapes", ""),
+        ("replicate.tied", "high", "One weight where the reference has two that differ", "A weight for each place."),
+        (
+            "replicate.own_weights",
+            "high",
+            "The candidate is filled, and this weight is not what the reference's would give",
+            "`--emit-converter`",
+        ),
+        ("replicate.own_weights_only", "info", "Weights that cannot be seen or replaced: compared as they are", ""),
+        ("replicate.ambiguous", "unknown", "Several ways to map a weight stay open", "`-o map.toml`, `--map`"),
+        ("replicate.cannot_map", "unknown", "A network cannot be traced or filled; the message says why", ""),
+    ),
     "`regraft inspect`": (
         ("RGI-FACT-001", "info", "A fact, with every source that states it", ""),
         ("RGI-FACT-002", "info", "A fact that nobody states", "Where it could stand is listed; ask the publisher."),

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from regraft.compare.weight_map.mapping import WeightMap
+from regraft.compare.weight_map.mapping import GIVEN, WeightMap
 from regraft.compare.weight_map.pieces import Pair, Piece, Source
 from regraft.errors import Damaged, UsageError
 
@@ -36,7 +36,7 @@ class _Pair(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     weight: str
     axes: str
     reference: list[_Source]
-    status: str = "given"
+    status: str = GIVEN
     why: str = ""
     part: tuple[int, int, int] | None = None
     is_sum: bool = False
@@ -89,7 +89,7 @@ def map_from_toml(
 
 
 def script_from_map(weight_map: WeightMap) -> str:
-    """A Python script that converts weights without Regraft: numpy, safetensors, and torch to read torch's own files."""
+    """A Python script that converts weights without Regraft: numpy, safetensors, torch for files of torch."""
     plain = [
         {**_defaults(pair), "shape": weight_map.shapes[pair.candidate.weight]} for pair in weight_map.pairs
     ]  # every field is told, so that the script needs no defaults
@@ -150,7 +150,7 @@ def _read(
         )
         for own in one.reference
     )
-    return Pair(candidate, sources, one.is_sum, one.heads, one.blocks, one.inputs, one.is_flipped, "given", one.why)
+    return Pair(candidate, sources, one.is_sum, one.heads, one.blocks, one.inputs, one.is_flipped, GIVEN, one.why)
 
 
 def _piece(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Model
     from regraft.runtime.operator_graph import OperatorGraph
 
-PROVEN, CONSISTENT, AMBIGUOUS = "proven", "consistent", "ambiguous"
+PROVEN, GIVEN, CONSISTENT, AMBIGUOUS = "proven", "given", "consistent", "ambiguous"
 
 
 class MapStatistics(msgspec.Struct, frozen=True):
@@ -106,7 +106,7 @@ class WeightMap(msgspec.Struct, frozen=True):
 
     def status_of(self, weight: str) -> str:
         """The weakest status of the pairs that make a weight of the candidate; empty where there is none."""
-        order = (AMBIGUOUS, CONSISTENT, PROVEN)
+        order = (AMBIGUOUS, CONSISTENT, GIVEN, PROVEN)
         own = [pair.status for pair in self.pairs if pair.candidate.weight == weight]
         return min(own, key=order.index) if own else ""
 

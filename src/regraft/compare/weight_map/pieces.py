@@ -113,7 +113,7 @@ class Pair(msgspec.Struct, frozen=True):
         inputs: extents into which I is split, and the order in which the candidate has them (a flattened image):
             `((C, H, W), (1, 2, 0))`; None where I is the same.
         is_flipped: places are reversed.
-        status: `proven`, `consistent` or `ambiguous`.
+        status: `proven`, `consistent`, `ambiguous`, or `given` by the user.
         why: what it rests on.
     """
 

@@ -1,0 +1,92 @@
+"""Networks as users write them: one, and re-implementations that are right, wrong, or no networks to be traced."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+EXAMPLE = {"x": torch.ones(3, 6)}
+
+
+class Network(nn.Module):
+    """Norm, two layers, a head."""
+
+    def __init__(self, *, depth: int = 2, width: int = 8, eps: float = 1e-5, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.entry, self.norm = nn.Linear(6, width), nn.LayerNorm(width, eps=eps)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.entry(x))
+        for layer in self.layers:
+            x = x + layer(x).tanh()
+        return self.head(x)
+
+
+class Renamed(nn.Module):
+    """The same, its weights in one list, transposed, declared from the end to the beginning."""
+
+    def __init__(self, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        shapes = [(8, 4), (4,), (8, 8), (8,), (8, 8), (8,), (8,), (8,), (6, 8), (8,)]
+        self.w = nn.ParameterList(nn.Parameter(torch.randn(shape)) for shape in shapes)
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        w = self.w
+        x = nn.functional.layer_norm(x @ w[8] + w[9], [8], w[6], w[7], self.eps)
+        x = x + (x @ w[4] + w[5]).tanh()
+        x = x + (x @ w[2] + w[3]).tanh()
+        return x @ w[0] + w[1]
+
+
+class Random(Network):
+    """Dropout that nobody switches off."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(nn.functional.dropout(x, 0.5, training=True))
+
+
+class Branching(Network):
+    """What is computed depends on the numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if x.sum() > 0 else self.head(self.entry(x))
+
+
+def reference():
+    return Network(), EXAMPLE
+
+
+def renamed():
+    return Renamed(), EXAMPLE
+
+
+def other_epsilon():
+    return Renamed(eps=1e-3), EXAMPLE
+
+
+def deeper():
+    return Network(depth=3, seed=1), EXAMPLE
+
+
+def wider():
+    return Network(width=12, seed=1), EXAMPLE
+
+
+def random():
+    return Random(seed=1), EXAMPLE
+
+
+def branching():
+    return Branching(seed=1), EXAMPLE
+
+
+def wrongly_filled():
+    """The reference's own weights, one of them transposed."""
+    network = Network()
+    with torch.no_grad():
+        network.layers[1].weight.copy_(network.layers[1].weight.T.clone())
+    return network, EXAMPLE

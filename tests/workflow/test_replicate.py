@@ -1,0 +1,93 @@
+"""replicate: right and wrong re-implementations, by the outcome, the findings and the exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import regraft as rg
+from regraft.cli.app import run
+from regraft.record.evidence import Evidence
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _factories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+
+
+def _replicated(candidate: str, reference: str = "reference", **options) -> Evidence:
+    return rg.replicate(f"py:replication_factories:{reference}", f"py:replication_factories:{candidate}", **options)
+
+
+def _rules(evidence: Evidence) -> dict[str, str]:
+    return {finding.rule: finding.message for finding in evidence.findings}
+
+
+def test_a_renamed_transposed_port_is_the_same_network(tmp_path: Path) -> None:
+    kept, script = tmp_path / "map.toml", tmp_path / "convert.py"
+    evidence = _replicated("renamed", map_out=kept, converter_out=script)
+    assert (evidence.verdict, evidence.outcome) == ("pass", "replicated")
+    (mapped,) = [one for one in evidence.measurements if one.name == "weights_mapped"]
+    assert (mapped.value, mapped.n, mapped.of["status"]) == (10, 10, "proven")
+    again = _replicated("renamed", map_file=kept)
+    assert again.outcome == "replicated"
+    assert subprocess.run([sys.executable, script], capture_output=True, check=False).returncode == 1  # says its usage
+
+
+def test_a_wrong_epsilon_is_named_although_names_and_layouts_differ() -> None:
+    evidence = _replicated("other_epsilon")
+    assert evidence.outcome == "differs"
+    causes = {finding.data.get("cause") for finding in evidence.findings if finding.rule == "divergence.origin"}
+    assert causes == {"epsilon"}
+
+
+def test_the_extra_layer_is_named() -> None:
+    evidence = _replicated("deeper")
+    assert evidence.outcome == "differs"
+    assert "layers.2" in _rules(evidence)["replicate.extra_in_candidate"]
+    other_way = _replicated("reference", reference="deeper")
+    assert "layers.2" in _rules(other_way)["replicate.extra_in_reference"]
+
+
+def test_other_widths_are_told_with_both_shapes() -> None:
+    evidence = _replicated("wider")
+    assert evidence.outcome == "differs"
+    assert "(12, 6)" in evidence.summary
+    assert "(8, 6)" in evidence.summary
+
+
+def test_a_weight_that_was_converted_wrongly_is_told_apart_from_the_architecture() -> None:
+    evidence = _replicated("wrongly_filled")
+    assert evidence.outcome == "differs"
+    (finding,) = [one for one in evidence.findings if one.rule == "replicate.own_weights"]
+    assert finding.where.candidate == "layers.1.weight"
+    assert finding.data["cause"] == "weight_permuted"
+    assert all(one.rule != "divergence.origin" for one in evidence.findings)
+
+
+def test_random_numbers_inside_are_told() -> None:
+    evidence = _replicated("random")
+    assert evidence.verdict != "pass"
+    assert "verify.not_deterministic" in _rules(evidence)
+
+
+def test_control_flow_that_depends_on_numbers_is_undecided() -> None:
+    evidence = _replicated("branching")
+    assert evidence.outcome == "undecided"
+    assert "torch.export cannot follow the network" in _rules(evidence)["replicate.cannot_map"]
+
+
+def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    ours = "py:replication_factories:reference"
+    store = ["--store", str(tmp_path / "store")]
+    assert run(["replicate", ours, "py:replication_factories:wider", "--json", *store]) == 1
+    assert json.loads(capsys.readouterr().out)["kind"] == "replicate"
+    missing = str(tmp_path / "none.toml")
+    assert run(["replicate", ours, "py:replication_factories:renamed", "--map", missing, "--json", *store]) == 2
+    assert missing in json.loads(capsys.readouterr().out)["error"]["where"]
