@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.onnx_from_torch import prove_sizes
@@ -68,13 +68,12 @@ def refused(tool: str, error: Exception, where: str) -> Unsupported:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No chatter of libraries on stdout, in warnings or the root logger."""
-    root: Any = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.CRITICAL)
+    """No chatter of libraries on stdout, in warnings or through any logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        root.setLevel(before)
+        logging.disable(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +39,6 @@ class OpenVinoInt8FromOpenVino:
             raise Unsupported("only OpenVINO graphs are quantised by NNCF", where=source.where)
         import nncf
 
-        logging.getLogger("nncf").setLevel(logging.ERROR)
         with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
             path = Path(folder) / "model.xml"
             try:
