@@ -206,9 +206,8 @@ def _named_factor(factor: float, *, is_all: bool) -> tuple[str, str]:
 
 def _frozen(question: BackwardQuestion, wrong: Sequence[str]) -> Iterator[GradientCause]:
     """Weights that one side does not train."""
-    candidate = question.paired.candidate
-    trained = set(question.paired.back({n: v for n, v in candidate.weights().items() if n in candidate.trainable()}))
-    frozen = [name for name in wrong if name not in trained]
+    trained, called = question.paired.candidate.trainable(), question.paired.counterparts()
+    frozen = [name for name in wrong if called.get(name, name) not in trained]
     if frozen:
         yield GradientCause(_few(frozen), "frozen", "the candidate does not train them", frozen, "train them")
 

@@ -23,7 +23,7 @@ KEYS = {
     "forward": "(model, batch) → outputs, where the network is not called with the batch's `inputs`",
     "loss": "(outputs, batch) → loss",
     "backward": "torch: (loss, model), leaves gradients in the parameters; else: tree of gradients → the same",
-    "optimiser": "torch, Keras; JAX: object with init and update, or (weights, gradients, state[, rate]) → weights, state",
+    "optimiser": "torch, Keras; JAX: an object with init and update, or (weights, gradients, state[, rate]) → both",
     "schedule": "torch scheduler of the optimiser, or step → learning rate",
     "steps_per_epoch": "optimiser steps after which a torch scheduler is stepped; default 1: every step",
     "steps": "optimiser steps of the whole training: how far schedules are compared; default 1000",
