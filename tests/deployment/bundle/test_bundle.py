@@ -149,6 +149,27 @@ def test_model_server_is_told_the_precision(text_package: Path, tmp_path: Path) 
     assert config["plugin_config"]["INFERENCE_PRECISION_HINT"] == "f32", "nobody asked for less"
 
 
+def test_an_openvino_graph_goes_with_its_constants(text_package: Path, tmp_path: Path) -> None:
+    import openvino
+
+    openvino.save_model(
+        openvino.convert_model(text_package / "model.onnx"), tmp_path / "net.xml", compress_to_fp16=False
+    )
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("net.xml", "net.bin"):
+        (tmp_path / name).rename(source / name)
+    bundle(source, layout="triton", out=tmp_path / "triton")
+    assert 'backend: "openvino"' in (tmp_path / "triton/models/source/config.pbtxt").read_text()
+    graph = openvino.Core().read_model(tmp_path / "triton/models/source/1/model.xml")  # it looks for model.bin itself
+    assert [place.get_any_name() for place in graph.inputs] == ["input_ids", "attention_mask"]
+    bundle(source, layout="plain", out=tmp_path / "plain")
+    assert "the same model" in run(tmp_path / "plain", "run.py", "--check")
+    with pytest.raises(Unsupported) as caught:
+        bundle(source, layout="mlflow", out=tmp_path / "mlflow")
+    assert "its model runs in openvino" in caught.value.what
+
+
 def test_mlflow_finds_flavours_signature_and_data(text_package: Path, tmp_path: Path) -> None:
     bundle(text_package, layout="mlflow", out=tmp_path / "out")
     told = json.loads((tmp_path / "out/MLmodel").read_text())
