@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from regraft.workflow.bundle import bundle
     from regraft.workflow.convert import convert
     from regraft.workflow.doctor import doctor
+    from regraft.workflow.fidelity import fidelity
     from regraft.workflow.guard import guard
     from regraft.workflow.inspect import inspect
     from regraft.workflow.load import load, load_weights
@@ -48,6 +49,7 @@ _PUBLIC = {
     "convert": "regraft.workflow.convert:convert",
     "doctor": "regraft.workflow.doctor:doctor",
     "fetch": "regraft.package.fetch:fetch",
+    "fidelity": "regraft.workflow.fidelity:fidelity",
     "guard": "regraft.workflow.guard:guard",
     "inspect": "regraft.workflow.inspect:inspect",
     "load": "regraft.workflow.load:load",
@@ -76,6 +78,7 @@ __all__ = [
     "convert",
     "doctor",
     "fetch",
+    "fidelity",
     "guard",
     "inspect",
     "load",

