@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from regraft.errors import Unsupported
+from regraft.errors import Damaged, Unsupported
 from regraft.package.formats import Port
 from regraft.runtime.interface import Signature
 from regraft.runtime.onnxruntime_model import OnnxRuntime, OnnxRuntimeModel
@@ -36,7 +36,10 @@ class OnnxDecoderRuntime:
             return False
         probe, recognised = package.probe(path)
         assert recognised is not None
-        names = {port.name for port in recognised.describe(probe).inputs}
+        try:
+            names = {port.name for port in recognised.describe(probe).inputs}
+        except Damaged:  # onnxruntime says what it makes of it
+            return False
         return {"input_ids", "attention_mask"} <= names and any(name.startswith(PAST) for name in names)
 
     def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> OnnxDecoderModel:

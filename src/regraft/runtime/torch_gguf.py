@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import MissingExtra, Unsupported
+from regraft.errors import Damaged, MissingExtra, Unsupported
 from regraft.runtime.torch_module import TorchModel
 from regraft.runtime.torch_tensors import import_torch, torch_dtype
 from regraft.runtime.torch_transformers import filled, import_transformers, model_inputs, quietly
@@ -36,7 +36,10 @@ class GgufRuntime:
         probe, recognised = package.probe(path)
         if recognised is None or recognised.name != "gguf":
             return False
-        return recognised.describe(probe).metadata.get("general.architecture", "unknown") != "unknown"
+        try:
+            return recognised.describe(probe).metadata.get("general.architecture", "unknown") != "unknown"
+        except Damaged:
+            return False
 
     def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> TorchModel:
         """Build the network that the metadata describe, and fill it with the decoded blocks.
