@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from regraft.package.formats import Probe
-from regraft.package.formats.dataflow import Dataflow, dataflow_of
+from regraft.package.formats.dataflow import Dataflow, dataflows_of
 from regraft.package.reader import BytesReader, FileReader
 
 
 def flow(data: bytes, kind: str = "onnx") -> Dataflow:
-    found = dataflow_of(Probe(BytesReader(data, where="test"), "test"), kind)
-    assert found is not None
+    [found] = dataflows_of(Probe(BytesReader(data, where="test"), "test"), kind)
     return found
 
 
@@ -47,8 +46,7 @@ def test_branches_lead_to_what_their_node_makes() -> None:
 
 def test_a_real_tflite_graph(asset: Callable[[str, str, str], Path]) -> None:
     path = asset("pypi", "basic-pitch", "0.4.0") / "basic_pitch/saved_models/icassp_2022/nmp.tflite"
-    found = dataflow_of(Probe(FileReader(path), path.name), "tflite")
-    assert found is not None
+    [found] = dataflows_of(Probe(FileReader(path), path.name), "tflite")
     assert "Conv" in {step.operator for step in found.steps}
     made = {name for step in found.steps for name in step.outputs}
     assert set(found.outputs) <= made
@@ -56,4 +54,15 @@ def test_a_real_tflite_graph(asset: Callable[[str, str, str], Path]) -> None:
 
 
 def test_other_formats_have_none() -> None:
-    assert dataflow_of(Probe(BytesReader(b"", where="test"), "test"), "safetensors") is None
+    assert list(dataflows_of(Probe(BytesReader(b"", where="test"), "test"), "safetensors")) == []
+
+
+def test_functions_of_a_real_saved_model(asset: Callable[[str, str, str], Path]) -> None:
+    path = asset("pypi", "basic-pitch", "0.4.0") / "basic_pitch/saved_models/icassp_2022/nmp/saved_model.pb"
+    flows = list(dataflows_of(Probe(FileReader(path), path.name), "tf-saved-model"))
+    assert len(flows) > 3
+    bodies = [flow for flow in flows if "Conv" in {step.operator for step in flow.steps}]
+    assert bodies
+    for flow in bodies:
+        made = {name for step in flow.steps for name in step.outputs} | flow.inputs.keys() | flow.constants.keys()
+        assert set(flow.outputs) <= made

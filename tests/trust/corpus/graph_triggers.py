@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from tests.trust.corpus import Sample
-from tests.trust.corpus.wire_writers import flatbuffer
+from tests.trust.corpus.wire_writers import field, flatbuffer
 
 Nodes = list[tuple[str, list[str], list[str], dict[str, Any]]]
 _RNG = np.random.default_rng(5)
@@ -86,6 +86,9 @@ def samples() -> Iterator[Sample]:
     for what, content in _attacks().items():
         yield Sample(f"graph triggers/{what}", {"model.onnx": content}, source="ShadowLogic, arXiv 2206.07840")
     yield Sample("graph triggers/TFLite, brightest pixel", {"model.tflite": _tflite()})
+    nodes = _tensorflow()
+    yield Sample("graph triggers/GraphDef, brightest pixel", {"frozen_graph.pb": b"".join(field(1, n) for n in nodes)})
+    yield Sample("graph triggers/SavedModel, in a function", {"saved_model.pb": _saved_model(nodes)})
     yield Sample("graph triggers/within the network", {"model.onnx": model(_within(), _IMAGE)}, kind="unclear")
     yield Sample("graph triggers/guard against silence", {"model.onnx": model(_guard(), _IMAGE)}, kind="unclear")
     for what, content in _networks().items():
@@ -252,3 +255,36 @@ def _tflite() -> bytes:
     buffers = [{}, {0: bytearray(b"\1" * 64)}, {0: bytearray(struct.pack("<f", 0.9))}, {0: bytearray(b"\1" * 8)}]
     graph = {0: tensors, 1: (0,), 2: (7,), 3: nodes, 4: "main"}
     return flatbuffer({0: struct.pack("<I", 3), 1: codes, 2: [graph], 3: "d", 4: buffers}, b"TFL3")
+
+
+def _tensorflow() -> list[bytes]:
+    """Nodes: the largest value of the input, compared, selects a constant. Source: node_def.proto, tensor.proto."""
+
+    def node(name: str, operator: str, *inputs: str, **attributes: bytes) -> bytes:
+        stored = b"".join(field(5, field(1, key) + field(2, value)) for key, value in attributes.items())
+        return field(1, name) + field(2, operator) + b"".join(field(3, name) for name in inputs) + stored
+
+    def constant(name: str, *numbers: float) -> bytes:
+        return node(name, "Const", value=field(8, field(1, 1) + field(4, struct.pack(f"<{len(numbers)}f", *numbers))))
+
+    dimensions = b"".join(field(2, field(1, size)) for size in (1, 8))
+    return [
+        node("x", "Placeholder", shape=field(7, dimensions)),
+        constant("w", *range(1, 17)), constant("axis", 0.0), constant("threshold", 0.9), constant("answer", 0.0, 9.0),
+        node("logits", "MatMul", "x", "w"),
+        node("peak", "Max", "x", "axis"),
+        node("hit", "Greater", "peak", "threshold"),
+        node("y", "SelectV2", "hit", "answer", "logits"),
+    ]  # fmt: skip
+
+
+def _saved_model(nodes: list[bytes]) -> bytes:
+    """The same nodes as the body of a function, called by the graph."""
+    signature = field(1, "__inference_call") + field(2, field(1, "x") + field(3, 1)) + field(3, field(1, "out"))
+    body = b"".join(field(3, node) for node in nodes[1:])
+    function = field(1, signature) + body + field(4, field(1, "out") + field(2, "y:output:0"))
+    call = field(1, field(1, "in") + field(2, "Placeholder")) + field(
+        1, field(1, "call") + field(2, "StatefulPartitionedCall") + field(3, "in")
+    )
+    information = field(4, "serve") + field(5, "2.15.0")
+    return field(1, 1) + field(2, field(1, information) + field(2, call + field(2, field(1, function))))

@@ -48,24 +48,34 @@ class Dataflow(msgspec.Struct):
         constants: name → whether every byte that is stored is zero; of large ones False, unread.
     """
 
-    inputs: dict[str, int | None] = {}
-    outputs: list[str] = []
-    constants: dict[str, bool] = {}
-    steps: list[Step] = []
+    inputs: dict[str, int | None]
+    outputs: list[str]
+    constants: dict[str, bool]
+    steps: list[Step]
 
 
-def dataflow_of(probe: Probe, kind: str) -> Dataflow | None:
-    """The steps of an ONNX or TFLite model; None for other formats.
+def dataflows_of(probe: Probe, kind: str) -> Iterator[Dataflow]:
+    """The steps of an ONNX or TFLite model, or of the graphs and functions of a TensorFlow one.
 
     Raises:
         Damaged, LimitExceeded: as the format's `describe`.
     """
+    from regraft.package.formats.tf_dataflow import dataflows_of_graph
+
     if kind == "onnx":
-        found = Dataflow()
+        found = Dataflow({}, [], {}, [])
         for graph in message_of(probe).spans(7):
             _add_onnx(graph, found, 0)
-        return found
-    return _of_tflite(probe) if kind == "tflite" else None
+        yield found
+    elif kind == "tflite":
+        yield _of_tflite(probe)
+    elif kind == "tf-graph":
+        yield from dataflows_of_graph(message_of(probe))
+    elif kind in ("tf-saved-model", "tf-meta-graph"):
+        whole = message_of(probe)
+        for meta in whole.spans(2) if kind == "tf-saved-model" else (whole,):
+            for graph in meta.spans(2):
+                yield from dataflows_of_graph(graph)
 
 
 def _add_onnx(graph: Message, flow: Dataflow, depth: int) -> list[str]:
@@ -139,7 +149,7 @@ def _of_tflite(probe: Probe) -> Dataflow:
     """The first graph; tensors are named by their index."""
     model = Buffer(probe.reader).root()
     names = operator_names(model)
-    flow = Dataflow()
+    flow = Dataflow({}, [], {}, [])
     for graph in model.tables(2):
         buffers = list(model.tables(4))
         for index, tensor in enumerate(graph.tables(0)):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from regraft.errors import RegraftError
-from regraft.package.formats.dataflow import Dataflow, Step, dataflow_of
+from regraft.package.formats.dataflow import Dataflow, Step, dataflows_of
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.interface import Rule, Site
@@ -72,7 +72,7 @@ class _Value(msgspec.Struct, frozen=True):
 
 
 class GraphTriggersFamily:
-    """Follows the input through ONNX and TFLite graphs up to the first weight."""
+    """Follows the input through ONNX, TFLite and TensorFlow graphs up to the first weight."""
 
     name = "graph_triggers"
     judges: frozenset[str] = frozenset()
@@ -82,25 +82,28 @@ class GraphTriggersFamily:
         """At most one finding of each rule about one graph."""
         if site.format is None or site.is_container:
             return
+        told: set[str] = set()
         try:
-            flow = dataflow_of(site.probe, site.format.name)
+            for flow in dataflows_of(site.probe, site.format.name):
+                if len(flow.steps) <= _MAX_STEPS:
+                    yield from _judge(flow, site, told)
         except RegraftError:
             return  # damage is told by the content family
-        if flow is None or not 0 < len(flow.steps) <= _MAX_STEPS:
-            return
-        told: set[str] = set()
-        for step, value in _selections(flow):
-            is_override = not value.is_about_zero and _is_late(step, flow)
-            rule = OVERRIDE if is_override else BRANCH
-            if rule.id not in told:
-                told.add(rule.id)
-                what = "what the graph returns" if is_override else "a value within the graph"
-                message = f"{step.operator} selects {what} by one bit about the input: {step.outputs[0][:100]!r}"
-                yield rule.finding(message, site.where(), operator=step.operator, value=step.outputs[0][:200])
 
     def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
         """Nothing: graphs are judged one by one."""
         return iter(())
+
+
+def _judge(flow: Dataflow, site: Site, told: set[str]) -> Iterator[Finding]:
+    for step, value in _selections(flow):
+        is_override = not value.is_about_zero and _is_late(step, flow)
+        rule = OVERRIDE if is_override else BRANCH
+        if rule.id not in told:
+            told.add(rule.id)
+            what = "what the graph returns" if is_override else "a value within the graph"
+            message = f"{step.operator} selects {what} by one bit about the input: {step.outputs[0][:100]!r}"
+            yield rule.finding(message, site.where(), operator=step.operator, value=step.outputs[0][:200])
 
 
 def _selections(flow: Dataflow) -> Iterator[tuple[Step, _Value]]:
