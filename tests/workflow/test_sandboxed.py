@@ -83,6 +83,17 @@ def test_trusted_code_computes_what_the_weights_say(tmp_path):
     model.close()
 
 
+def test_a_network_of_trusted_code_becomes_a_package_without_code(tmp_path):
+    folder, weights = package(tmp_path / "twice")
+    made = rg.convert(folder, to="onnx", out=tmp_path / "onnx", trust_code=True)
+    assert (made.evidence.verdict, made.evidence.outcome) == (rg.Verdict.PASS, "converted")
+    assert not list((tmp_path / "onnx").glob("*.py"))
+    found = rg.load(tmp_path / "onnx")(FEEDS)["last_hidden_state"]
+    embedded = weights["embedding.weight"][FEEDS["input_ids"]]
+    expected = 2 * torch.nn.functional.linear(embedded, weights["layer.weight"], weights["layer.bias"])
+    assert np.allclose(found, expected, atol=1e-6)  # as above
+
+
 def test_without_trust_nothing_of_it_is_imported(tmp_path):
     folder, _ = package(tmp_path / "twice")
     mark = tmp_path / "imported"

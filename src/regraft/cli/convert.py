@@ -21,6 +21,7 @@ from regraft.cli.output import Shown, each
 @click.option("--texts", type=click.Path(path_type=Path), help="Your inputs to a text package, one a line.")
 @click.option("--runtime", help="That loads the source.")
 @click.option("--factory", help="module:factory of yours that builds the network for weights without one.")
+@click.option("--trust-code", is_flag=True, help="Run code that the package brings, in the sandbox.")
 @click.option("--time-limit", "time_limit_s", type=click.FloatRange(1, 1e6), help="Seconds that one attempt may take.")
 @click.option("--memory-mb", type=click.IntRange(64), help="MiB that one attempt may hold.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")

@@ -35,6 +35,7 @@ def convert(
     out: Path,
     store: Store | None = None,
     offline: bool = False,
+    trust_code: bool = False,
     isolate: bool = False,
     time_limit_s: float | None = None,
     memory_mb: int | None = None,
@@ -48,6 +49,8 @@ def convert(
 
     Args:
         ref, to, out, store, offline, options: as `regraft.deployment.convert.convert`, which says what they mean.
+        trust_code: the user vouches for code that the package brings; its network lives in the sandbox, and so does the
+            converter that reads it.
         isolate: in a process of its own: a converter that crashes, hangs or eats memory is a way that failed, and the
             next is tried. `ref` is a reference then.
         time_limit_s: with `isolate`, wall time of one attempt.
@@ -62,7 +65,7 @@ def convert(
         As there.
     """
     if isolate:
-        options |= {"data": data, "columns": columns, "margin": margin, "seed": seed}
+        options |= {"data": data, "columns": columns, "margin": margin, "seed": seed, "trust_code": trust_code}
         limits = Resources(0, memory_mb << 20 if memory_mb is not None else None, time_limit_s)
         return _convert_apart(ref, to, Path(out), store, offline=offline, limits=limits, **options)
     if data is not None:
@@ -71,8 +74,14 @@ def convert(
 
         spec = DataSpec(ref=data, **(columns or {}))
         options["task"] = task_data(ref, spec, margin=margin, seed=seed, store=store, offline=offline)
-    permit = permit_by_scan(store)
-    return make(ref, to=to, out=out, store=store, offline=offline, permit=permit, seed=seed, **options)
+    options |= {"store": store, "offline": offline, "permit": permit_by_scan(store), "seed": seed}
+    if not trust_code:
+        return make(ref, to=to, out=out, **options)
+    from regraft.workflow.trusted import opened_with_code
+
+    how = {name: options.get(name) for name in ("runtime", "threads", "factory")}
+    with opened_with_code(ref, store=store, offline=offline, **how) as source:
+        return make(source, to=to, out=out, **options)
 
 
 def convert_watched(ref: str, *, out: Path, journal: Path, **options: Any) -> Evidence | list[Evidence]:

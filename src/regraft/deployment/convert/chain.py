@@ -12,6 +12,7 @@ import msgspec
 
 from regraft.deployment.convert.companions import write_companions
 from regraft.deployment.convert.completeness import Shortfall, shortfall
+from regraft.deployment.convert.confined import hop_in_sandbox
 from regraft.deployment.convert.forms import form_named
 from regraft.deployment.convert.interface import Converter, Hop, Source
 from regraft.deployment.convert.members import own_converters
@@ -19,6 +20,7 @@ from regraft.deployment.loading import LoadRequest, Opened, opened
 from regraft.deployment.verify import verify
 from regraft.errors import RegraftError, Unsupported
 from regraft.record.evidence import Evidence, Verdict
+from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.verified import VerifiedFiles
 
 if TYPE_CHECKING:
@@ -248,7 +250,10 @@ def why_not(link: Link) -> RegraftError:
 
 def _hop(member: Converter, source: Source) -> Hop:
     """One conversion. Whatever goes wrong in another distribution's code is that hop's failure, not ours."""
+    model = source.model
     try:
+        if isinstance(model, IsolatedModel) and model.is_sandboxed:
+            return hop_in_sandbox(member.name, source, model)
         hop = member.convert(source)
     except RegraftError:
         raise
