@@ -13,6 +13,7 @@ from regraft.package.formats import Port
 from regraft.package.limits import MAX_HEADER_BYTES
 from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.interface import Signature, Tap
+from regraft.runtime.torch_recurrent import symbolic_steps
 from regraft.runtime.torch_tensors import (
     array_from_tensor,
     cast_port,
@@ -87,7 +88,7 @@ def exported(model: TorchModel, feeds: Feeds, *, fixed: Sequence[str] = ()) -> E
         dynamic = torch.export.Dim.AUTO
         shapes[port.name] = {i: dynamic for i, x in enumerate(extents) if not isinstance(x, int) and x not in fixed}
     try:
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), symbolic_steps():
             program: ExportedProgram = torch.export.export(model.module, (), tensors, dynamic_shapes=shapes)
     except Exception as error:
         raise Unsupported(

@@ -28,6 +28,10 @@ _MEMBERS = (
     "openvino_int8_from_openvino:OpenVinoInt8FromOpenVino",
     "torch_from_gguf:TorchFromGguf",
     "onnx_decoder_from_torch:OnnxDecoderFromTorch",
+    "torch_export_from_torch:TorchExportFromTorch",
+    "torch_export_from_onnx:TorchExportFromOnnx",
+    "torchscript_from_torch:TorchScriptFromTorch",
+    "openvino_from_torch:OpenVinoFromTorch",
 )
 """`module:Class` of every converter."""
 

@@ -1,0 +1,98 @@
+"""TorchScript from an eager network, by tracing one pass: torch advises torch.export, runtimes in C++ ask for this."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from regraft.deployment.convert.interface import Hop, Source
+from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.onnx_from_torch import prove
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    import torch
+
+    from regraft.runtime.interface import Feeds
+    from regraft.runtime.torch_module import TorchModel
+
+
+class TorchScriptFromTorch:
+    """Traces eager networks; the branch that the example took is the only one that stays."""
+
+    name = "torchscript_from_torch"
+    source = "torch"
+    target = "torchscript"
+    cost = 4
+
+    def obstacle(self) -> str:
+        """PyTorch must be installed."""
+        return missing("torch", extra="torch")
+
+    def convert(self, source: Source) -> Hop:
+        """Trace the first example, and run what was written at the sizes of all.
+
+        Raises:
+            Unsupported: torch cannot trace the network, or the trace returns other shapes at other sizes.
+        """
+        import torch
+
+        from regraft.runtime.torch_module import TorchModel
+        from regraft.runtime.torch_script import TorchScriptModel
+
+        model = source.loaded()
+        if not isinstance(model, TorchModel):
+            raise Unsupported(f"a {type(model).__name__} is no eager module, and cannot be traced", where=model.where)
+        content = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch advises torch.export here
+            jit: Any = torch.jit
+            jit.save(_traced(model, source.feeds[0]), content)
+            product = TorchScriptModel(jit.load(io.BytesIO(content.getvalue())), where=model.where)
+        prove(product, model, source.feeds, {port.name: port.name for port in model.signature.inputs})
+        note = "a trace keeps the branches of its example alone"
+        return Hop({"model.pt": content.getvalue()}, "torch", (note,), {"torch": str(torch.__version__)}, None)
+
+
+def _traced(model: TorchModel, feeds: Feeds) -> torch.jit.ScriptModule:
+    import torch
+
+    from regraft.runtime.torch_tensors import tensor_from_array
+
+    ports = model.signature.inputs
+    tensors = tuple(tensor_from_array(feeds[port.name], port.dtype) for port in ports)
+    named = _named(model, [port.name for port in ports])
+    jit: Any = torch.jit
+    try:
+        with torch.no_grad():
+            traced = jit.trace(named, tensors, strict=False, check_trace=False)
+            frozen: torch.jit.ScriptModule = jit.freeze(traced.eval())
+            return frozen
+    except Exception as error:
+        text = " ".join(str(error).split())[:500]
+        raise Unsupported(f"torch.jit cannot trace the network: {text}", where=model.where) from error
+
+
+def _named(model: TorchModel, names: list[str]) -> torch.nn.Module:
+    """The network, called by position; its arguments have the signature's names, its outputs theirs."""
+    import inspect
+
+    from torch import nn
+
+    from regraft.runtime.torch_tensors import named_tensors
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = model.module
+
+        def forward(self, *values: torch.Tensor) -> object:
+            result = self.network(**dict(zip(names, values, strict=True)))
+            return dict(named_tensors(result))
+
+    module = Named()
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in ("self", *names)]
+    Named.forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return module

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from regraft.deployment.convert.interface import Source
+from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
+from regraft.deployment.convert.torch_export_from_onnx import TorchExportFromOnnx
+from regraft.deployment.verify import verify
+from regraft.errors import Unsupported
+from regraft.package.formats import Port
+from regraft.record.evidence import Verdict
+from regraft.runtime.feeds import generated_feeds
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+from regraft.runtime.torch_export import TorchExportModel
+from regraft.runtime.torch_module import TorchModel
+
+
+class Inverted(nn.Module):
+    """A MobileNet in small: a stem, depth-wise convolution, squeeze and excitation, a shortcut, upsampling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 3, 3, 2, 1, bias=False), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2))
+        self.wide = nn.Conv2d(3, 12, 1)
+        self.depth = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.gate = nn.Conv2d(12, 12, 1)
+        self.narrow = nn.Conv2d(12, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        h = nn.functional.hardswish(self.depth(nn.functional.hardswish(self.wide(x))))
+        h = h * nn.functional.hardsigmoid(self.gate(nn.functional.adaptive_avg_pool2d(h, 1)))
+        return nn.functional.interpolate(x + self.narrow(h), scale_factor=2.0, mode="bilinear")
+
+
+class Recurrent(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)[0]
+
+
+class Decoder(nn.Module):
+    """One step of a decoder: keys and values of the steps before come in, and go out longer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, 16)
+        self.query, self.key, self.value = (nn.Linear(16, 16) for _ in range(3))
+        self.head = nn.Linear(16, 20)
+
+    def forward(self, tokens: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        h = self.embed(tokens)  # (B, T, 16)
+        keys = torch.cat([keys, self.key(h)], 1)  # (B, S + T, 16)
+        values = torch.cat([values, self.value(h)], 1)
+        scores = self.query(h) @ keys.transpose(1, 2) / 4
+        past = keys.shape[1] - h.shape[1]
+        later = torch.arange(keys.shape[1])[None, :] > past + torch.arange(h.shape[1])[:, None]
+        h = torch.softmax(scores.masked_fill(later, -1e9), -1) @ values
+        return {"logits": self.head(h), "keys_out": keys, "values_out": values}
+
+
+IMAGE = [Port("x", "float32", ("batch", 3, 16, 16))]
+STEPS = [Port("x", "float32", (5, "batch", 6))]
+CACHED = [
+    Port("tokens", "int64", ("batch", "tokens")),
+    Port("keys", "float32", ("batch", "past", 16)),
+    Port("values", "float32", ("batch", "past", 16)),
+]
+NETWORKS = {
+    "mobilenet": (Inverted, IMAGE, {}),
+    "lstm": (lambda: Recurrent(nn.LSTM(6, 8, bidirectional=True)), STEPS, {}),
+    "gru": (lambda: Recurrent(nn.GRU(6, 8)), STEPS, {}),
+    "decoder": (Decoder, CACHED, {"tokens": (0, 19)}),
+}
+
+
+def network_of(name: str) -> TorchModel:
+    torch.manual_seed(0)
+    build, inputs, ranges = NETWORKS[name]
+    return TorchModel(build(), inputs=inputs, ranges=ranges, where=name)
+
+
+def exported_onnx(model: TorchModel) -> OnnxRuntimeModel:
+    feeds = [case.feeds for case in generated_feeds(model.signature)][:3]
+    content = OnnxFromTorch().convert(Source(model, feeds)).files["model.onnx"]
+    return OnnxRuntimeModel(content, where=model.where)
+
+
+def program_of(model: OnnxRuntimeModel) -> TorchExportModel:
+    feeds = [case.feeds for case in generated_feeds(model.signature)][:4]
+    hop = TorchExportFromOnnx().convert(Source(model, feeds, where=model.where))
+    return TorchExportModel.from_program(torch.export.load(io.BytesIO(hop.files["model.pt2"])), where="program")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_torch_to_onnx_and_back_is_the_same_network(name: str) -> None:
+    model = network_of(name)
+    evidence = verify(model, program_of(exported_onnx(model)), localise=False)
+    assert evidence.verdict is Verdict.PASS, evidence.summary
+
+
+def test_attention_comes_back_too(attention: TorchModel, attention_onnx: Path) -> None:
+    program = program_of(OnnxRuntimeModel(attention_onnx.read_bytes(), where="attention"))
+    assert verify(attention, program, localise=False).verdict is Verdict.PASS
+
+
+def node(operator: str, inputs: list[str], outputs: list[str], **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(operator, inputs, outputs, name=f"the_{operator}", **attributes)
+
+
+def graph_of(nodes: list[onnx.NodeProto], stored: dict[str, np.ndarray] | None = None) -> OnnxRuntimeModel:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    constants = [onnx.numpy_helper.from_array(value, name) for name, value in (stored or {}).items()]
+    graph = helper.make_graph(nodes, "small", [x], [y], constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return OnnxRuntimeModel(proto.SerializeToString(), where="small.onnx")
+
+
+def branches() -> tuple[onnx.GraphProto, onnx.GraphProto]:
+    out = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    scaled = helper.make_graph([node("Mul", ["x", "w"], ["z"])], "then", [], [out])
+    shifted = helper.make_graph([node("Add", ["x", "w"], ["z"])], "else", [], [out])
+    return scaled, shifted
+
+
+def test_a_branch_that_data_decides_stays_in_the_program() -> None:
+    then, otherwise = branches()
+    nodes = [
+        node("ReduceSum", ["x"], ["s"], keepdims=0),
+        node("Greater", ["s", "zero"], ["c"]),
+        node("If", ["c"], ["y"], then_branch=then, else_branch=otherwise),
+    ]
+    stored = {"w": np.arange(4, dtype=np.float32), "zero": np.zeros((), np.float32)}
+    model = graph_of(nodes, stored)
+    program = program_of(model)
+    for sign in (-1, 1):
+        feeds = {"x": np.full((3, 4), sign, np.float32)}
+        np.testing.assert_array_equal(program(feeds)["y"], model(feeds)["y"])
+
+
+def test_shapes_that_the_graph_computes_stay_symbolic() -> None:
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Gather", ["shape", "zero"], ["rows"]),
+        node("Concat", ["rows", "halves"], ["target"], axis=0),
+        node("Reshape", ["x", "target"], ["y"]),
+    ]
+    stored = {"zero": np.array([0]), "halves": np.array([2, 2])}
+    program = program_of(graph_of(nodes, stored))
+    for rows in (1, 2, 7):
+        assert program({"x": np.zeros((rows, 4), np.float32)})["y"].shape == (rows, 2, 2)
+
+
+def test_every_operator_without_a_mapping_is_named_with_its_place() -> None:
+    nodes = [
+        node("Bernoulli", ["x"], ["a"]), node("RandomNormalLike", ["a"], ["y"]),
+    ]  # fmt: skip
+    with pytest.raises(Unsupported) as caught:
+        program_of(graph_of(nodes))
+    assert "the_RandomNormalLike" in caught.value.what
+    assert "2 operators" in caught.value.what
+
+
+def test_a_refusal_names_the_node() -> None:
+    nodes = [
+        node("Cast", ["x"], ["places"], to=TensorProto.INT64),
+        node("Slice", ["places", "zero", "one"], ["row"]),
+        node("Squeeze", ["row", "zero"], ["shape"]),
+        node("Expand", ["x", "shape"], ["y"]),
+    ]
+    model = graph_of(nodes, {"zero": np.array([0]), "one": np.array([1])})
+    feeds = [{"x": np.tile(np.array([1, 1, 3, 4], np.float32), (3, 1))}]
+    with pytest.raises(Unsupported, match=r"the_Expand.*shape is computed from data"):
+        TorchExportFromOnnx().convert(Source(model, feeds))
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "file"),
+    [
+        ("faster-whisper", "1.2.1", "faster_whisper/assets/silero_vad_v6.onnx"),
+    ],
+)
+def test_published_networks_are_the_same_in_torch(asset, package: str, version: str, file: str) -> None:
+    model = OnnxRuntimeModel((asset("pypi", package, version) / file).read_bytes(), where=file)
+    evidence = verify(model, program_of(model), localise=False)
+    assert evidence.verdict is Verdict.PASS, evidence.summary
