@@ -9,7 +9,7 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regraft
 export REGRAFT_TEST_ASSETS ?= $(CACHE)/assets
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run run-image survey test lint assets reference bench fuzz clean
+.PHONY: help setup run run-image survey test lint assets environments reference bench fuzz clean
 
 help:
 	@echo "make run     choose, adapt, convert, verify, measure and judge a model; writes build/report.html, report.png, packages/"
@@ -50,13 +50,16 @@ survey: $(READY)
 assets: $(READY)
 	$(BIN)/python tools/fetch_assets.py --store $(CACHE)/store $(REGRAFT_TEST_ASSETS)
 
+environments: $(READY)
+	$(BIN)/python tools/make_environments.py
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(READY) lint assets
+test: $(READY) lint assets environments
 	$(BIN)/python -m pytest -n 2
 
 reference: $(READY)

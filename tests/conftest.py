@@ -7,10 +7,12 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 ROOT = Path(__file__).parent.parent
 ASSETS = Path(os.environ.get("REGRAFT_TEST_ASSETS", ROOT / ".cache/assets/x"))
+ENVIRONMENTS = Path(platformdirs.user_cache_dir("regraft", appauthor=False)) / "environments"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # programs under test inherit it, and Ctrl-C is tested
@@ -27,6 +29,24 @@ def asset() -> Callable[[str, str, str], Path]:
         return path
 
     return folder
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Callable[[str], Path]:
+    """Make an environment of the user's visible to a test, whose cache is its own; returns its interpreter."""
+    from regraft.errors import MissingEnvironment
+    from regraft.runtime.environments import environment_python
+
+    def made(name: str) -> Path:
+        cache = tmp_path / "cache"
+        cache.mkdir(exist_ok=True)
+        (cache / "environments").symlink_to(ENVIRONMENTS)
+        try:
+            return environment_python(name)
+        except MissingEnvironment:
+            pytest.fail(f"the environment {name} is missing: run `make environments`")
+
+    return made
 
 
 @pytest.fixture(autouse=True)
