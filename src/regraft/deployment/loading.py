@@ -109,7 +109,7 @@ def opened(model: AnyModel, request: LoadRequest) -> Iterator[Opened]:
 
 
 def _loaded(package: Package, request: LoadRequest) -> Opened:
-    from regraft.errors import AmbiguousReference, MissingExtra, UsageError
+    from regraft.errors import AmbiguousReference, MissingEnvironment, MissingExtra, UsageError
 
     manifest = package.manifest()
     subjects = tuple(package.subjects(manifest))
@@ -130,7 +130,7 @@ def _loaded(package: Package, request: LoadRequest) -> Opened:
             precision=request.precision,
             factory=request.factory,
         )
-    except (AmbiguousReference, MissingExtra, UsageError):
+    except (AmbiguousReference, MissingEnvironment, MissingExtra, UsageError):
         raise
     except RegraftError as error:
         return Opened(subjects, error=error, package=package, path=path, permit=permit)
