@@ -1,8 +1,8 @@
 """Look for input that a parser or rule family cannot get through. usage: fuzz.py [--seconds N] [--corpus DIR] [FILE…]
 
-Guided by coverage where atheris is installed (`pip install atheris`), by chance otherwise. What is found is written to
-DIR/faults with its traceback; DIR also keeps inputs that reached new code, and the next run starts from them. With
-files, only they are tried.
+Guided by coverage where atheris is installed (it is in the group of tests), by chance otherwise. It starts from the
+corpus of samples and from tests/trust/fuzz_corpus.zip. A fault is written to DIR with its traceback, as are inputs
+that reach new code; `--keep` puts the small ones of these into the zip. With files, only they are tried.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ import random
 import sys
 import time
 import traceback
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+KEPT = ROOT / "tests/trust/fuzz_corpus.zip"
+_MAX_KEPT_INPUT = 4096
+_MAX_KEPT = 1 << 20
 sys.path.insert(0, str(ROOT))
 
 
@@ -23,6 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--corpus", type=Path, default=ROOT / ".cache/fuzz")
+    parser.add_argument("--keep", action="store_true", help="put what an earlier run found in DIR into the zip")
     parser.add_argument("files", type=Path, nargs="*")
     chosen = parser.parse_args()
     chosen.corpus.mkdir(parents=True, exist_ok=True)
@@ -30,6 +37,8 @@ def main() -> int:
         for path in chosen.files:
             _split(path.read_bytes())
         return 0
+    if chosen.keep:
+        return _keep(chosen.corpus)
     try:
         import atheris
     except ImportError:
@@ -40,11 +49,10 @@ def main() -> int:
 
         formats()  # both import their members when they are asked for them
         families()
-    _write_seeds(chosen.corpus)
-    atheris.Setup(
-        [sys.argv[0], str(chosen.corpus), f"-max_total_time={chosen.seconds}", "-max_len=20000", "-rss_limit_mb=3000"],
-        _split,
-    )
+    for data in (*_seeds(), *_kept().values()):
+        (chosen.corpus / _name(data)).write_bytes(data)
+    limits = [f"-max_total_time={chosen.seconds}", "-max_len=20000", "-rss_limit_mb=3000", "-timeout=60"]
+    atheris.Setup([sys.argv[0], str(chosen.corpus), f"-artifact_prefix={chosen.corpus}/", *limits], _split)
     atheris.Fuzz()
     return 0
 
@@ -57,13 +65,42 @@ def _split(data: bytes) -> None:
         judge(bytes(data[1:]), NAMES[data[0] % len(NAMES)])
 
 
-def _write_seeds(folder: Path) -> None:
+def _seeds() -> Iterator[bytes]:
     from tests.trust.fuzzing import NAMES, seeds
 
     for name, content in seeds():
-        number = NAMES.index(name) if name in NAMES else hash(name) % len(NAMES)
-        data = bytes([number]) + content
-        (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+        number = NAMES.index(name) if name in NAMES else zlib.crc32(name.encode()) % len(NAMES)
+        yield bytes([number]) + content
+
+
+def _kept() -> dict[str, bytes]:
+    if not KEPT.exists():
+        return {}
+    with zipfile.ZipFile(KEPT) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _keep(folder: Path) -> int:
+    """Put what is new and small into the zip, the smallest first; same content, same bytes of the zip."""
+    old = {_name(data) for data in _seeds()}
+    found = _kept() | {
+        _name(data): data
+        for path in folder.iterdir()
+        if path.is_file() and len(data := path.read_bytes()) <= _MAX_KEPT_INPUT and _name(data) not in old
+    }
+    by_size = sorted(found.items(), key=lambda item: (len(item[1]), item[0]))
+    left = _MAX_KEPT
+    with zipfile.ZipFile(KEPT, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in by_size:
+            left -= len(data)
+            if left >= 0:
+                archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    print(f"{len(found)} inputs, {KEPT.stat().st_size} bytes")
+    return 0
+
+
+def _name(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _by_chance(folder: Path, seconds: int) -> int:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import importlib.util
 import random
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 from tests.trust.fuzzing import NAMES, damaged, judge, seeds
 
 
@@ -17,3 +22,14 @@ def test_random_bytes_under_every_name_are_judged_without_a_fault():
     for name in NAMES:
         for length in (0, 1, 3, 17, 300):
             judge(rng.randbytes(length), name)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this platform")
+def test_a_search_guided_by_coverage_from_the_kept_corpus_finds_no_fault(tmp_path):
+    """Every input of the kept corpus, then new ones for as long as CI can spare; `make fuzz` searches for longer."""
+    tool = Path(__file__).parents[3] / "tools/fuzz.py"
+    done = subprocess.run(
+        [sys.executable, tool, "--seconds", "20", "--corpus", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "DONE" in done.stderr  # not ended by an import that failed
