@@ -18,7 +18,7 @@ help:
 	@echo "make test    lint, types, floors and all tests (downloads about 1.7 GB of real packages once)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   the benchmarks, side by side with their peers; see benchmarks/RESULTS.md"
-	@echo "make fuzz    five minutes of hostile input for every parser; by coverage where atheris is installed"
+	@echo "make fuzz    five minutes of hostile input for every parser; guided by coverage where atheris has a wheel"
 
 setup: $(READY)
 
