@@ -49,19 +49,29 @@ class Encoder(nn.Module):
         return x
 
 
-SHAPES = {
-    "k": (D, NH, D // NH), "bk": (NH, D // NH), "q": (D, NH, D // NH), "bq": (NH, D // NH), "v": (D, NH, D // NH),
-    "bv": (NH, D // NH), "mix": (NH, D // NH, D), "bmix": (D,), "g1": (D,), "h1": (D,), "w1": (D, F), "b1": (F,),
-    "w2": (F, D), "b2": (D,), "g2": (D,), "h2": (D,),
-}  # fmt: skip
+def block_shapes(d: int, nh: int, f: int) -> dict[str, tuple[int, ...]]:
+    """Weights of one layer of the port: width, heads, inner width."""
+    return {
+        "k": (d, nh, d // nh), "bk": (nh, d // nh), "q": (d, nh, d // nh), "bq": (nh, d // nh), "v": (d, nh, d // nh),
+        "bv": (nh, d // nh), "mix": (nh, d // nh, d), "bmix": (d,), "g1": (d,), "h1": (d,), "w1": (d, f), "b1": (f,),
+        "w2": (f, d), "b2": (d,), "g2": (d,), "h2": (d,),
+    }  # fmt: skip
+
+
+def port_shapes(layers: int, d: int, nh: int, f: int, v: int, t: int) -> dict[str, tuple[int, ...]]:
+    """All weights of the port; v words, t places."""
+    found = {"tokens": (v, d), "places": (t, d), "kinds": (2, d), "g": (d,), "h": (d,)}
+    return found | {f"block{i}_{name}": shape for i in range(layers) for name, shape in block_shapes(d, nh, f).items()}
 
 
 def encode(w: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
-    """The same in JAX."""
+    """The same in JAX, of any size."""
     x = w["tokens"][ids] + w["places"][: ids.shape[1]] + w["kinds"][0]
     x = _norm(x, w["g"], w["h"])
-    for i in range(LAYERS):
-        x = _layer({name: w[f"block{i}_{name}"] for name in SHAPES}, x, mask)
+    for i in range(sum(name.endswith("_mix") for name in w)):
+        start = f"block{i}_"
+        own = {name.removeprefix(start): value for name, value in w.items() if name.startswith(start)}
+        x = _layer(own, x, mask)
     return x
 
 
@@ -69,7 +79,7 @@ def _layer(w: Any, x: jax.Array, mask: jax.Array) -> jax.Array:
     key = jnp.einsum("bld,dhk->blhk", x, w["k"]) + w["bk"]
     query = jnp.einsum("bld,dhk->blhk", x, w["q"]) + w["bq"]
     value = jnp.einsum("bld,dhk->blhk", x, w["v"]) + w["bv"]
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query / np.sqrt(D // NH), key)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query / np.sqrt(query.shape[-1]), key)
     scores = jnp.where(mask[:, None, None] > 0, scores, -1e30)
     mixed = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), value)
     x = _norm(x + jnp.einsum("blhk,hkd->bld", mixed, w["mix"]) + w["bmix"], w["g1"], w["h1"])
@@ -107,9 +117,7 @@ def reference() -> tuple[Any, dict[str, Any]]:
 
 def candidate() -> tuple[Any, dict[str, Any]]:
     """In JAX."""
-    shapes = {"tokens": (V, D), "places": (T, D), "kinds": (2, D), "g": (D,), "h": (D,)}
-    shapes |= {f"block{i}_{name}": shape for i in range(LAYERS) for name, shape in SHAPES.items()}
-    return jax.tree_util.Partial(encode, numbers(shapes)), FEEDS
+    return jax.tree_util.Partial(encode, numbers(port_shapes(LAYERS, D, NH, F, V, T))), FEEDS
 
 
 _IDS = np.random.default_rng(0).integers(1, V, (3, 11))
