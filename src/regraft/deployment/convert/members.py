@@ -32,6 +32,7 @@ _MEMBERS = (
     "torch_export_from_onnx:TorchExportFromOnnx",
     "torchscript_from_torch:TorchScriptFromTorch",
     "openvino_from_torch:OpenVinoFromTorch",
+    "onnx_from_torchscript:OnnxFromTorchScript",
 )
 """`module:Class` of every converter."""
 

@@ -1,0 +1,120 @@
+"""Forms that a network of torch takes without leaving torch, and on to OpenVINO and ONNX from there."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from regraft.deployment.convert.interface import Converter, Source
+from regraft.deployment.convert.onnx_from_torchscript import OnnxFromTorchScript
+from regraft.deployment.convert.openvino_from_torch import OpenVinoFromTorch
+from regraft.deployment.convert.torch_export_from_torch import TorchExportFromTorch
+from regraft.deployment.convert.torchscript_from_torch import TorchScriptFromTorch
+from regraft.deployment.verify import verify
+from regraft.errors import Unsupported
+from regraft.package.formats import Port
+from regraft.record.evidence import Verdict
+from regraft.runtime.feeds import generated_feeds
+from regraft.runtime.interface import Model
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
+from regraft.runtime.torch_export import TorchExportModel
+from regraft.runtime.torch_module import TorchModel
+from regraft.runtime.torch_script import TorchScriptModel
+from regraft.trust.scan import scan
+
+
+def converted(converter: Converter, model: TorchModel | TorchScriptModel) -> dict[str, bytes]:
+    signature = model.signature
+    feeds = [case.feeds for case in generated_feeds(signature)][:3]
+    return converter.convert(Source(model, feeds)).files
+
+
+def program(files: dict[str, bytes]) -> Model:
+    return TorchExportModel.from_program(torch.export.load(io.BytesIO(files["model.pt2"])), where="program")
+
+
+def script(files: dict[str, bytes]) -> TorchScriptModel:
+    return TorchScriptModel(torch.jit.load(io.BytesIO(files["model.pt"])), where="script")
+
+
+def ir(files: dict[str, bytes]) -> Model:
+    return OpenVinoModel(graph_from_bytes(files["model.xml"], files["model.bin"]), precision="float32")
+
+
+@pytest.mark.parametrize(
+    ("converter", "load"),
+    [(TorchExportFromTorch(), program), (TorchScriptFromTorch(), script), (OpenVinoFromTorch(), ir)],
+    ids=["torch-export", "torchscript", "openvino"],
+)
+def test_each_form_is_the_same_network_at_every_size(attention: TorchModel, converter, load) -> None:
+    product = load(converted(converter, attention))
+    assert verify(attention, product, localise=False).verdict is Verdict.PASS
+
+
+class Steps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)[0]
+
+
+def test_the_steps_of_a_recurrent_layer_stay_free() -> None:
+    torch.manual_seed(0)
+    model = TorchModel(Steps(), inputs=[Port("x", "float32", ("batch", "steps", 3))], where="steps")
+    product = program(converted(TorchExportFromTorch(), model))
+    for batch, steps in ((1, 1), (3, 7), (2, 40)):
+        x = np.random.default_rng(0).normal(size=(batch, steps, 3)).astype(np.float32)
+        np.testing.assert_array_equal(product({"x": x})["output_0"], model({"x": x})["output_0"])  # the same kernel
+
+
+class Halving(nn.Module):
+    """A loop and a branch that data decides: neither torch.export nor a trace can follow it, scripting can."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        while float(x.abs().max()) > 1.0:
+            x = x / 2
+        return x + 1 if float(x.sum()) > 0 else x - 1
+
+
+def test_a_script_keeps_its_loops_and_branches_in_onnx() -> None:
+    model = TorchScriptModel(torch.jit.script(Halving()), where="halving")
+    feeds = [{"x": np.full((rows, 3), value, np.float32)} for rows, value in ((2, 0.5), (3, 7.0), (4, -3.0))]
+    files = OnnxFromTorchScript().convert(Source(model, feeds)).files
+    product = OnnxRuntimeModel(files["model.onnx"])
+    for values in ([9.0, -1.0, 0.5], [-9.0, -1.0, 0.5], [0.1, 0.1, 0.1]):
+        x = np.array([values], np.float32)
+        np.testing.assert_array_equal(next(iter(product({"x": x}).values())), next(iter(model({"x": x}).values())))
+
+
+def test_an_operator_that_the_exporter_lacks_is_named() -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(x)
+
+    model = TorchScriptModel(torch.jit.script(Odd()), where="odd")
+    with pytest.raises(Unsupported, match="special_bessel_j0"):
+        OnnxFromTorchScript().convert(Source(model, [{"x": np.ones((2, 3), np.float32)}]))
+
+
+def test_what_torch_cannot_follow_is_refused() -> None:
+    model = TorchModel(Halving(), inputs=[Port("x", "float32", ("batch", 3))], where="halving")
+    for converter in (TorchExportFromTorch(), OpenVinoFromTorch()):
+        with pytest.raises(Unsupported, match=r"torch\.export cannot follow"):
+            converted(converter, model)
+
+
+def test_a_program_needs_no_trust(tmp_path: Path) -> None:
+    model = TorchModel(Steps(), inputs=[Port("x", "float32", ("batch", "steps", 3))], where="steps")
+    for name, content in converted(TorchExportFromTorch(), model).items():
+        (tmp_path / name).write_bytes(content)
+    evidence = scan(tmp_path)
+    assert evidence.verdict is Verdict.PASS, evidence.summary
+    assert str(Path(torch.__file__).parent).encode() not in (tmp_path / "model.pt2").read_bytes()
