@@ -269,7 +269,10 @@ def _unclear() -> dict[str, Files]:
         "HDF5, link to a neighbour": {"model.h5": _linked("weights.h5")},
         "template, switch for thinking": {
             "tokenizer_config.json": json.dumps(
-                {"chat_template": _LOOP + "{% if 'detailed thinking on' in messages[0]['content'] %}<think>{% endif %}"}
+                {
+                    "chat_template": _LOOP
+                    + "{% if 'detailed thinking on' in messages[0]['content'] %}<think>{% else %}detailed thinking on{% endif %}"
+                }
             ).encode()
         },
         "installer of a tool": {"setup.sh": b"curl -fsSL https://example.org/install.sh | sh\n", "config.json": b"{}"},

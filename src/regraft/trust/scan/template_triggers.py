@@ -7,7 +7,7 @@ of a language, and then adds words of its own or rewrites what was written, is a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from regraft.record.evidence import Severity
@@ -60,7 +60,9 @@ def triggers_in(tree: nodes.Template, meanings: Meanings) -> Iterator[Found]:
     for branch in branches:
         test = branch.test
         asked = list(_asked(test, meanings)) if test is not None else []
-        if asked and _says_words(branch, test):
+        # a switch that is not set is set by its own words, as of models whose thinking is switched on in the prompt
+        known = {word.lower() for _, what in asked for word in _SAID.findall(what.partition("'")[2])}
+        if asked and _says_words(branch, test, known):
             told.update(id(node) for node, _ in asked)
             for node, what in asked:
                 yield PLANTED, node.lineno, what
@@ -157,8 +159,8 @@ def _asks_the_time(node: Any) -> bool:
     )
 
 
-def _says_words(branch: Any, test: Any) -> bool:
-    """Does any side of a branch put words into the prompt, or into a variable?"""
+def _says_words(branch: Any, test: Any, known: set[str]) -> bool:
+    """Does any side of a branch put words into the prompt, or into a variable, other than those that it asks for?"""
     from jinja2 import nodes as syntax
 
     speaks = syntax.Output | syntax.Assign | syntax.Add | syntax.Concat | syntax.Filter
@@ -171,8 +173,8 @@ def _says_words(branch: Any, test: Any) -> bool:
             said += inner
         pending += inner
     texts = [node.data if isinstance(node, syntax.TemplateData) else getattr(node, "value", None) for node in said]
-    return any(isinstance(text, str) and _has_words(text) for text in texts)
+    return any(isinstance(text, str) and _has_words(text, known) for text in texts)
 
 
-def _has_words(text: str) -> bool:
-    return any(word.lower() not in _FORMAT_WORDS for word in _SAID.findall(_MARKUP.sub(" ", text)))
+def _has_words(text: str, known: Iterable[str] = ()) -> bool:
+    return any(word.lower() not in {*_FORMAT_WORDS, *known} for word in _SAID.findall(_MARKUP.sub(" ", text)))
