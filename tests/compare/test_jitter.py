@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from regraft.compare.jitter import jittered_runs
+from regraft.compare.jitter import jittered_feeds, jittered_runs
 from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 
 UNIT = 2.0**-23
@@ -32,3 +32,21 @@ def test_sizes_that_are_written_as_numbers_are_not_moved() -> None:
         np.testing.assert_array_equal(held["scales"], scales)
         slopes.append(held["slope"])
     assert any((one != slope).any() for one in slopes)
+
+
+def test_feeds_of_next_to_nothing_are_moved_too() -> None:
+    """In proportion they would stay as they are, and a network that answers silence by rounding would seem exact."""
+    rng = np.random.default_rng(0)
+    feeds = {
+        "silence": np.zeros((50, 4), np.float32),
+        "denormal": np.full((50, 4), 1e-40, np.float32),
+        "mask": (rng.random((50, 4)) < 0.5).astype(np.float32),
+        "count": np.zeros(3, np.int64),
+    }
+    moved = jittered_feeds(feeds, seed=0, unit=UNIT)
+    for name in ("silence", "denormal"):
+        assert moved[name].dtype == np.float32
+        assert set(np.round(moved[name].ravel() / UNIT).tolist()) == {-1.0, 0.0, 1.0}
+    assert not moved["mask"][feeds["mask"] == 0].any()
+    assert np.abs(moved["mask"] - feeds["mask"]).max() == UNIT
+    np.testing.assert_array_equal(moved["count"], feeds["count"])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
 from tests.compare.conftest import Network, wrapped
 
 from regraft.compare.deviation import deviation
 from regraft.compare.measure import RUNS_OF_FEW, Yardstick
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 
 
 def test_outputs_of_a_few_numbers_have_the_largest_floor_of_several_runs(network: Network) -> None:
@@ -28,3 +31,24 @@ def test_outputs_of_a_few_numbers_have_the_largest_floor_of_several_runs(network
             assert own == plain, "160 numbers speak for themselves"
     assert any(a.own["float32"][n].rms > deviation(model(f)[n], a.truth[n]).rms
                for f, a in zip(feeds[:2], answers, strict=False) for n in a.truth)  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "is_by_chance"), [(1e6, True), (1e3, False)])
+def test_where_a_reference_answers_by_rounding_its_noise_has_no_channels(size: float, is_by_chance: bool) -> None:
+    """x + b − b loses the last digits of x in the channels whose b is large: all of them, or a few."""
+    b = np.array([0, size], np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "b"], ["sum"]), helper.make_node("Sub", ["sum", "b"], ["y"])],
+        "cancelling",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(b, "b")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    feeds = {"x": np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)}
+    yardstick = Yardstick(OnnxRuntimeModel(proto.SerializeToString()), feeds)
+    assert yardstick.method == "float64"
+    (answer,) = yardstick.answers([feeds])
+    exact, noisy = answer.own["float32"]["y"].peaks
+    assert noisy > size * 2**-25
+    assert exact == (noisy if is_by_chance else 0)
