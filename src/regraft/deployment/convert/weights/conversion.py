@@ -285,7 +285,7 @@ def _left_out(left_out: Sequence[LeftOut]) -> Iterator[Finding]:
             severity = Severity.UNKNOWN if is_weight else Severity.INFO
             first = f"{entries[0].name[:80]!r}: {entries[0].why}"
             listed: list[JSON] = [entry.name[:200] for entry in entries[:_LISTED]]
-            message = f"{len(entries)} entries of the source are not in the new file, the first is {first}"
+            message = f"{_counted(len(entries), 'entry')} of the source not in the new file, the first: {first}"
             yield Finding("weights.left_out", severity, message, data={"entries": listed})
 
 
@@ -297,13 +297,13 @@ def _told(container: Container, steps: Sequence[_Step]) -> Iterator[Finding]:
         if stored != step.target.dtype:
             widened[stored, step.target.dtype] = widened.get((stored, step.target.dtype), 0) + 1
     for (before, after), count in sorted(widened.items()):
-        message = f"{count} tensors of {before} are {after} now, which loses nothing"
+        message = f"{before} is {after} now in {_counted(count, 'tensor')}, which loses nothing"
         yield Finding("weights.converted", Severity.INFO, message, data={"from": before, "to": after, "tensors": count})
     renamed: dict[str, JSON] = {
         step.source.name[:200]: step.target.name for step in steps if step.source.name != step.target.name
     }
     if renamed:
-        message = f"{len(renamed)} names are not allowed in {container.form} and were changed"
+        message = f"{container.form} forbids {_counted(len(renamed), 'name')}, changed here"
         yield Finding("weights.renamed", Severity.INFO, message, data={"names": dict(list(renamed.items())[:_LISTED])})
     groups: dict[tuple[object, ...], list[str]] = {}
     for step in steps:
@@ -324,3 +324,8 @@ def _unconfirmed(tables: Mapping[str, Table]) -> Iterator[Finding]:
             f"{missing} tensors of the source were read by Regraft alone: no library was there or allowed to confirm"
         )
         yield Finding("weights.unconfirmed", Severity.INFO, message, data={"tensors": missing})
+
+
+def _counted(number: int, noun: str) -> str:
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else many}"
