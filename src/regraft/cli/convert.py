@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -27,7 +28,7 @@ from regraft.cli.output import Shown, each
 @click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
 @click.option("--seed", type=int, default=0, help="Of made-up inputs.")
 @common_options
-def command(ref: str, to: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: object) -> int:
+def command(ref: str, to: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: Any) -> int:
     """The same network for another runtime, as a whole package (-o FOLDER) with tokenizer, label map and lineage;
     verified against the source before you see it.
 
