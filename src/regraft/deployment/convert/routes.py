@@ -40,9 +40,15 @@ def routes(form: str, to: str, *, avoid: Collection[str] = ()) -> Iterator[tuple
             continue
         passed = {form, *(member.target for member in path)}
         for member in usable:
-            if takes(member.source, at) and member.target not in passed:
+            if takes(member.source, at) and member.target not in passed and not _is_detour(at, member.target, to):
                 longer = (foreign or member not in own, cost + member.cost, next(order), (*path, member))
                 heapq.heappush(waiting, longer)
+
+
+def _is_detour(at: str, target: str, to: str) -> bool:
+    """One rewriting of a graph after the other leads nowhere that one of them does not."""
+    base = form_named(at).base
+    return bool(base) and target != to and form_named(target).base == base
 
 
 def require_route(form: str, to: str, *, avoid: Collection[str] = ()) -> None:
