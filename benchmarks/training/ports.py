@@ -14,28 +14,9 @@ from benchmarks.training.bases import BASES, DEVIATION, IGNORED, MEAN, Parts, wa
 from torch import nn
 from torch.nn import functional as F  # noqa: N812  as torch's own code calls it
 
-from regraft.conceptual.stages.interface import WeightMap
+from regraft.conceptual.stages.interface import Renamed, WeightMap
 
 EVERYTHING = ("pipeline", "forward", "loss", "backward", "optimiser", "schedule", "training")
-
-
-class Renamed:
-    """Names of the reference → (name of the port, whether it is transposed)."""
-
-    def __init__(self, names: Mapping[str, tuple[str, tuple[int, ...] | None]]) -> None:
-        self._names = dict(names)
-
-    def to_candidate(self, reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {
-            theirs: reference[ours] if order is None else reference[ours].transpose(order)
-            for ours, (theirs, order) in self._names.items()
-        }
-
-    def to_reference(self, candidate: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {
-            ours: candidate[theirs] if order is None else candidate[theirs].transpose(np.argsort(order))
-            for ours, (theirs, order) in self._names.items()
-        }
 
 
 class Port(NamedTuple):

@@ -26,10 +26,11 @@ from regraft.cli.output import Shown, each
 @click.option("--reference-runtime", help="That loads the reference.")
 @click.option("--factory", help="module:factory of yours that builds the reference's network.")
 @click.option("--candidate-factory", help="The same for the candidate.")
+@click.option("--training", is_flag=True, help="Both are py: factories of trainings: compare these, stage by stage.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of a pass; default: the runtime's.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of made-up inputs.")
 @common_options
-def command(reference: str, candidate: str, settings: Settings, **options: Any) -> int:
+def command(reference: str, candidate: str, training: bool, settings: Settings, **options: Any) -> int:
     """Is CANDIDATE, written anew from a paper or in another framework, the same network as REFERENCE once it has the
     same weights? -o FILE keeps the weight map (TOML).
 
@@ -43,6 +44,11 @@ def command(reference: str, candidate: str, settings: Settings, **options: Any) 
     regraft replicate py:torch_net:build py:flax_net:build --emit-converter convert.py
     """
     from regraft.workflow.replicate import replicate
+
+    if training:
+        from regraft.workflow.training import replicate_training
+
+        return each([candidate], lambda ref: Shown(replicate_training(reference, ref, seed=options["seed"])), settings)
 
     def examine(ref: str) -> Shown:
         return Shown(

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conceptual.stages.trainings import Net, one, parts, side, told
 from torch import nn
 
 from regraft.conceptual.stages.interface import Status
-from tests.conceptual.stages.trainings import Net, one, parts, side, told
 
 
 @pytest.mark.parametrize(("cut", "place"), [("branch", "inner"), ("skip", "add")])

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
+from tests.conceptual.stages.trainings import IGNORED, one, side, told
+from torch.nn import functional as F  # noqa: N812  as torch's own code calls it
 
 from regraft.conceptual.stages.interface import Status
-from tests.conceptual.stages.trainings import IGNORED, one, side, told
 
 LOSSES = {
     "reduction": lambda o, b: F.cross_entropy(o, b["targets"], reduction="sum"),

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.conceptual.stages.trainings import one, side, told
 from torch import nn
 
 from regraft.conceptual.stages.interface import Status
 from regraft.conceptual.stages.recognise import Seen, recognised
 from regraft.conceptual.stages.update_rules import Rule, trajectory
-from tests.conceptual.stages.trainings import one, side, told
 
 AdamW, Adam, SGD = torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD
 
@@ -73,7 +73,7 @@ def test_lists_of_tensors_make_the_same_steps() -> None:
     "rule",
     [
         Rule("adam", lr=2e-3, eps_place="inside", eps=1e-6),
-        Rule("adam", correction="none", weight_decay=0.02, decay_place="weight, plain"),
+        Rule("adam", correction="none"),
         Rule("sgd", lr=0.3, momentum=0.87, nesterov=True),
         Rule("rmsprop", lr=0.01, beta2=0.95, centered=True),
         Rule("adagrad", lr=0.05, eps=1e-10, start=0.1),

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.conceptual.stages.trainings import one, parts, side, told
 
 from regraft.conceptual.stages.interface import Status
-from tests.conceptual.stages.trainings import one, parts, side, told
 
 LR = torch.optim.lr_scheduler
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812  as torch's own code calls it
 
 from regraft.conceptual.stages import compare_stages
 from regraft.conceptual.stages.interface import Side, StageResult
@@ -22,7 +22,12 @@ class Net(nn.Module):
 
     def __init__(self, cut: str = "") -> None:
         super().__init__()
-        self.first, self.norm, self.inner, self.last = nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 6), nn.Linear(6, 4)
+        self.first, self.norm, self.inner, self.last = (
+            nn.Linear(5, 6),
+            nn.LayerNorm(6),
+            nn.Linear(6, 6),
+            nn.Linear(6, 4),
+        )
         self.cut = cut
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

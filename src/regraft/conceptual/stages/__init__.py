@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.conceptual.stages.interface import STAGES, SameNames, Stage, StageResult, Status
+from regraft.conceptual.stages.interface import STAGES, Renamed, SameNames, Stage, StageResult, Status
 from regraft.errors import RegraftError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def compare_stages(
     Args:
         reference: what is taken for right; see `sides.side_from_factory`.
         candidate: the re-implementation.
-        weights: how their weights correspond; None where names and layouts are equal.
+        weights: how their weights correspond; None for the candidate's `weight_map`, or for equal names and layouts.
         stages: of `STAGES`; None for all. They run in the order of training.
         seed: of probes and jitter.
     Yields:
@@ -52,7 +52,8 @@ def compare_stages(
     wanted = STAGES if stages is None else tuple(stages)
     if unknown := [name for name in wanted if name not in STAGES]:
         raise UsageError(f"there is no stage {unknown[0]!r}", hint=f"stages: {', '.join(STAGES)}")
-    mapped = SameNames() if weights is None else weights
+    declared = Renamed(candidate.weight_map) if candidate.weight_map else SameNames()
+    mapped = declared if weights is None else weights
     earlier: list[str] = []
     for name in STAGES:
         if name in wanted:

@@ -27,6 +27,7 @@ KEYS = {
     "schedule": "torch scheduler of the optimiser, or step → learning rate",
     "steps_per_epoch": "optimiser steps after which a torch scheduler is stepped; default 1: every step",
     "steps": "optimiser steps of the whole training: how far schedules are compared; default 1000",
+    "weight_map": "of the candidate: weight of the reference → its name here, or (name, order of axes)",
     "curve": "seed → losses or scores over one whole training, for `curves`",
     "margin": "difference of mean scores that does not matter; default: the deviation between the reference's seeds",
     "train_step": "torch: batch → loss, one whole step of training; else it is made of the parts above",
@@ -147,6 +148,20 @@ class Declaration:
         found = np.asarray([float(one) for one in self._parts["curve"](seed)])
         if found.ndim != 1 or not found.size:
             raise UsageError("curve returned no sequence of numbers", where=self.where)
+        return found
+
+    def weight_map(self) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+        """Weight of the reference → name here, and the order of axes where the layout differs; empty for equal names.
+
+        Raises:
+            UsageError: an entry is neither a name nor (name, order of axes).
+        """
+        found: dict[str, tuple[str, tuple[int, ...] | None]] = {}
+        for name, value in dict(self._parts.get("weight_map", {})).items():
+            pair = (value, None) if isinstance(value, str) else value
+            if not (isinstance(pair, tuple) and len(pair) == _STEP_PAIR and isinstance(pair[0], str)):
+                raise UsageError(f"weight_map of {name} is {value!r}: a name, or (name, axes)", where=self.where)
+            found[str(name)] = (pair[0], None if pair[1] is None else tuple(pair[1]))
         return found
 
     def total_steps(self) -> int:

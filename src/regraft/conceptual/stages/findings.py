@@ -44,7 +44,7 @@ def _diverged(result: StageResult, found: Divergence) -> Finding:
     rule, severity = (DIVERGES, Severity.HIGH) if result.status is Status.DIVERGES else (UNDECIDED, Severity.UNKNOWN)
     if result.follows:
         rule, severity = FOLLOWS, Severity.MEDIUM
-    cause = f"{found.cause}: " if found.cause else ""
+    cause = f"{found.cause}: " if found.cause not in ("", found.place) else ""
     because = f" ({result.reason})" if result.reason else ""
     data: dict[str, JSON] = {
         "stage": result.stage, "place": found.place, "cause": found.cause or None, "judgement": found.judgement.value,

@@ -105,6 +105,8 @@ class Side(Protocol):
     """Optimiser steps of the whole training."""
     margin: float | None
     """Declared difference of scores that does not matter."""
+    weight_map: dict[str, tuple[str, tuple[int, ...] | None]]
+    """Weight of the reference → its name here, and the order of axes; empty where names are equal."""
 
     def weights(self) -> dict[str, Array]:
         """Parameters and running statistics as the factory built them, by the framework's names."""
@@ -187,6 +189,37 @@ class SameNames:
     def to_reference(self, candidate: Arrays) -> dict[str, Array]:
         """As they are."""
         return dict(candidate)
+
+
+class Renamed:
+    """The map of weights that have other names, and axes in another order.
+
+    Args:
+        names: weight of the reference → (name in the candidate, its order of axes or None).
+    """
+
+    def __init__(self, names: Mapping[str, tuple[str, tuple[int, ...] | None]]) -> None:
+        self._names = dict(names)
+
+    def to_candidate(self, reference: Arrays) -> dict[str, Array]:
+        """As `WeightMap.to_candidate`."""
+        return {
+            theirs: reference[ours] if order is None else reference[ours].transpose(order)
+            for ours, (theirs, order) in self._names.items()
+            if ours in reference
+        }
+
+    def to_reference(self, candidate: Arrays) -> dict[str, Array]:
+        """As `WeightMap.to_reference`."""
+        return {
+            ours: candidate[theirs] if order is None else candidate[theirs].transpose(_inverse(order))
+            for ours, (theirs, order) in self._names.items()
+            if theirs in candidate
+        }
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 class Status(StrEnum):

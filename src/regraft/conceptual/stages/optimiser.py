@@ -12,6 +12,7 @@ from regraft.conceptual.stages.exact import PRECISION, Exact, Judged, asked, jud
 from regraft.conceptual.stages.interface import Divergence, StageResult, Status
 from regraft.conceptual.stages.pairs import Paired
 from regraft.conceptual.stages.recognise import FITS, Seen, differences, recognised, rule_from_settings
+from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
     from regraft.conceptual.stages.interface import Array, Arrays, Side, WeightMap
@@ -29,6 +30,13 @@ _WORDS = {
     "weight_decay": "weight decay", "decay_place": "weight-decay placement", "start": "initial accumulator",
 }  # fmt: skip
 
+_VALUES = {
+    "gradient": "added to the gradient (L2)", "weight": "taken off the weight (decoupled)",
+    "weight, plain": "taken off the weight, without the learning rate", "True": "on", "False": "off",
+    "outside": "outside of the root", "inside": "inside of the root",
+    "uncorrected": "added before the bias is taken out",
+}  # fmt: skip
+
 
 class OptimiserStage:
     """Steps from probing gradients: of nine sizes, so that an epsilon shows, and absent now and then.
@@ -43,7 +51,10 @@ class OptimiserStage:
         """As `Stage.compare`."""
         paired = Paired(reference, candidate, weights)
         probes = [_probe(reference, seed + i, size) for i, size in enumerate(_SIZES)]
-        names = sorted(reference.trainable())
+        called, theirs_trained = paired.counterparts(), candidate.trainable()
+        names = sorted(name for name in reference.trainable() if called.get(name, name) in theirs_trained)
+        if not names:
+            raise Unsupported("no weight is trained in both", where=candidate.where)
         exact = [
             asked(lambda given, dtype: _steps(reference, given, names, dtype), _given(probe), seed=seed)
             for probe in probes
@@ -60,7 +71,7 @@ class OptimiserStage:
         wide = [_theirs(paired, probe, names, "float64") for probe in probes] if is_exact else theirs
         settings = reference.settings()
         ours = _recognise(settings.rule, settings.values, probes, [one.values for one in exact], wrong, [])
-        said, called = candidate.settings(), paired.counterparts()
+        said = candidate.settings()
         values = {name: said.values.get(called.get(name, name), {}) for name in wrong}
         known = [rule for rule in ours.values() if rule is not None]
         found = _recognise(said.rule, values, probes, wide, wrong, known)
@@ -219,7 +230,7 @@ def _cause(setting: str, ours: str, theirs: str, *, is_some: bool) -> str:
 
 
 def _told(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else _VALUES.get(str(value), str(value))
 
 
 def _first(exact: Exact, answers: Arrays, name: str) -> int:

@@ -34,7 +34,7 @@ class PipelineStage:
     """
 
     name = "pipeline"
-    needs = frozenset({"pipeline", "samples"})
+    needs = frozenset({"pipeline"})
 
     def compare(self, reference: Side, candidate: Side, weights: WeightMap, *, seed: int) -> StageResult:
         """As `Stage.compare`."""
@@ -58,7 +58,7 @@ class PipelineStage:
                 f"{len(reference.pipeline)} steps in the reference, {len(candidate.pipeline)} in the candidate: "
                 "whole pipelines were compared; name the steps alike to see which one differs"
             )
-        if found and random:
+        if random and (found or len(random) == 1):
             because = (
                 f"{' and '.join(random)} draws random numbers: they were seeded alike before each step; turn it off"
             )

@@ -29,7 +29,7 @@ def cause_of_rates(ours: Array, theirs: Array) -> RateCause:
     Args:
         ours, theirs: (T,) learning rate of each step.
     """
-    for family in (_shifted, _scaled, _slowed, _warm_up, _drops, _end, _exponent, _shape):
+    for family in (_shifted, _scaled, _held, _drops, _exponent, _stretched, _warm_up, _end, _shape):
         for found in family(ours, theirs):
             return found
     return RateCause("", "", "")
@@ -63,12 +63,13 @@ def _scaled(ours: Array, theirs: Array) -> Iterator[RateCause]:
         yield RateCause("every step", "base rate", f"the candidate's rates are {factor:.6g} times the reference's")
 
 
-def _slowed(ours: Array, theirs: Array) -> Iterator[RateCause]:
-    """One goes through the other's rates more slowly: stepped once an epoch, or made for more steps."""
+def _held(ours: Array, theirs: Array) -> Iterator[RateCause]:
+    """One goes through the other's rates more slowly: it is stepped once an epoch, and changes less often."""
     import numpy as np
 
     for slow, fast, who in ((theirs, ours, "candidate"), (ours, theirs, "reference")):
-        for period in range(2, len(fast) // 2 + 1):
+        changes = [int(np.count_nonzero(np.diff(rates))) for rates in (slow, fast)]
+        for period in range(2, len(fast) // 2 + 1) if 2 * changes[0] <= changes[1] else ():
             if slow[0] != slow[period - 1]:  # rates stay for a whole period
                 break
             steps = np.arange(len(slow))
@@ -79,6 +80,12 @@ def _slowed(ours: Array, theirs: Array) -> Iterator[RateCause]:
                     f"the {who} is stepped once in {period} steps, the other at each",
                 )
                 return
+
+
+def _stretched(ours: Array, theirs: Array) -> Iterator[RateCause]:
+    """One is the other's curve over more steps."""
+    import numpy as np
+
     level = (float(ours.max()) + max(float(ours.min()), float(theirs.min()))) / 2
     middles = [_crossing(rates, level) for rates in (ours, theirs)]
     if not all(middles) or middles[0] == middles[1]:

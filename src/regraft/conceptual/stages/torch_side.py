@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ class TorchSide:
             self.batches: Sequence[Arrays] = made.batches()
             self.steps = made.total_steps()
             self.margin = made.margin()
+            self.weight_map = made.weight_map()
 
     def weights(self) -> dict[str, Array]:
         """As `Side.weights`."""
@@ -189,7 +191,9 @@ class TorchSide:
 
     def train(self, weights: Arrays, batches: Sequence[Arrays], *, dtype: str, habit: str = "") -> list[Trained]:
         """As `Side.train`."""
-        with self._built(dtype, weights) as made, self._telling():
+        with self._built(dtype, weights) as made, self._telling(), warnings.catch_warnings():
+            if habit:  # torch warns of some
+                warnings.simplefilter("ignore")
             own = made.get("train_step")
             if own is not None and habit:
                 raise Unsupported("the training step is your own and cannot be changed", where=self.where)

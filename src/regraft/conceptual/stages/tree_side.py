@@ -39,6 +39,7 @@ class TreeSide:
             self.batches: Sequence[Arrays] = made.batches()
             self.steps = made.total_steps()
             self.margin = made.margin()
+            self.weight_map = made.weight_map()
 
     def passed(self, made: Declaration, batch: Arrays) -> Any:
         """The outputs of the network on a batch, in their structure."""
