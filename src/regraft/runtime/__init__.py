@@ -27,6 +27,7 @@ _MEMBERS: tuple[str, ...] = (
     "torch_gguf:GgufRuntime",
     "torch_script:TorchScriptRuntime",
     "torch_export:TorchExportRuntime",
+    "torch_aot:AotInductorRuntime",
     "static_embedding:StaticEmbeddingRuntime",
     "onnx_decoder:OnnxDecoderRuntime",
     "onnxruntime_model:OnnxRuntime",

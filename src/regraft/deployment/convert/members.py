@@ -33,6 +33,7 @@ _MEMBERS = (
     "torchscript_from_torch:TorchScriptFromTorch",
     "openvino_from_torch:OpenVinoFromTorch",
     "onnx_from_torchscript:OnnxFromTorchScript",
+    "aotinductor_from_torch_export:AotInductorFromTorchExport",
 )
 """`module:Class` of every converter."""
 

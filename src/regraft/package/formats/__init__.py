@@ -19,6 +19,7 @@ _MEMBERS: tuple[str, ...] = (
     "archive_formats:SevenZip",
     "archive_formats:Sealed",
     "torch_zip:TorchScript",
+    "torch_export:AotInductor",
     "torch_export:TorchExport",
     "torch_zip:TorchPackage",
     "torch_zip:TorchCheckpoint",

@@ -22,6 +22,8 @@ from regraft.package.limits import MAX_HEADER_BYTES, MAX_TENSORS
 
 _OLD_PROGRAM = "serialized_exported_program.json"
 _MAX_MODELS = 64
+_COMPILED = "data/aotinductor/"
+_LIBRARIES = (".so", ".cubin", ".dylib")
 _WEIGHTS = ("data/weights/", "_weights_config.json")
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
 _CONSTANTS = ("data/constants/", "_constants_config.json")
@@ -70,7 +72,7 @@ class TorchExport:
             version = program.get("torch_version")
             if isinstance(version, str):
                 metadata["torch_version"] = version[:100]
-        libraries = [member.name for member in archive.members if member.name.endswith((".so", ".cubin", ".dylib"))]
+        libraries = [member.name for member in archive.members if member.name.endswith(_LIBRARIES)]
         if libraries:
             metadata["native_code"] = ", ".join(libraries)[:2000]
         return Description(
@@ -83,6 +85,25 @@ class TorchExport:
             metadata=metadata,
             problems=tuple(problems),
         )
+
+
+class AotInductor(TorchExport):
+    """A pt2 archive with a network that AOTInductor compiled: loading it opens a shared library.
+
+    What its maker wrote about inputs and outputs lies in the metadata of the wrapper (torch 2.13,
+    torch/_inductor/package), which Regraft's own packages fill.
+    """
+
+    name = "aotinductor"
+    title = "AOTInductor package"
+
+    def matches(self, probe: Probe) -> bool:
+        """A pt2 archive with a library among the files of AOTInductor."""
+        if not super().matches(probe):
+            return False
+        archive, _ = _archive(probe)
+        names = [member.name for member in archive.members] if archive is not None else []
+        return any(f"/{_COMPILED}" in f"/{name}" and name.endswith(_LIBRARIES) for name in names)
 
 
 def _archive(probe: Probe) -> tuple[Archive | None, str]:

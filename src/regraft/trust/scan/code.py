@@ -90,7 +90,7 @@ _FAILS_INSTALLED = frozenset({Kind.SHELL, Kind.DECODE, Kind.NETWORK, Kind.SECRET
 """What `setup.py` must not do; starting git or a compiler, and evaluating a version file, are its daily work."""
 _RULES_BY_PHASE = {Phase.IMPORT: AT_IMPORT, Phase.LOAD: AT_LOAD, Phase.USE: IN_USE}
 _COMPILED = (".pyc", ".pyo", ".so", ".pyd", ".dll", ".dylib")
-_COMPILED_HOLDERS = frozenset({"torch-export", "torchscript", "torch-zip", "pt2"})
+_COMPILED_HOLDERS = frozenset({"torch-export", "aotinductor", "torchscript", "torch-zip", "pt2"})
 _LISTED = 20
 
 

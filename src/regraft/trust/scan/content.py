@@ -76,7 +76,7 @@ _DATA_SUFFIXES = frozenset(
     ".json .jsonl .txt .md .rst .csv .tsv .yaml .yml .toml .xml .html .safetensors .onnx .gguf .tflite .npy .png .jpg "
     ".jpeg .gif .bmp .webp .wav .mp3 .flac .ogg .mp4 .pdf .svg .parquet .arrow .vocab .lock .cfg .ini .log".split()
 )
-_PARTS_OF_A_FORMAT = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export", "keras-v3"})
+_PARTS_OF_A_FORMAT = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export", "aotinductor", "keras-v3"})
 """Containers whose members of unknown format are tensors that the container describes."""
 _MAX_PROBLEMS = 20
 _TOLD_ELSEWHERE = frozenset({"path-escape"})

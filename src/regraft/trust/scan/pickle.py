@@ -97,7 +97,7 @@ _RULES = {
     "hidden": HIDDEN,
 }
 _ZIP_MAGIC = b"PK\x03\x04"
-_TORCHSCRIPT = frozenset({"torchscript", "torch-package", "torch-export", "pt2"})
+_TORCHSCRIPT = frozenset({"torchscript", "torch-package", "torch-export", "aotinductor", "pt2"})
 _TORCHSCRIPT_NAMES = ("__torch__.", "torch.jit._pickle.", "torch.jit._script.unpackage_script_module.")
 _POLYGLOT_OPCODES = 5_000
 """Opcodes to look at in a file of another format; one that holds more well-formed opcodes is followed to its end."""

@@ -35,14 +35,14 @@ _KNOWN_NAMESPACES = frozenset(
     "mkldnn_prepacked metal_prepack vulkan_prepack xnnpack sparse inductor torch dim_order_ops executorch_prim et_vk "
     "llama delegate operator".split()
 )
-_FORMATS = frozenset({"torchscript", "executorch", "torch-export", "torch-package"})
+_FORMATS = frozenset({"torchscript", "executorch", "torch-export", "aotinductor", "torch-package"})
 
 
 class TorchscriptFamily:
     """Judges the operators that a scripted or exported program calls."""
 
     name = "torchscript"
-    judges: frozenset[str] = frozenset({"torchscript", "torch-export", "torch-package"})
+    judges: frozenset[str] = frozenset({"torchscript", "torch-export", "aotinductor", "torch-package"})
     rules: Sequence[Rule] = (FILE_OPERATOR, CUSTOM_OPERATOR)
 
     def examine(self, site: Site) -> Iterator[Finding]:

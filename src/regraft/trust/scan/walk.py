@@ -55,10 +55,10 @@ FAULTS = (RecursionError, MemoryError, ValueError, LookupError, TypeError, Arith
 _SMALL_BYTES = 64 << 10
 _RAW_STORAGE = re.compile(r"(^|/)(data|tensors|weights|constants|\.data)/([\w.-]*\d[\w.-]*)$")
 _OF_ARRAYS = frozenset(
-    {"npz", "joblib", "keras-v3", "skops", "torch-zip", "torchscript", "torch-package", "torch-export"}
+    {"npz", "joblib", "keras-v3", "skops", "torch-zip", "torchscript", "torch-package", "torch-export", "aotinductor"}
 )
 """Formats whose archives hold arrays, which may well be nothing but zeros."""
-_RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export"})
+_RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export", "aotinductor"})
 
 
 class OnDemandReader(Reader):
