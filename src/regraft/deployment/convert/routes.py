@@ -26,7 +26,10 @@ def routes(form: str, to: str, *, avoid: Collection[str] = ()) -> Iterator[tuple
         to: target, as `openvino`.
         avoid: names of converters to leave out.
     """
-    usable = [member for member in converters() if member.name not in avoid and not member.obstacle()]
+    return _ways(form, to, [one for one in converters() if one.name not in avoid and not one.obstacle()])
+
+
+def _ways(form: str, to: str, usable: Sequence[Converter]) -> Iterator[tuple[Converter, ...]]:
     own = own_converters()
     order = itertools.count()
     waiting: list[tuple[bool, int, int, tuple[Converter, ...]]] = [(False, 0, next(order), ())]
@@ -68,6 +71,6 @@ def require_route(form: str, to: str, *, avoid: Collection[str] = ()) -> None:
 
 
 def blocked_ways(form: str, to: str) -> list[str]:
-    """What stands in the way of converters into `to`, or out of `form`, that cannot work here."""
-    near: Sequence[Converter] = [m for m in converters() if m.target == to or takes(m.source, form)]
-    return [f"{member.name}: {why}" for member in near if (why := member.obstacle())]
+    """What stands in the way of converters on some way from `form` to `to`, that cannot work here."""
+    on_them = {member.name: member for way in _ways(form, to, converters()) for member in way}
+    return [f"{name}: {why}" for name, member in on_them.items() if (why := member.obstacle())]
