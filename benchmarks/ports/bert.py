@@ -64,9 +64,9 @@ def port_shapes(layers: int, d: int, nh: int, f: int, v: int, t: int) -> dict[st
     return found | {f"block{i}_{name}": shape for i in range(layers) for name, shape in block_shapes(d, nh, f).items()}
 
 
-def encode(w: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+def encode(w: Any, ids: jax.Array, mask: jax.Array, segments: jax.Array | int = 0) -> jax.Array:
     """The same in JAX, of any size."""
-    x = w["tokens"][ids] + w["places"][: ids.shape[1]] + w["kinds"][0]
+    x = w["tokens"][ids] + w["places"][: ids.shape[1]] + w["kinds"][segments]
     x = _norm(x, w["g"], w["h"])
     for i in range(sum(name.endswith("_mix") for name in w)):
         start = f"block{i}_"

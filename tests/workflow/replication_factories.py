@@ -90,3 +90,30 @@ def wrongly_filled():
     with torch.no_grad():
         network.layers[1].weight.copy_(network.layers[1].weight.T.clone())
     return network, EXAMPLE
+
+
+class Two(Network):
+    """The same with a second output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pooler = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = super().forward(x)
+        return {"scores": y, "pooled": self.pooler(y).tanh()}
+
+
+class One(Renamed):
+    """The first output of these alone."""
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"scores": super().forward(x)}
+
+
+def two_outputs():
+    return Two(), EXAMPLE
+
+
+def one_output():
+    return One(), EXAMPLE

@@ -55,6 +55,12 @@ def test_the_extra_layer_is_named() -> None:
     assert "layers.2" in _rules(other_way)["replicate.extra_in_reference"]
 
 
+def test_a_head_that_the_candidate_does_not_return_is_only_noted() -> None:
+    evidence = _replicated("one_output", reference="two_outputs")
+    assert evidence.outcome == "replicated"
+    assert "pooler.weight" in _rules(evidence)["replicate.not_returned"]
+
+
 def test_other_widths_are_told_with_both_shapes() -> None:
     evidence = _replicated("wider")
     assert evidence.outcome == "differs"

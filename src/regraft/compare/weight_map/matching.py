@@ -61,39 +61,56 @@ def _by_colour(networks: tuple[Network, Network], colours: tuple[dict[int, int],
 
 
 def _in_order(networks: tuple[Network, Network]) -> Matching:
-    """Networks that differ: the longest common row of heavy units, then what hangs on them."""
-    mine, other = ([unit for unit in network.units if unit.is_heavy] for network in networks)
-    pairs: list[tuple[list[Unit], list[Unit]]] = []
+    """Networks that differ: what comes from the same, then the longest common row of the rest and what hangs on it."""
+    pairs = list(_from_the_same(networks))
+    partner = {two.index: one.index for mine, other in pairs for one, two in zip(mine, other, strict=True)}
+    done = ({unit.index for mine, _ in pairs for unit in mine}, set(partner))
+    mine, other = (
+        [unit for unit in network.units if unit.is_heavy and unit.index not in known]
+        for network, known in zip(networks, done, strict=True)
+    )
     matcher = difflib.SequenceMatcher(
         None, [unit.signature for unit in mine], [unit.signature for unit in other], autojunk=False
     )
-    partner: dict[int, int] = {}
     for block in matcher.get_matching_blocks():
         for i in range(block.size):
             partner[other[block.b + i].index] = mine[block.a + i].index
             pairs.append(([mine[block.a + i]], [other[block.b + i]]))
-    lights = list(_lights(networks, partner))
-    pairs += [([one], [two]) for one, two in lights]
+    pairs += [([one], [two]) for one, two in _lights(networks, partner, done)]
     seen = ({unit.index for one, _ in pairs for unit in one}, {unit.index for _, two in pairs for unit in two})
     extra = [
         [unit for unit in network.units if unit.index not in known and not _is_bias(unit)]
         for network, known in zip(networks, seen, strict=True)
     ]
-    return Matching(list(_choices(networks, pairs)), extra[0], extra[1], False, list(_resized(mine, other)))
+    heavy = [[unit for unit in network.units if unit.is_heavy] for network in networks]
+    return Matching(list(_choices(networks, pairs)), extra[0], extra[1], False, list(_resized(*heavy)))
+
+
+def _from_the_same(networks: tuple[Network, Network]) -> Iterator[tuple[list[Unit], list[Unit]]]:
+    """Units with the same uses in front of them, as many on both sides, whatever follows."""
+    colours = coloured(networks[0].units, networks[1].units, looks_ahead=False)
+    classes: dict[int, tuple[list[Unit], list[Unit]]] = {}
+    for side, (network, own) in enumerate(zip(networks, colours, strict=True)):
+        for unit in network.units:
+            if not _is_bias(unit):
+                classes.setdefault(own[unit.index], ([], []))[side].append(unit)
+    yield from ((mine, other) for mine, other in classes.values() if len(mine) == len(other))
 
 
 def _is_bias(unit: Unit) -> bool:
     return unit.role == "bias" and unit.sites[0].follows is not None
 
 
-def _lights(networks: tuple[Network, Network], partner: dict[int, int]) -> Iterator[tuple[Unit, Unit]]:
-    """Light units whose last anchor corresponds, in order."""
+def _lights(
+    networks: tuple[Network, Network], partner: dict[int, int], done: tuple[set[int], set[int]]
+) -> Iterator[tuple[Unit, Unit]]:
+    """Light units whose last anchor corresponds, in order; those that are matched already are left out."""
     waiting: dict[tuple[object, ...], list[Unit]] = {}
     for unit in networks[0].units:
-        if not unit.is_heavy and not _is_bias(unit):
+        if not unit.is_heavy and not _is_bias(unit) and unit.index not in done[0]:
             waiting.setdefault((unit.signature, max(unit.anchors, default=-1)), []).append(unit)
     for unit in networks[1].units:
-        if not unit.is_heavy and not _is_bias(unit):
+        if not unit.is_heavy and not _is_bias(unit) and unit.index not in done[1]:
             last = max(unit.anchors, default=-1)
             found = waiting.get((unit.signature, partner.get(last, -1 if last < 0 else -2)))
             if found:

@@ -86,7 +86,7 @@ class Prover:
         self._trace = trace
         self._nodes = list(candidate.nodes)
         self._consumers = _consumers(self._nodes)
-        self._live = _live(self._nodes, candidate.outputs)
+        self._live = live(self._nodes, candidate.outputs)
         self.proof = Proof()
         self._tainted: set[str] = set()
 
@@ -316,7 +316,7 @@ def _consumers(nodes: Sequence[OperatorNode]) -> dict[str, list[int]]:
     return found
 
 
-def _live(nodes: Sequence[OperatorNode], outputs: Sequence[str]) -> set[str]:
+def live(nodes: Sequence[OperatorNode], outputs: Sequence[str]) -> set[str]:
     """Operators that an output depends on; frameworks leave others behind when they trace."""
     needed, found = set(outputs), set()
     for node in reversed(nodes):

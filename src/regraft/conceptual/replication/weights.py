@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from regraft.compare.exact import feeds_for
 from regraft.compare.weight_map import WeightMap, map_weights
 from regraft.compare.weight_map.document import map_from_toml
+from regraft.compare.weight_map.proof import live
 from regraft.record.evidence import Draft, Finding, Severity, Where
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.named_weights import named_weights, weight_values, with_weights
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Model
+    from regraft.runtime.operator_graph import OperatorGraph
 
 _LISTED = 6
 _LOADED = 0.5
@@ -73,7 +76,8 @@ def map_onto(
             reference_shapes={name: value.shape for name, value in values.items()},
         )
     _measure(draft, found)
-    is_whole = _report(draft, found, values)
+    unasked = _unasked(reference, candidate, ours, feeds, theirs, found.left_over)
+    is_whole = _report(draft, found, values, unasked)
     if not is_whole:
         return Mapped(found)
     made = found.to_candidate(values)
@@ -92,13 +96,36 @@ def _measure(draft: Draft, found: WeightMap) -> None:
     draft.measure("map_seconds", taken.structure_s + taken.proof_s, "s", of={"structure_s": taken.structure_s})
 
 
-def _report(draft: Draft, found: WeightMap, values: Mapping[str, Array]) -> bool:
+def _unasked(
+    reference: Model,
+    candidate: Model,
+    graph: OperatorGraph,
+    feeds: Feeds,
+    theirs: Mapping[str, Array],
+    left_over: Sequence[str],
+) -> set[str]:
+    """Weights of the reference that no output depends on which the candidate returns, too."""
+    names, returned = list(reference(feeds_for(reference, feeds))), set(candidate(theirs))
+    shared = [tensor for name, tensor in zip(names, graph.outputs, strict=False) if name in returned]
+    if not left_over or not shared:
+        return set()
+    needed = live(graph.nodes, shared)
+    taken = {name for node in graph.nodes if node.name in needed for name in node.inputs}
+    weights = named_weights(reference, graph)
+    return {name for name in left_over if taken.isdisjoint(weights[name].tensors)}
+
+
+def _report(draft: Draft, found: WeightMap, values: Mapping[str, Array], unasked: set[str]) -> bool:
     """One finding for each thing that stands in the way; whether the candidate can be filled all the same."""
+    if unasked:
+        message = f"{_listed(sorted(unasked))}: only outputs that the candidate does not return depend on these"
+        draft.find(Finding("replicate.not_returned", Severity.INFO, message, Where(reference=min(unasked))))
     if found.resized and not found.is_exact:
         _report_resized(draft, found)
     else:
         _report_extra(draft, found.missing, "candidate", found.shapes)
-        _report_extra(draft, found.left_over, "reference", found.reference_shapes)
+        needed = [name for name in found.left_over if name not in unasked]
+        _report_extra(draft, needed, "reference", found.reference_shapes)
     tied = [name for name, sources in found.conflicts.items() if not _are_equal(values, sources)]
     for name in tied:
         sources = " and ".join(found.conflicts[name])
