@@ -27,7 +27,7 @@ _FLOATS = {0: "<f4", 1: "<f2"}
 def with_moved_weights(content: bytes, seed: int, unit: float) -> bytes:
     """The file with every weight of floating-point numbers times 1 − unit, 1 or 1 + unit.
 
-    Lone numbers are settings of operators as often as weights, and stay; so do quantised weights, which are exact.
+    Numbers without axes are settings of operators as often as weights, and stay; so do quantised weights.
 
     Args:
         content: a flatbuffer.
