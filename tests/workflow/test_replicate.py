@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pytest
 import regraft as rg
 from regraft.cli.app import run
 from regraft.record.evidence import Evidence
+from regraft.runtime.feeds import generated_feeds
+from regraft.runtime.torch_factory import torch_model
+from regraft.runtime.trace_files import write_trace
 
 HERE = Path(__file__).parent
 
@@ -97,3 +101,14 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     missing = str(tmp_path / "none.toml")
     assert run(["replicate", ours, "py:replication_factories:renamed", "--map", missing, "--json", *store]) == 2
     assert missing in json.loads(capsys.readouterr().out)["error"]["where"]
+
+
+def test_a_recording_of_another_framework_is_compared_as_it_is(tmp_path: Path) -> None:
+    factories = importlib.import_module("replication_factories")
+    model = torch_model(*factories.reference())
+    recorded = write_trace(tmp_path / "recorded", model, list(generated_feeds(model.signature))[:2])
+    same = rg.replicate("py:replication_factories:reference", f"trace:{recorded}")
+    assert same.outcome == "replicated"
+    assert "replicate.own_weights_only" in _rules(same)
+    other = rg.replicate("py:replication_factories:deeper", f"trace:{recorded}")
+    assert other.outcome == "differs"
