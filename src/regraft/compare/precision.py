@@ -130,14 +130,13 @@ def float_weights(model: Any) -> Iterator[NDArray[np.float32]]:
         for parameter in holder.parameters():
             if parameter.is_floating_point() and parameter.ndim:
                 yield parameter.detach().float().cpu().numpy()
-    elif kind in ("OnnxRuntimeModel", "IsolatedModel"):
+    elif kind in ("OnnxRuntimeModel", "OnnxDecoderModel", "IsolatedModel"):
         yield from model.float_weights()
     elif kind == "OpenVinoModel":
         for node in model.graph.get_ordered_ops():
-            if node.get_type_name() == "Constant" and node.get_element_type().get_type_name() == "f32":
-                value = node.data
-                if value.ndim:
-                    yield value
+            is_float = node.get_type_name() == "Constant" and node.get_element_type().get_type_name() in ("f32", "f16")
+            if is_float and node.data.ndim:  # compressed weights are widened by an operator behind them
+                yield node.data.astype("float32", copy=False)
     elif kind == "StaticEmbeddingModel":
         yield model.matrix.astype("float32")
 

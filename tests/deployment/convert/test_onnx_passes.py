@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import regraft as rg
+from regraft.compare.precision import recognised_precision
 from regraft.deployment.convert.interface import Converter, Source
 from regraft.deployment.convert.onnx_float16_from_onnx import OnnxFloat16FromOnnx
 from regraft.deployment.convert.onnx_int8_from_onnx import OnnxInt8FromOnnx
@@ -137,6 +138,10 @@ def test_openvino_in_float16_and_in_int8(tmp_path: Path) -> None:
     halved = OpenVinoFloat16FromOnnx().convert(source)
     plain = OpenVinoFromOnnx().convert(source)
     assert len(halved.files["model.bin"]) < 0.6 * len(plain.files["model.bin"])
+    for name, content in halved.files.items():
+        (tmp_path / name).write_bytes(content)
+    with open_package(tmp_path) as package:  # without that, verify would hold it against the floor of float32
+        assert recognised_precision(load(package, path="model.xml", precision="float32")) == "float16"
     for name, content in plain.files.items():
         (tmp_path / name).write_bytes(content)
     with open_package(tmp_path) as package:
