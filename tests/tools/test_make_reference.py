@@ -52,9 +52,9 @@ def test_every_rule_of_the_other_verbs_is_listed_and_exists(tool):
         r'f"(RG[A-Z]-[A-Z]+-){number:03}" for number in range\((\d+), (\d+)\)', source
     ):
         used |= {f"{prefix}{number:03}" for number in range(int(first), int(end))}
-    used |= set(re.findall(r'"((?:divergence|precision|feeds|verify|convert|decisions)\.[a-z_]+)"', source)) - {
-        "feeds.safetensors"
-    }
+    used |= set(
+        re.findall(r'"((?:divergence|precision|feeds|verify|convert|decisions|replicate)\.[a-z_]+)"', source)
+    ) - {"feeds.safetensors"}
     used |= {"divergence.beyond", "divergence.undecided"}  # made of the names of judgements
     listed = set(re.findall(r"^\| (RG[A-Z]-[A-Z]+-[0-9]{3}|[a-z]+\.[a-z_]+) ", tool.rules_page(), re.MULTILINE))
     assert listed == used

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from regraft.runtime.operator_graph import OperatorGraph
 
 _LISTED = 6
+_EXTRA = {"candidate": "replicate.extra_in_candidate", "reference": "replicate.extra_in_reference"}
 _LOADED = 0.5
 """Share of weights that are the reference's from which a candidate counts as filled, so that the rest is a mistake."""
 
@@ -177,7 +178,7 @@ def _report_extra(draft: Draft, names: Sequence[str], who: str, shapes: Mapping[
         )
         draft.find(
             Finding(
-                f"replicate.extra_in_{who}",
+                _EXTRA[who],
                 Severity.HIGH,
                 message,
                 Where(candidate=own[0]) if who == "candidate" else Where(reference=own[0]),
