@@ -109,6 +109,8 @@ def test_what_torch_cannot_follow_is_refused() -> None:
     for converter in (TorchExportFromTorch(), OpenVinoFromTorch()):
         with pytest.raises(Unsupported, match=r"torch\.export cannot follow"):
             converted(converter, model)
+    with pytest.raises(Unsupported, match="depends on values"):
+        converted(TorchScriptFromTorch(), model)
 
 
 def test_a_program_needs_no_trust(tmp_path: Path) -> None:

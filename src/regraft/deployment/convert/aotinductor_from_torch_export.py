@@ -57,7 +57,7 @@ class AotInductorFromTorchExport:
             content = path.read_bytes()
         names = {port.name: port.name for port in model.signature.inputs}
         prove(AotInductorModel(content, where=source.where), model, source.feeds, names)
-        note = "compiled for this processor and this torch; native code, which loads with --trust-code alone"
+        note = "compiled for this processor and this torch; native code, which a scan cannot pass"
         return Hop({"model.pt2": content}, "torch-aot", (note,), {"torch": str(torch.__version__)}, precision=None)
 
 

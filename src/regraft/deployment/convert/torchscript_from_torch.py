@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Feeds
     from regraft.runtime.torch_module import TorchModel
 
+_LOOKED_AT = re.compile("Converting a tensor to a Python (boolean|number|float)")
+"""What torch.jit.trace warns of when Python looks at a value; integers are sizes, and these are proven."""
+
 
 class TorchScriptFromTorch:
-    """Traces eager networks; the branch that the example took is the only one that stays."""
+    """Traces eager networks; those whose branches depend on values are refused, as a trace would keep one of them."""
 
     name = "torchscript_from_torch"
     source = "torch"
@@ -34,7 +38,8 @@ class TorchScriptFromTorch:
         """Trace the first example, and run what was written at the sizes of all.
 
         Raises:
-            Unsupported: torch cannot trace the network, or the trace returns other shapes at other sizes.
+            Unsupported: torch cannot trace the network, a branch of it depends on values, or the trace returns other
+                shapes at other sizes.
         """
         import torch
 
@@ -51,8 +56,8 @@ class TorchScriptFromTorch:
             jit.save(_traced(model, source.feeds[0]), content)
             product = TorchScriptModel(jit.load(io.BytesIO(content.getvalue())), where=model.where)
         prove(product, model, source.feeds, {port.name: port.name for port in model.signature.inputs})
-        note = "a trace keeps the branches of its example alone"
-        return Hop({"model.pt": content.getvalue()}, "torch", (note,), {"torch": str(torch.__version__)}, None)
+        versions = {"torch": str(torch.__version__)}
+        return Hop({"model.pt": content.getvalue()}, "torch", versions=versions, precision=None)
 
 
 def _traced(model: TorchModel, feeds: Feeds) -> torch.jit.ScriptModule:
@@ -65,13 +70,20 @@ def _traced(model: TorchModel, feeds: Feeds) -> torch.jit.ScriptModule:
     named = _named(model, [port.name for port in ports])
     jit: Any = torch.jit
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             traced = jit.trace(named, tensors, strict=False, check_trace=False)
-            frozen: torch.jit.ScriptModule = jit.freeze(traced.eval())
-            return frozen
+        frozen: torch.jit.ScriptModule = jit.freeze(traced.eval())
     except Exception as error:
         text = " ".join(str(error).split())[:500]
         raise Unsupported(f"torch.jit cannot trace the network: {text}", where=model.where) from error
+    branches = [str(warning.message) for warning in said if _LOOKED_AT.search(str(warning.message))]
+    if branches:
+        raise Unsupported(
+            f"a branch or a loop depends on values, and a trace would keep what its example took: {branches[0][:200]}",
+            where=model.where,
+        )
+    return frozen
 
 
 def _named(model: TorchModel, names: list[str]) -> torch.nn.Module:
