@@ -69,11 +69,11 @@ class TorchExportRuntime:
         return model if options.precision in (None, model.effective_precision) else model.cast(str(options.precision))
 
 
-def exported(model: TorchModel, feeds: Feeds, *, fixed: Sequence[str] = ()) -> ExportedProgram:
-    """Export an eager model with the symbolic dimensions of its signature left dynamic.
+def exported(model: TorchModel | TorchExportModel, feeds: Feeds, *, fixed: Sequence[str] = ()) -> ExportedProgram:
+    """Export a model with the symbolic dimensions of its signature left dynamic.
 
     Args:
-        model: eager torch model.
+        model: eager torch model, or a program, which is exported again.
         feeds: example inputs; a dynamic dimension should be at least 2 here, torch specialises on 0 and 1.
         fixed: names of dimensions to fix to the sizes of the example, for networks that depend on them.
     Raises:
@@ -89,7 +89,8 @@ def exported(model: TorchModel, feeds: Feeds, *, fixed: Sequence[str] = ()) -> E
         shapes[port.name] = {i: dynamic for i, x in enumerate(extents) if not isinstance(x, int) and x not in fixed}
     try:
         with torch.inference_mode(False), torch.no_grad(), symbolic_steps():
-            program: ExportedProgram = torch.export.export(model.module, (), tensors, dynamic_shapes=shapes)
+            module = model.graph if isinstance(model, TorchExportModel) else model.module
+            program: ExportedProgram = torch.export.export(module, (), tensors, dynamic_shapes=shapes)
     except Exception as error:
         raise Unsupported(
             f"torch.export cannot follow the network: {str(error).strip()[:500]}", where=model.where

@@ -38,7 +38,7 @@ FORMS = {
     form.name: form
     for form in (
         Form("torch", "torch"),
-        Form("torch-export", "torch", ("torch-export",)),
+        Form("torch-export", "torch", ("torch-export",), base="torch"),
         Form("torchscript", "torch", ("torchscript",)),
         Form("aotinductor", "torch-aot", ("aotinductor",)),
         Form("torch-gguf", "torch", ("gguf",), base="torch"),
@@ -83,6 +83,8 @@ def form_of(source: Opened) -> str:
         _, recognised = source.package.probe(source.path)
         kind = recognised.name if recognised is not None else ""
     loaded = source.model.runtime if source.model is not None else ""
+    if type(source.model).__name__ == "TorchModel":  # a pipeline around a program is eager code, too
+        return "torch"
     for form in FORMS.values():
         if kind in form.formats and form.runtime == loaded:
             return form.name

@@ -78,10 +78,10 @@ def _import_onnx(where: str) -> Any:
 
 
 def _program(model: Model, feeds: Feeds) -> ExportedProgram:
-    from regraft.runtime.torch_export import exported
+    from regraft.runtime.torch_export import TorchExportModel, exported
     from regraft.runtime.torch_module import TorchModel
 
-    if not isinstance(model, TorchModel):
+    if not isinstance(model, TorchModel | TorchExportModel):
         raise Unsupported(
             f"torch.export cannot follow a {type(model).__name__}: it is no eager module",
             where=model.where,
