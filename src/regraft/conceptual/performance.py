@@ -142,7 +142,7 @@ def _calls(network: nn.Module, inputs: Sequence[Any]) -> Iterator[Call]:
     made: list[Call] = []
     kept: list[Any] = []  # a tensor that lives keeps its identity
 
-    class Timed(TorchDispatchMode):
+    class Timed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             tensors = [one for one in args if isinstance(one, torch.Tensor)]
             others = tuple(repr(one) for one in args if not isinstance(one, torch.Tensor | list | tuple))
@@ -161,7 +161,7 @@ def _calls(network: nn.Module, inputs: Sequence[Any]) -> Iterator[Call]:
         hooks.append(module.register_forward_pre_hook(lambda _, __, name=name: stack.append(name)))
         hooks.append(module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
     try:
-        with Timed():
+        with Timed():  # type: ignore[no-untyped-call]
             network(*inputs)
     finally:
         for hook in hooks:
