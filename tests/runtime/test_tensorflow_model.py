@@ -212,10 +212,41 @@ def test_graphs_that_are_unsound_or_could_do_more_are_refused(
 ) -> None:
     """Also where the scan, which looks at the same operators, was wrong."""
     folder = write_tfjs(tmp_path / "model", nodes, {"w": np.ones((4, 3))})
+    with pytest.raises(error, match=words):
+        by_hand(folder)
+
+
+def write_layers(folder: Path, weights: dict[str, np.ndarray], **more: Any) -> Path:
+    write_tfjs(folder, [], weights)
+    place = folder / "model.json"
+    whole = json.loads(place.read_text())
+    dense = {"name": "d", "units": 3, "activation": "relu", "batch_input_shape": [None, 4], "dtype": "float32"}
+    layers = [{"class_name": "Dense", "config": dense, **more}]
+    config = {"class_name": "Sequential", "config": {"name": "s", "layers": layers}}
+    whole |= {"format": "layers-model", "modelTopology": {"keras_version": "2.2.4", "model_config": config}}
+    place.write_text(json.dumps(whole))
+    return folder
+
+
+def by_hand(folder: Path) -> IsolatedModel:
+    """Loaded with leave of our own: what is tried is the runtime, not the scan."""
     with open_package(folder) as package:
-        permit = Permit(package.manifest().digest, Scope.DATA, "0" * 64)
-        with pytest.raises(error, match=words):
-            load(package, permit)
+        return load(package, Permit(package.manifest().digest, Scope.DATA, "0" * 64))
+
+
+def test_layers_are_rebuilt_and_take_their_weights_by_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights = {"d/kernel": rng.normal(size=(4, 3)), "d/bias": rng.normal(size=3)}
+    model = by_hand(write_layers(tmp_path / "model", weights))
+    x = rng.normal(size=(5, 4)).astype(np.float32)
+    (value,) = model({model.signature.inputs[0].name: x}).values()
+    model.close()
+    np.testing.assert_allclose(value, np.maximum(x @ weights["d/kernel"] + weights["d/bias"], 0), rtol=1e-5, atol=1e-5)
+
+
+def test_layers_that_name_code_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="a file's code is not run"):
+        by_hand(write_layers(tmp_path / "model", {"d/kernel": np.ones((4, 3))}, module="os"))
 
 
 def test_missing_weights_and_a_missing_environment_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

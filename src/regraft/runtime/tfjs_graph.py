@@ -191,8 +191,7 @@ def _graph_of_layers(topology: Mapping[str, Any], weights: Weights, where: str) 
     import tf_keras
 
     config = topology.get("model_config", topology)
-    if "Lambda" in json.dumps(config):
-        raise Unsupported("a Lambda layer carries code, and a file's code is not run", where=where)
+    _require_layers(config, where)
     try:
         network = tf_keras.models.model_from_json(json.dumps(config))
     except Exception as error:
@@ -200,6 +199,23 @@ def _graph_of_layers(topology: Mapping[str, Any], weights: Weights, where: str) 
         raise Unsupported(f"Keras does not rebuild the layers: {said}", where=where) from error
     _set_weights(network, weights, where)
     return frozen_network(network, where)
+
+
+def _require_layers(config: Any, where: str) -> None:
+    """Layers by their class alone: Keras would run a Lambda's code, and import whatever a `module` names.
+
+    Raises:
+        Unsupported: the configuration has one of them.
+    """
+    waiting = [config]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            if "Lambda" in str(found.get("class_name")) or {"module", "registered_name"} & found.keys():
+                raise Unsupported("a layer carries or names code, and a file's code is not run", where=where)
+            waiting += found.values()
+        elif isinstance(found, list):
+            waiting += found
 
 
 def _set_weights(network: Any, weights: Weights, where: str) -> None:
