@@ -93,6 +93,17 @@ def test_control_flow_that_depends_on_numbers_is_undecided() -> None:
     assert "torch.export cannot follow the network" in _rules(evidence)["replicate.cannot_map"]
 
 
+def test_tests_of_blocks_are_written_for_a_replica_and_for_nothing_else(tmp_path: Path) -> None:
+    told = _rules(_replicated("reference", tests_out=tmp_path / "blocks"))
+    assert told["replicate.tests"].startswith("5 blocks have a test")
+    assert "from replication_factories import reference" in (tmp_path / "blocks/test_blocks.py").read_text()
+    assert (
+        "not the same network"
+        in _rules(_replicated("other_epsilon", tests_out=tmp_path / "none"))["replicate.no_tests"]
+    )
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ours = "py:replication_factories:reference"
     store = ["--store", str(tmp_path / "store")]

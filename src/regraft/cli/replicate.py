@@ -20,6 +20,7 @@ from regraft.cli.output import Shown, each
 @click.option(
     "--emit-converter", "converter_out", type=click.Path(path_type=Path), help="Script that converts weights."
 )
+@click.option("--emit-tests", "tests_out", type=click.Path(path_type=Path), help="Folder for tests of its blocks.")
 @click.option("--prove/--no-prove", "is_proven", default=True, help="Prove the map on the reference's values.")
 @click.option("--own-weights", is_flag=True, help="Compare CANDIDATE with the weights that it has.")
 @click.option("--runtime", help="That loads the candidate.")

@@ -11,6 +11,7 @@ import msgspec
 from regraft.compare.pairing import pair_inputs
 from regraft.compare.weight_map import WeightMap
 from regraft.compare.weight_map.document import script_from_map, toml_from_map
+from regraft.conceptual.block_tests import emit_tests
 from regraft.conceptual.replicate import concluded
 from regraft.conceptual.replication import Mapped, map_onto
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
@@ -18,7 +19,7 @@ from regraft.deployment.trial import accepted_feeds
 from regraft.deployment.verify import verify
 from regraft.deployment.verify_evidence import impossible
 from regraft.errors import Damaged, RegraftError, Unsupported, UsageError
-from regraft.record.evidence import Draft, Evidence, Finding, Severity
+from regraft.record.evidence import JSON, Draft, Evidence, Finding, Severity, Verdict
 from regraft.workflow.bench import permit_by_scan
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def replicate(
     map_file: Path | None = None,
     map_out: Path | None = None,
     converter_out: Path | None = None,
+    tests_out: Path | None = None,
     is_proven: bool = True,
     own_weights: bool = False,
     store: Store | None = None,
@@ -62,6 +64,7 @@ def replicate(
         map_file: a weight map (TOML) to use in place of finding one.
         map_out: where to write the map, to be looked at and edited.
         converter_out: where to write a Python script that converts the weights without Regraft.
+        tests_out: folder to make, with a regression test for every block of the candidate, where it is replicated.
         is_proven: prove the map on the reference's values; False leaves what structure says.
         own_weights: compare the candidate with the weights that it has.
         store: where packages and scans are looked up.
@@ -91,7 +94,29 @@ def replicate(
                 return concluded(draft, None)
             filled = msgspec.structs.replace(theirs, model=outcome.model)
         forward = verify(ours, filled, feeds=feeds, store=store, seed=seed, threads=threads, offline=offline)
+        if tests_out is not None:
+            _emit_tests(draft, forward, theirs, str(candidate), tests_out, seed=seed)
         return concluded(draft, forward)
+
+
+def _emit_tests(draft: Draft, forward: Evidence, theirs: Opened, named: str, folder: Path, *, seed: int) -> None:
+    """Tests of the candidate as it is now, which are worth keeping only when that is right."""
+    if forward.verdict is not Verdict.PASS:
+        draft.find(Finding("replicate.no_tests", Severity.INFO, "no tests are written: it is not the same network"))
+        return
+    assert theirs.model is not None
+    try:
+        same = {port.name: port.name for port in theirs.model.signature.inputs}
+        cases, _ = accepted_feeds(theirs, theirs.model, None, inputs=same, seed=seed)
+        factory = named.removeprefix("py:")
+        emitted = emit_tests(theirs.model, _telling(cases).feeds, factory=factory, folder=folder)
+    except Unsupported as error:
+        message = f"no tests could be written: {error.what}"
+        draft.find(Finding("replicate.no_tests", Severity.UNKNOWN, message, fix=error.hint or None))
+        return
+    left_out: dict[str, JSON] = {**emitted.left_out}
+    message = f"{len(emitted.blocks)} blocks have a test in {folder}: pytest {folder}"
+    draft.find(Finding("replicate.tests", Severity.INFO, message, data={"left_out": left_out}))
 
 
 def _filled(
