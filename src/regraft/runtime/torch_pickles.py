@@ -208,8 +208,8 @@ class _Tensors:
     def _bytes(self, value: Value) -> bytes | None:
         if isinstance(value, Blob) and value.kind in ("bytes", "bytearray"):
             return self._reader.read_exactly(value.offset, value.length)
-        if isinstance(value, Call) and value.path == "_codecs.encode" and isinstance(value.arguments[:1], tuple):
-            text = value.arguments[0] if value.arguments else None
+        if isinstance(value, Call) and value.path == "_codecs.encode" and value.arguments:
+            text = value.arguments[0]
             if isinstance(text, Blob) and text.kind == "str":
                 content = self._reader.read_exactly(text.offset, text.length)
                 return content.decode("utf-8", "surrogatepass").encode("latin-1", "replace")
