@@ -53,8 +53,11 @@ def test_every_rule_of_the_other_verbs_is_listed_and_exists(tool):
     ):
         used |= {f"{prefix}{number:03}" for number in range(int(first), int(end))}
     used |= set(
-        re.findall(r'"((?:divergence|precision|feeds|verify|convert|decisions|replicate)\.[a-z_]+)"', source)
-    ) - {"feeds.safetensors"}
+        re.findall(
+            r'"((?:divergence|precision|feeds|verify|convert|decisions|replicate|fidelity|stage|weights)\.[a-z_]+)"',
+            source,
+        )
+    ) - {"feeds.safetensors", "weights.npz"}
     used |= {"divergence.beyond", "divergence.undecided"}  # made of the names of judgements
     listed = set(re.findall(r"^\| (RG[A-Z]-[A-Z]+-[0-9]{3}|[a-z]+\.[a-z_]+) ", tool.rules_page(), re.MULTILINE))
     assert listed == used
