@@ -78,7 +78,8 @@ def layer_table(model: Model, feeds: Feeds) -> LayerTable:
     graph = operator_graph(model, feeds)
     reader = reader_of(graph)
     batch = next((value.shape[0] for value in feeds.values() if value.ndim), 1)
-    layers, sizes = [], {}
+    layers: list[Layer] = []
+    sizes: dict[str, int] = {}
     for node, shapes in _shapes(graph, feeds):
         reading = reader.read(node)
         if reading.kind != "roles":
@@ -121,7 +122,8 @@ def _layers(
     made = next((shapes[name] for name in node.outputs if name in shapes), ())
     for operand, value in held:
         if operand.role == "table" and value.ndim == 2:
-            yield Layer("embedding", *value.shape, parameters=value.size, output=made, name=node.name)
+            rows, width = value.shape
+            yield Layer("embedding", rows, width, parameters=value.size, output=made, name=node.name)
         elif operand.role == "contract" and operand.cell:
             yield _recurrent(operand, value, held, made, node.name)
         elif operand.role == "contract" and value.ndim > 1:

@@ -128,7 +128,9 @@ def test_a_converter_of_another_distribution_makes_a_package_that_is_verified(
 def test_what_is_installed_beside_it_does_not_change_the_projects_own_ways(installed: None) -> None:
     assert "foreign_onnx" in [member.name for member in room.converters()]
     ways = [[member.name for member in way] for way in routes("torch", "openvino")]
-    assert ways[-1] == ["foreign_onnx"]  # cheaper, and yet after all of ours
+    first = ways.index(["foreign_onnx"])  # cheaper, and yet after all of ours
+    assert first > 0
+    assert all(("foreign_onnx" in way) == (number >= first) for number, way in enumerate(ways))
     assert [member.name for member in next(routes("torch", "newer"))] == ["onnx_from_torch", "newer_from_onnx"]
 
 
@@ -155,8 +157,9 @@ def test_one_that_fails_at_work_is_inconclusive(
 ) -> None:
     made = room.convert(model, to=target, out=tmp_path / target)
     assert (made.evidence.verdict, made.evidence.outcome) == (Verdict.INCONCLUSIVE, outcome)
-    (finding,) = [one for one in made.evidence.findings if one.rule == "convert.failed"]
-    assert said in finding.message
+    found = [one for one in made.evidence.findings if one.rule == "convert.failed"]
+    assert all(said in one.message for one in found)
+    assert found
     assert (tmp_path / target).exists() == (outcome == "unproven")
 
 

@@ -154,7 +154,7 @@ def _best(search: Search, form: str, to: str, avoid: Collection[str]) -> tuple[L
         chain = search.follow(way)
         if not chain:
             continue
-        if chain[-1].is_whole:
+        if chain[-1].is_whole or _wants_rows(chain[-1]):
             best = chain
             break
         names = tuple(link.converter for link in chain)
@@ -164,6 +164,12 @@ def _best(search: Search, form: str, to: str, avoid: Collection[str]) -> tuple[L
     taken = tuple(link.converter for link in best)
     search.dropped += [one for one in given_up if one.way != taken]
     return best
+
+
+def _wants_rows(link: Link) -> bool:
+    """What is judged by labelled rows alone is not judged better on another way."""
+    found = link.verification.findings if link.verification is not None else ()
+    return any(one.rule == "precision.needs_task_data" for one in found)
 
 
 def _examples(source: Opened, model: Model, judging: Judging) -> list[Feeds]:
