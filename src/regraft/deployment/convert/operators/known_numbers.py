@@ -71,7 +71,9 @@ def tensor_from_numbers(values: Numbers, *, spelled: bool = False) -> torch.Tens
         dtype = torch_dtype(values.dtype.name)
         if values.size == 1:
             return torch.full(values.shape, values.item(), dtype=dtype)
-        if not spelled or values.size == 0:
+        if values.size == 0:
+            return torch.zeros(values.shape, dtype=dtype)
+        if not spelled:
             return tensor_from_constant(values)
     else:
         dtype = torch.int64 if all(isinstance(item, _INTEGERS) for item in values.flat) else torch.float32

@@ -119,7 +119,8 @@ class OnnxNetwork(nn.Module):
         while attribute in taken or hasattr(self, attribute):
             base = f"{base}_"
             attribute = base
-        self._register(attribute, values)
+        if values.size:  # torch.export.save takes empty tensors for one, as they all lie at address 0
+            self._register(attribute, values)
         self.stored[name] = Stored(values, attribute)
 
     def _register(self, attribute: str, values: Numbers) -> None:
@@ -167,6 +168,8 @@ class OnnxNetwork(nn.Module):
     def tensor(self, value: Value) -> torch.Tensor:
         """A value as data."""
         inside = self._operands
+        if isinstance(value, Stored) and not value.values.size:
+            return tensor_from_numbers(value.values)
         if isinstance(value, Stored):
             if inside is None:
                 found: torch.Tensor = getattr(self, value.attribute)
