@@ -58,7 +58,8 @@ class AotInductorFromTorchExport:
         names = {port.name: port.name for port in model.signature.inputs}
         prove(AotInductorModel(content, where=source.where), model, source.feeds, names)
         note = "compiled for this processor and this torch; native code, which a scan cannot pass"
-        return Hop({"model.pt2": content}, "torch-aot", (note,), {"torch": str(torch.__version__)}, precision=None)
+        versions = {"torch": str(torch.__version__)}
+        return Hop({"model.pt2": content}, "torch-aot", (note,), versions, precision=None, is_compiled=True)
 
 
 def _compile(program: Any, path: Path, options: dict[str, Any], where: str) -> None:

@@ -19,7 +19,9 @@ from regraft.deployment.convert.members import own_converters
 from regraft.deployment.loading import LoadRequest, Opened, opened
 from regraft.deployment.verify import verify
 from regraft.errors import RegraftError, Unsupported
+from regraft.package.package import Package
 from regraft.record.evidence import Evidence, Verdict
+from regraft.record.permit import Permit, Scope
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.verified import VerifiedFiles
 
@@ -185,9 +187,9 @@ class Search:
         """One hop: converted, written, loaded and verified. What was done for another way is not done again."""
         link = self._links.get(names) or self._converted(names, member, at)
         judging = self._judging
-        request = LoadRequest(
-            runtime=link.hop.runtime, threads=judging.threads, store=judging.store, permit=judging.permit
-        )
+        is_ours = link.hop.is_compiled and member in own_converters()
+        permit = _as_compiled if is_ours else judging.permit
+        request = LoadRequest(runtime=link.hop.runtime, threads=judging.threads, store=judging.store, permit=permit)
         try:
             found = stack.enter_context(opened(link.folder, request))
         except RegraftError as error:  # no such runtime, or not installed: made all the same
@@ -235,6 +237,12 @@ class Search:
         assert found.model is not None
         lacks = shortfall(self._source.model, found.model, self._examples)
         return msgspec.structs.replace(link, verification=verification, shortfall=lacks)
+
+
+def _as_compiled(package: Package, _: str | None) -> Permit:
+    """Leave for exactly the bytes that our own compiler has just written, from a network that was permitted."""
+    digest = package.manifest().digest
+    return Permit(digest, Scope.DATA, digest)
 
 
 def why_not(link: Link) -> RegraftError:

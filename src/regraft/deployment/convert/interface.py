@@ -90,6 +90,8 @@ class Hop(msgspec.Struct, frozen=True):
         notes: what a user should know: a dimension that had to be fixed, an opset.
         versions: library → version that did the work.
         precision: that the runtime is to be told to compute in, when the product is loaded; None leaves it alone.
+        is_compiled: it is native code that this very hop compiled from a network that is loaded already. Of the
+            project's own converters this is believed, and the library run to verify it; a scan could never pass it.
     """
 
     files: dict[str, bytes]
@@ -97,6 +99,7 @@ class Hop(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = {}
     precision: str | None = "float32"
+    is_compiled: bool = False
 
 
 class Converter(Protocol):
