@@ -22,8 +22,8 @@ from benchmarks.modules.faults import FAULTS, Fault
 from benchmarks.modules.networks import NETWORKS, feeds, model, network
 
 from regraft.compare.localise import Localisation, localise
+from regraft.deployment.convert.hops.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.errors import Unsupported
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.onnx_graph import OnnxGraph

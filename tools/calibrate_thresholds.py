@@ -33,8 +33,8 @@ from calibration_tables import summarised, written_tables
 from regraft.compare.exact import feeds_for
 from regraft.compare.measure import EXACT, JITTER, Answer, Yardstick, measured
 from regraft.compare.noise import least_floor, ratios, unit_roundoff
+from regraft.deployment.convert.hops.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.trial import values_for
 from regraft.errors import Unsupported
 from regraft.runtime.feeds import FLOAT_VALUES, INTEGER_VALUES, generated_feeds

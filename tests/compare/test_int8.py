@@ -15,8 +15,8 @@ from regraft.compare.int8 import decision_test, tap_noise
 from regraft.compare.judge import Judgement
 from regraft.compare.localise import localise
 from regraft.compare.matching import Layout, Match
+from regraft.deployment.convert.hops.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.errors import UsageError
 from regraft.package.formats import Port
 from regraft.runtime.graphs import operator_graph

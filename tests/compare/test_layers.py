@@ -8,8 +8,8 @@ from torch import nn
 
 from regraft.compare.layers import PlainTrace, divergence_by_layer, layers_of_taps
 from regraft.compare.localise import localise
+from regraft.deployment.convert.hops.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.package.formats import Port
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.onnxruntime_model import OnnxRuntimeModel

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from regraft.compare.localise import localise
+from regraft.deployment.convert.hops.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.package.formats import Port
 from regraft.package.package import open_package
 from regraft.runtime.graphs import operator_graph

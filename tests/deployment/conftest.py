@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from regraft.deployment.convert import Conversion, convert
+from regraft.deployment.convert.hops.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.package.formats import Port
 from regraft.runtime.feeds import generated_feeds
 from regraft.runtime.torch_module import TorchModel

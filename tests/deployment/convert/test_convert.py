@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from regraft.deployment.convert import Conversion, convert
+from regraft.deployment.convert.hops.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
 from regraft.deployment.convert.routes import require_route, routes
 from regraft.errors import NotFound, Unsupported, UsageError
 from regraft.package.formats import Port

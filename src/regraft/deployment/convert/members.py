@@ -58,7 +58,7 @@ def own_converters() -> tuple[Converter, ...]:
     found = []
     for spec in _MEMBERS:
         module, name = spec.split(":")
-        found.append(getattr(importlib.import_module(f"regraft.deployment.convert.{module}"), name)())
+        found.append(getattr(importlib.import_module(f"regraft.deployment.convert.hops.{module}"), name)())
     return tuple(found)
 
 

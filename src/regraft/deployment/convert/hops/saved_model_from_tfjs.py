@@ -1,17 +1,17 @@
-"""ONNX from TFLite, by tf2onnx in an environment of its own."""
+"""A SavedModel from TensorFlow.js models, by TensorFlow in an environment of its own."""
 
 from __future__ import annotations
 
-from regraft.deployment.convert import tensorflow_hop
+from regraft.deployment.convert.hops import tensorflow_hop
 from regraft.deployment.convert.interface import Hop, Source
 
 
-class OnnxFromLiteRt:
-    """Converts flatbuffers, quantised ones included."""
+class SavedModelFromTfjs:
+    """Converts graph models and models of layers."""
 
-    name = "onnx_from_litert"
-    source = "litert"
-    target = "onnx"
+    name = "saved_model_from_tfjs"
+    source = "tfjs"
+    target = "saved-model"
     cost = tensorflow_hop.COST
 
     def obstacle(self) -> str:
@@ -19,10 +19,10 @@ class OnnxFromLiteRt:
         return tensorflow_hop.obstacle()
 
     def convert(self, source: Source) -> Hop:
-        """Translate the first graph of the file operator by operator.
+        """Undo the fusions of tfjs and save the graph with its weights as constants.
 
         Raises:
             Unsupported: the converter refuses; the message is its own, and names operators where it knows them.
             Crashed: it died, hung, or took too much memory.
         """
-        return tensorflow_hop.hop(source, "onnx_from_litert", "onnxruntime")
+        return tensorflow_hop.hop(source, "saved_model_from_tensorflow", "tensorflow")

@@ -1,17 +1,17 @@
-"""TFLite from TensorFlow.js models, by TensorFlow's own converter in an environment of its own."""
+"""ONNX from TensorFlow.js models, by tf2onnx in an environment of its own."""
 
 from __future__ import annotations
 
-from regraft.deployment.convert import tensorflow_hop
+from regraft.deployment.convert.hops import tensorflow_hop
 from regraft.deployment.convert.interface import Hop, Source
 
 
-class LiteRtFromTfjs:
+class OnnxFromTfjs:
     """Converts graph models and models of layers."""
 
-    name = "litert_from_tfjs"
+    name = "onnx_from_tfjs"
     source = "tfjs"
-    target = "litert"
+    target = "onnx"
     cost = tensorflow_hop.COST
 
     def obstacle(self) -> str:
@@ -19,10 +19,10 @@ class LiteRtFromTfjs:
         return tensorflow_hop.obstacle()
 
     def convert(self, source: Source) -> Hop:
-        """Undo the fusions of tfjs and write the graph with TFLite's builtin operators.
+        """Undo the fusions of tfjs, translate the graph; quantised weights become the numbers that they stand for.
 
         Raises:
             Unsupported: the converter refuses; the message is its own, and names operators where it knows them.
             Crashed: it died, hung, or took too much memory.
         """
-        return tensorflow_hop.hop(source, "litert_from_tensorflow", "litert")
+        return tensorflow_hop.hop(source, "onnx_from_tensorflow", "onnxruntime")

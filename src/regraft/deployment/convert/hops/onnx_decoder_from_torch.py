@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from regraft.deployment.convert.hops.onnx_rewriting import MAX_BYTES, quiet, refused
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
-from regraft.deployment.convert.onnx_rewriting import MAX_BYTES, quiet, refused
 from regraft.errors import Unsupported
 from regraft.runtime.onnx_decoder import PAST, POSITIONS, PRESENT, OnnxDecoderModel
 

@@ -1,16 +1,16 @@
-"""ONNX from TensorFlow.js models, by tf2onnx in an environment of its own."""
+"""ONNX from TFLite, by tf2onnx in an environment of its own."""
 
 from __future__ import annotations
 
-from regraft.deployment.convert import tensorflow_hop
+from regraft.deployment.convert.hops import tensorflow_hop
 from regraft.deployment.convert.interface import Hop, Source
 
 
-class OnnxFromTfjs:
-    """Converts graph models and models of layers."""
+class OnnxFromLiteRt:
+    """Converts flatbuffers, quantised ones included."""
 
-    name = "onnx_from_tfjs"
-    source = "tfjs"
+    name = "onnx_from_litert"
+    source = "litert"
     target = "onnx"
     cost = tensorflow_hop.COST
 
@@ -19,10 +19,10 @@ class OnnxFromTfjs:
         return tensorflow_hop.obstacle()
 
     def convert(self, source: Source) -> Hop:
-        """Undo the fusions of tfjs, translate the graph; quantised weights become the numbers that they stand for.
+        """Translate the first graph of the file operator by operator.
 
         Raises:
             Unsupported: the converter refuses; the message is its own, and names operators where it knows them.
             Crashed: it died, hung, or took too much memory.
         """
-        return tensorflow_hop.hop(source, "onnx_from_tensorflow", "onnxruntime")
+        return tensorflow_hop.hop(source, "onnx_from_litert", "onnxruntime")

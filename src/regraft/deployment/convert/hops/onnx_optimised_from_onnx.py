@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from regraft.deployment.convert.hops.onnx_rewriting import foreign_operators, graph_model, refused, rewritten
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
-from regraft.deployment.convert.onnx_rewriting import foreign_operators, graph_model, refused, rewritten
 from regraft.runtime.onnx_proto import proto_from_bytes
 
 

@@ -1,17 +1,17 @@
-"""TFLite from Keras files, by TensorFlow's own converter in an environment of its own."""
+"""ONNX from SavedModels and frozen graphs, by tf2onnx in an environment of its own."""
 
 from __future__ import annotations
 
-from regraft.deployment.convert import tensorflow_hop
+from regraft.deployment.convert.hops import tensorflow_hop
 from regraft.deployment.convert.interface import Hop, Source
 
 
-class LiteRtFromKeras:
-    """Converts whole models; a file's code is not run."""
+class OnnxFromSavedModel:
+    """Converts the serving signature."""
 
-    name = "litert_from_keras"
-    source = "keras"
-    target = "litert"
+    name = "onnx_from_saved_model"
+    source = "saved-model"
+    target = "onnx"
     cost = tensorflow_hop.COST
 
     def obstacle(self) -> str:
@@ -19,10 +19,10 @@ class LiteRtFromKeras:
         return tensorflow_hop.obstacle()
 
     def convert(self, source: Source) -> Hop:
-        """Load the network, freeze it and write it with TFLite's builtin operators.
+        """Freeze the graph and translate it operator by operator; free axes stay free.
 
         Raises:
             Unsupported: the converter refuses; the message is its own, and names operators where it knows them.
             Crashed: it died, hung, or took too much memory.
         """
-        return tensorflow_hop.hop(source, "litert_from_tensorflow", "litert")
+        return tensorflow_hop.hop(source, "onnx_from_tensorflow", "onnxruntime")

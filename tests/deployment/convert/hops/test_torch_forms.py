@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from regraft.deployment.convert.hops.onnx_from_torchscript import OnnxFromTorchScript
+from regraft.deployment.convert.hops.openvino_from_torch import OpenVinoFromTorch
+from regraft.deployment.convert.hops.torch_export_from_torch import TorchExportFromTorch
+from regraft.deployment.convert.hops.torchscript_from_torch import TorchScriptFromTorch
 from regraft.deployment.convert.interface import Converter, Source
-from regraft.deployment.convert.onnx_from_torchscript import OnnxFromTorchScript
-from regraft.deployment.convert.openvino_from_torch import OpenVinoFromTorch
-from regraft.deployment.convert.torch_export_from_torch import TorchExportFromTorch
-from regraft.deployment.convert.torchscript_from_torch import TorchScriptFromTorch
 from regraft.deployment.verify import verify
 from regraft.errors import Unsupported
 from regraft.package.formats import Port

@@ -1,17 +1,17 @@
-"""A SavedModel from Keras files, by the Keras of TensorFlow in an environment of its own."""
+"""TFLite from TensorFlow.js models, by TensorFlow's own converter in an environment of its own."""
 
 from __future__ import annotations
 
-from regraft.deployment.convert import tensorflow_hop
+from regraft.deployment.convert.hops import tensorflow_hop
 from regraft.deployment.convert.interface import Hop, Source
 
 
-class SavedModelFromKeras:
-    """Converts whole models; a file's code is not run."""
+class LiteRtFromTfjs:
+    """Converts graph models and models of layers."""
 
-    name = "saved_model_from_keras"
-    source = "keras"
-    target = "saved-model"
+    name = "litert_from_tfjs"
+    source = "tfjs"
+    target = "litert"
     cost = tensorflow_hop.COST
 
     def obstacle(self) -> str:
@@ -19,10 +19,10 @@ class SavedModelFromKeras:
         return tensorflow_hop.obstacle()
 
     def convert(self, source: Source) -> Hop:
-        """Load the network and save it with its weights as constants; free axes stay free.
+        """Undo the fusions of tfjs and write the graph with TFLite's builtin operators.
 
         Raises:
             Unsupported: the converter refuses; the message is its own, and names operators where it knows them.
             Crashed: it died, hung, or took too much memory.
         """
-        return tensorflow_hop.hop(source, "saved_model_from_tensorflow", "tensorflow")
+        return tensorflow_hop.hop(source, "litert_from_tensorflow", "litert")

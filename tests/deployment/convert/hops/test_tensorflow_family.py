@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
+from regraft.deployment.convert.hops.litert_from_keras import LiteRtFromKeras
+from regraft.deployment.convert.hops.litert_from_tfjs import LiteRtFromTfjs
+from regraft.deployment.convert.hops.onnx_from_saved_model import OnnxFromSavedModel
+from regraft.deployment.convert.hops.saved_model_from_keras import SavedModelFromKeras
 from regraft.deployment.convert.interface import Hop, Source
-from regraft.deployment.convert.litert_from_keras import LiteRtFromKeras
-from regraft.deployment.convert.litert_from_tfjs import LiteRtFromTfjs
-from regraft.deployment.convert.onnx_from_saved_model import OnnxFromSavedModel
-from regraft.deployment.convert.saved_model_from_keras import SavedModelFromKeras
 from regraft.errors import Unsupported
 from regraft.package.package import open_package
 from regraft.record.evidence import Verdict

@@ -1,17 +1,17 @@
-"""A SavedModel from TensorFlow.js models, by TensorFlow in an environment of its own."""
+"""TFLite from Keras files, by TensorFlow's own converter in an environment of its own."""
 
 from __future__ import annotations
 
-from regraft.deployment.convert import tensorflow_hop
+from regraft.deployment.convert.hops import tensorflow_hop
 from regraft.deployment.convert.interface import Hop, Source
 
 
-class SavedModelFromTfjs:
-    """Converts graph models and models of layers."""
+class LiteRtFromKeras:
+    """Converts whole models; a file's code is not run."""
 
-    name = "saved_model_from_tfjs"
-    source = "tfjs"
-    target = "saved-model"
+    name = "litert_from_keras"
+    source = "keras"
+    target = "litert"
     cost = tensorflow_hop.COST
 
     def obstacle(self) -> str:
@@ -19,10 +19,10 @@ class SavedModelFromTfjs:
         return tensorflow_hop.obstacle()
 
     def convert(self, source: Source) -> Hop:
-        """Undo the fusions of tfjs and save the graph with its weights as constants.
+        """Load the network, freeze it and write it with TFLite's builtin operators.
 
         Raises:
             Unsupported: the converter refuses; the message is its own, and names operators where it knows them.
             Crashed: it died, hung, or took too much memory.
         """
-        return tensorflow_hop.hop(source, "saved_model_from_tensorflow", "tensorflow")
+        return tensorflow_hop.hop(source, "litert_from_tensorflow", "litert")

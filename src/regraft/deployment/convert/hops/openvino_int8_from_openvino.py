@@ -6,9 +6,9 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from regraft.deployment.convert.hops.onnx_rewriting import quiet, refused
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
-from regraft.deployment.convert.onnx_rewriting import quiet, refused
 from regraft.errors import Unsupported
 
 

@@ -1,16 +1,16 @@
-"""ONNX from SavedModels and frozen graphs, by tf2onnx in an environment of its own."""
+"""ONNX from Keras files, by the Keras of TensorFlow and tf2onnx in an environment of their own."""
 
 from __future__ import annotations
 
-from regraft.deployment.convert import tensorflow_hop
+from regraft.deployment.convert.hops import tensorflow_hop
 from regraft.deployment.convert.interface import Hop, Source
 
 
-class OnnxFromSavedModel:
-    """Converts the serving signature."""
+class OnnxFromKeras:
+    """Converts whole models; a file's code is not run."""
 
-    name = "onnx_from_saved_model"
-    source = "saved-model"
+    name = "onnx_from_keras"
+    source = "keras"
     target = "onnx"
     cost = tensorflow_hop.COST
 
@@ -19,7 +19,7 @@ class OnnxFromSavedModel:
         return tensorflow_hop.obstacle()
 
     def convert(self, source: Source) -> Hop:
-        """Freeze the graph and translate it operator by operator; free axes stay free.
+        """Load the network, freeze it and translate it; free axes stay free.
 
         Raises:
             Unsupported: the converter refuses; the message is its own, and names operators where it knows them.

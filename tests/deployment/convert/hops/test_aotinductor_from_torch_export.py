@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.deployment.convert.aotinductor_from_torch_export import AotInductorFromTorchExport
+from regraft.deployment.convert.hops.aotinductor_from_torch_export import AotInductorFromTorchExport
+from regraft.deployment.convert.hops.torch_export_from_torch import TorchExportFromTorch
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.torch_export_from_torch import TorchExportFromTorch
 from regraft.errors import PermitRefused, Unsupported
 from regraft.package.formats import Port
 from regraft.package.package import Package, open_package

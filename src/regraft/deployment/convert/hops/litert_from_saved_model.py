@@ -1,17 +1,17 @@
-"""ONNX from Keras files, by the Keras of TensorFlow and tf2onnx in an environment of their own."""
+"""TFLite from SavedModels, by TensorFlow's own converter in an environment of its own."""
 
 from __future__ import annotations
 
-from regraft.deployment.convert import tensorflow_hop
+from regraft.deployment.convert.hops import tensorflow_hop
 from regraft.deployment.convert.interface import Hop, Source
 
 
-class OnnxFromKeras:
-    """Converts whole models; a file's code is not run."""
+class LiteRtFromSavedModel:
+    """Converts the serving signature."""
 
-    name = "onnx_from_keras"
-    source = "keras"
-    target = "onnx"
+    name = "litert_from_saved_model"
+    source = "saved-model"
+    target = "litert"
     cost = tensorflow_hop.COST
 
     def obstacle(self) -> str:
@@ -19,10 +19,10 @@ class OnnxFromKeras:
         return tensorflow_hop.obstacle()
 
     def convert(self, source: Source) -> Hop:
-        """Load the network, freeze it and translate it; free axes stay free.
+        """Freeze the graph and write it with TFLite's builtin operators.
 
         Raises:
             Unsupported: the converter refuses; the message is its own, and names operators where it knows them.
             Crashed: it died, hung, or took too much memory.
         """
-        return tensorflow_hop.hop(source, "onnx_from_tensorflow", "onnxruntime")
+        return tensorflow_hop.hop(source, "litert_from_tensorflow", "litert")

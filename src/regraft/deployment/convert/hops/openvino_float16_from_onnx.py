@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from regraft.deployment.convert.hops.openvino_from_onnx import openvino_files
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
-from regraft.deployment.convert.openvino_from_onnx import openvino_files
 
 
 class OpenVinoFloat16FromOnnx:

@@ -10,9 +10,9 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from regraft.deployment.convert.hops.onnx_from_torch import OnnxFromTorch
+from regraft.deployment.convert.hops.torch_export_from_onnx import TorchExportFromOnnx
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.onnx_from_torch import OnnxFromTorch
-from regraft.deployment.convert.torch_export_from_onnx import TorchExportFromOnnx
 from regraft.deployment.verify import verify
 from regraft.errors import Unsupported
 from regraft.package.formats import Port

@@ -10,8 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import regraft as rg
+from regraft.deployment.convert.hops.onnx_decoder_from_torch import OnnxDecoderFromTorch
 from regraft.deployment.convert.interface import Source
-from regraft.deployment.convert.onnx_decoder_from_torch import OnnxDecoderFromTorch
 from regraft.package.package import open_package
 from regraft.record.evidence import Verdict
 from regraft.runtime import load

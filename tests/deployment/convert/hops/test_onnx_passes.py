@@ -11,14 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 import regraft as rg
 from regraft.compare.precision import recognised_precision
+from regraft.deployment.convert.hops.onnx_float16_from_onnx import OnnxFloat16FromOnnx
+from regraft.deployment.convert.hops.onnx_int8_from_onnx import OnnxInt8FromOnnx
+from regraft.deployment.convert.hops.onnx_optimised_from_onnx import OnnxOptimisedFromOnnx
+from regraft.deployment.convert.hops.onnx_slim_from_onnx import OnnxSlimFromOnnx
+from regraft.deployment.convert.hops.openvino_float16_from_onnx import OpenVinoFloat16FromOnnx
+from regraft.deployment.convert.hops.openvino_from_onnx import OpenVinoFromOnnx
+from regraft.deployment.convert.hops.openvino_int8_from_openvino import OpenVinoInt8FromOpenVino
 from regraft.deployment.convert.interface import Converter, Source
-from regraft.deployment.convert.onnx_float16_from_onnx import OnnxFloat16FromOnnx
-from regraft.deployment.convert.onnx_int8_from_onnx import OnnxInt8FromOnnx
-from regraft.deployment.convert.onnx_optimised_from_onnx import OnnxOptimisedFromOnnx
-from regraft.deployment.convert.onnx_slim_from_onnx import OnnxSlimFromOnnx
-from regraft.deployment.convert.openvino_float16_from_onnx import OpenVinoFloat16FromOnnx
-from regraft.deployment.convert.openvino_from_onnx import OpenVinoFromOnnx
-from regraft.deployment.convert.openvino_int8_from_openvino import OpenVinoInt8FromOpenVino
 from regraft.deployment.task import TaskData
 from regraft.errors import Unsupported
 from regraft.package.package import open_package

@@ -1,17 +1,17 @@
-"""TFLite from SavedModels, by TensorFlow's own converter in an environment of its own."""
+"""A SavedModel from Keras files, by the Keras of TensorFlow in an environment of its own."""
 
 from __future__ import annotations
 
-from regraft.deployment.convert import tensorflow_hop
+from regraft.deployment.convert.hops import tensorflow_hop
 from regraft.deployment.convert.interface import Hop, Source
 
 
-class LiteRtFromSavedModel:
-    """Converts the serving signature."""
+class SavedModelFromKeras:
+    """Converts whole models; a file's code is not run."""
 
-    name = "litert_from_saved_model"
-    source = "saved-model"
-    target = "litert"
+    name = "saved_model_from_keras"
+    source = "keras"
+    target = "saved-model"
     cost = tensorflow_hop.COST
 
     def obstacle(self) -> str:
@@ -19,10 +19,10 @@ class LiteRtFromSavedModel:
         return tensorflow_hop.obstacle()
 
     def convert(self, source: Source) -> Hop:
-        """Freeze the graph and write it with TFLite's builtin operators.
+        """Load the network and save it with its weights as constants; free axes stay free.
 
         Raises:
             Unsupported: the converter refuses; the message is its own, and names operators where it knows them.
             Crashed: it died, hung, or took too much memory.
         """
-        return tensorflow_hop.hop(source, "litert_from_tensorflow", "litert")
+        return tensorflow_hop.hop(source, "saved_model_from_tensorflow", "tensorflow")

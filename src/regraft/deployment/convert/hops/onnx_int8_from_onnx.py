@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regraft.deployment.convert.hops.onnx_rewriting import graph_model, quiet, refused, rewritten
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
-from regraft.deployment.convert.onnx_rewriting import graph_model, quiet, refused, rewritten
 from regraft.errors import Unsupported
 from regraft.runtime.onnx_proto import precision_of_graph, proto_from_bytes
 

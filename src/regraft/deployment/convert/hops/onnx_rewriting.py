@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from regraft.deployment.convert.hops.onnx_from_torch import prove_sizes
 from regraft.deployment.convert.interface import Hop, Source
-from regraft.deployment.convert.onnx_from_torch import prove_sizes
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regraft.deployment.convert.hops.onnx_rewriting import graph_model, quiet, refused, rewritten
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
-from regraft.deployment.convert.onnx_rewriting import graph_model, quiet, refused, rewritten
 from regraft.errors import Unsupported
 from regraft.runtime.onnx_proto import proto_from_bytes
 
