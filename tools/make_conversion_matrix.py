@@ -26,6 +26,8 @@ KEPT = ROOT / "build" / "conversions.json"
 PAGE = ROOT / "docs" / "reference" / "conversions.md"
 ASSETS = Path(os.environ.get("REGRAFT_TEST_ASSETS") or Path.home() / ".cache/regraft/assets")
 LIMIT_S = 600
+_IMPORTED = (ROOT / "src", ROOT, ROOT / "examples/02_run_image")
+"""Where the code of the sources lies, and the very Regraft that is measured."""
 BENCH_S = 120
 
 
@@ -92,8 +94,7 @@ SOURCES = (
 def cells() -> Iterator[tuple[Source, str]]:
     """Every conversion that is tried."""
     for source in SOURCES:
-        for form in source.to:
-            yield source, form
+        yield from ((source, form) for form in source.to if form != source.form)
 
 
 def measured(source: Source, form: str) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def _latency(made: Path, store: Path) -> float | None:
 
 def _regraft(arguments: Sequence[str], store: Path, limit_s: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "regraft", *arguments, "--json", "--store", str(store), "--no-progress"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'examples/02_run_image'}"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, _IMPORTED))}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s, env=environment)
         found: dict[str, Any] = json.loads(done.stdout)
