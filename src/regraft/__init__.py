@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from regraft.workflow.guard import guard
     from regraft.workflow.inspect import inspect
     from regraft.workflow.load import load, load_weights
+    from regraft.workflow.portability import portability
     from regraft.workflow.replicate import replicate
     from regraft.workflow.reproduce import reproduce
     from regraft.workflow.run import run
@@ -56,6 +57,7 @@ _PUBLIC = {
     "load_weights": "regraft.workflow.load:load_weights",
     "open": "regraft.package.package:open_by_reference",
     "open_store": "regraft.record.store:open_store",
+    "portability": "regraft.workflow.portability:portability",
     "replicate": "regraft.workflow.replicate:replicate",
     "reproduce": "regraft.workflow.reproduce:reproduce",
     "run": "regraft.workflow.run:run",
@@ -85,6 +87,7 @@ __all__ = [
     "load_weights",
     "open",
     "open_store",
+    "portability",
     "replicate",
     "reproduce",
     "run",

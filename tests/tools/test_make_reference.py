@@ -54,7 +54,7 @@ def test_every_rule_of_the_other_verbs_is_listed_and_exists(tool):
         used |= {f"{prefix}{number:03}" for number in range(int(first), int(end))}
     used |= set(
         re.findall(
-            r'"((?:divergence|precision|feeds|verify|convert|decisions|replicate|fidelity|stage|weights)\.[a-z_]+)"',
+            r'"((?:divergence|precision|feeds|verify|convert|decisions|replicate|fidelity|portability|stage|weights)\.[a-z_]+)"',
             source,
         )
     ) - {"feeds.safetensors", "weights.npz"}

@@ -21,7 +21,7 @@ def in_torch(content: bytes, _: str) -> Callable[[Feeds], dict[str, Array]]:
     """
     import torch
 
-    from regraft.deployment.convert.torch_export_from_onnx import network_from_onnx
+    from regraft.deployment.convert.hops.torch_export_from_onnx import network_from_onnx
     from regraft.runtime.onnx_proto import proto_from_bytes
     from regraft.runtime.torch_tensors import array_from_tensor, tensor_from_array
 
