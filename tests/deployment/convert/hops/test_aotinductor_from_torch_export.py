@@ -23,6 +23,7 @@ from regraft.runtime.torch_aot import AotInductorModel
 from regraft.runtime.torch_module import TorchModel
 from regraft.runtime.verified import VerifiedFiles
 from regraft.trust.scan import scan
+from regraft.workflow.convert import convert
 
 obstacle = AotInductorFromTorchExport().obstacle()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(obstacle), reason=obstacle or "there is a compiler")]
@@ -85,3 +86,9 @@ def test_compiled_code_shows_no_operators(compiled: Path) -> None:
     product = AotInductorModel((compiled / "model.pt2").read_bytes(), where="compiled")
     with pytest.raises(Unsupported, match="no operators"):
         product.trace({"x": np.zeros((1, 4), np.float32)})
+
+
+def test_the_whole_way_from_torch_is_verified(small: TorchModel, tmp_path: Path) -> None:
+    made = convert(small, to="aotinductor", out=tmp_path / "made")
+    assert made.evidence.verdict is Verdict.PASS, made.evidence.summary
+    assert made.evidence.parameters["route"] == ["torch_export_from_torch", "aotinductor_from_torch_export"]
