@@ -49,6 +49,9 @@ def test_an_operator_that_a_runtime_lacks_is_a_finding(tmp_path: Path, capsys: p
     assert any("Det" in one["data"]["operators"] and one["data"]["runtime"] == "openvino" for one in lacking)
     assert run([*arguments, "--fidelity", "ResNet-18"]) == 2
     assert run([*arguments, "--runtime", "torch"]) == 2
+    assert run(["inspect", str(path), "--feeds", str(path)]) == 2
+    np.savez(tmp_path / "other.npz", z=np.zeros((8, 8), np.float32))
+    assert run([*arguments, "--feeds", str(tmp_path / "other.npz")]) == 2
 
 
 def test_what_shows_no_operators_and_what_is_broken(asset, tmp_path: Path) -> None:

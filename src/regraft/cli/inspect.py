@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,13 +17,16 @@ from regraft.cli.output import Shown, each
 @click.option("--all", "all_files", is_flag=True, help="List every file; without it code and data are counted.")
 @click.option("--fidelity", metavar="WHAT", help="Compare its layers with an architecture, a .toml, or a reference.")
 @click.option("--portability", is_flag=True, help="Try its operators one by one in every installed runtime.")
+@click.option(
+    "--feeds", type=click.Path(path_type=Path), help="Your inputs, for --portability: .safetensors, .npz or .csv."
+)
 @click.option("--factory", help="module:factory of yours that builds the network, for these two.")
 @click.option("--against-factory", help="The same for the reference behind --fidelity.")
 @click.option("--runtime", help="That loads it, for --fidelity.")
 @common_options
 def command(
-    refs: tuple[str, ...], digest: bool, all_files: bool, fidelity: str | None, portability: bool, settings: Settings,
-    **options: Any,
+    refs: tuple[str, ...], digest: bool, all_files: bool, fidelity: str | None, portability: bool, feeds: Path | None,
+    settings: Settings, **options: Any,
 ) -> int:  # fmt: skip
     """What is this? Formats, tensors, inputs and outputs, licence, claims, each with where it was read; sources
     that contradict each other are named, and what nobody says is shown as unknown.
@@ -42,6 +46,8 @@ def command(
 
     if fidelity is not None and portability:
         raise click.UsageError("--fidelity and --portability are two questions: ask one at a time")
+    if feeds is not None and not portability:
+        raise click.UsageError("--feeds goes with --portability")
     if fidelity is None and any(value for name, value in options.items() if not (portability and name == "factory")):
         raise click.UsageError("--factory goes with --fidelity or --portability, the other two with --fidelity")
 
@@ -49,7 +55,8 @@ def command(
         if portability:
             from regraft.workflow.portability import portability as probe
 
-            return Shown(probe(ref, store=settings.store, offline=settings.offline, factory=options["factory"]))
+            how = {"store": settings.store, "offline": settings.offline, "factory": options["factory"]}
+            return Shown(probe(ref, feeds=feeds, **how))
         if fidelity is not None:
             return Shown(compare(ref, fidelity, store=settings.store, offline=settings.offline, **options))
         inspection = inspect(
