@@ -51,6 +51,14 @@ def test_a_wrong_epsilon_is_named_although_names_and_layouts_differ() -> None:
     assert causes == {"epsilon"}
 
 
+def test_both_are_timed_where_that_is_asked_although_they_differ() -> None:
+    evidence = _replicated("deeper", is_profiled=True)
+
+    assert evidence.outcome == "differs"
+    assert "the candidate takes " in _rules(evidence)["replicate.profile"]
+    assert "replicate.extra_in_candidate" in _rules(evidence)
+
+
 def test_the_extra_layer_is_named() -> None:
     evidence = _replicated("deeper")
     assert evidence.outcome == "differs"
@@ -121,5 +129,8 @@ def test_a_recording_of_another_framework_is_compared_as_it_is(tmp_path: Path) -
     same = rg.replicate("py:replication_factories:reference", f"trace:{recorded}")
     assert same.outcome == "replicated"
     assert "replicate.own_weights_only" in _rules(same)
+    timed = rg.replicate("py:replication_factories:reference", f"trace:{recorded}", is_profiled=True)
+    assert timed.verdict == "inconclusive"
+    assert "trace has no modules to be timed" in _rules(timed)["replicate.no_profile"]
     other = rg.replicate("py:replication_factories:deeper", f"trace:{recorded}")
     assert other.outcome == "differs"

@@ -26,6 +26,10 @@ def other():
     return {**one(), "pipeline": [("scale", lambda x: x / 1)]}
 
 
+def no_pipeline():
+    return {"schedule": lambda step: 0.1, "steps": 9}
+
+
 def nothing():
     return {}
 """
@@ -69,3 +73,23 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     assert status == 1
     assert json.loads(capsys.readouterr().out)["outcome"] == "differs"
+
+
+def test_pipelines_are_timed_where_that_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["replicate", "--training", "--profile", "py:sides_of_trainings:one", "py:sides_of_trainings:one"]
+    status = run([*arguments, "--json", "--store", str(tmp_path / "store")])
+
+    found = json.loads(capsys.readouterr().out)
+    assert status == 0
+    assert "in scale" in next(one["message"] for one in found["findings"] if one["rule"] == "stage.timed")
+    timed = [one["of"] for one in found["measurements"] if one["name"] == "step_wall"]
+    assert timed == [{"side": side, "step": "scale", "share": 1.0} for side in ("reference", "candidate")]
+
+
+def test_a_pipeline_that_cannot_be_timed_is_inconclusive() -> None:
+    found = replicate_training(
+        "py:sides_of_trainings:one", "py:sides_of_trainings:no_pipeline", stages=["schedule"], is_profiled=True
+    )
+
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "there are no steps" in next(one.message for one in found.findings if one.rule == "stage.not_timed")

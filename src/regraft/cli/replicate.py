@@ -28,6 +28,7 @@ from regraft.cli.output import Shown, each
 @click.option("--factory", help="module:factory of yours that builds the reference's network.")
 @click.option("--candidate-factory", help="The same for the candidate.")
 @click.option("--training", is_flag=True, help="Both are py: factories of trainings: compare these, stage by stage.")
+@click.option("--profile", "is_profiled", is_flag=True, help="Time both: networks by module, pipelines by step.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of a pass; default: the runtime's.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of made-up inputs.")
 @common_options
@@ -49,7 +50,8 @@ def command(reference: str, candidate: str, training: bool, settings: Settings, 
     if training:
         from regraft.workflow.training import replicate_training
 
-        return each([candidate], lambda ref: Shown(replicate_training(reference, ref, seed=options["seed"])), settings)
+        wanted = {name: options[name] for name in ("seed", "is_profiled")}
+        return each([candidate], lambda ref: Shown(replicate_training(reference, ref, **wanted)), settings)
 
     def examine(ref: str) -> Shown:
         return Shown(

@@ -86,13 +86,20 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def compare_speed(
-    reference: nn.Module, candidate: nn.Module, inputs: Sequence[Any], *, rounds: int = 20, traced: int = 5
+    reference: nn.Module,
+    candidate: nn.Module,
+    inputs: Sequence[Any],
+    *,
+    keywords: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
+    rounds: int = 20,
+    traced: int = 5,
 ) -> Comparison:
     """Time two torch networks in turns, then operator by operator.
 
     Args:
         reference, candidate: in the mode that is to be timed; modules are paired by name.
         inputs: positional arguments of both.
+        keywords: keyword arguments of each.
         rounds: pairs of passes; the order changes from pair to pair, so that drift and caches favour neither.
         traced: pairs of passes with every operator timed, which slows small ones: only their differences are used.
     Raises:
@@ -100,21 +107,22 @@ def compare_speed(
     """
     import torch
 
-    runs = [_run(network, inputs, who) for network, who in ((reference, "reference"), (candidate, "candidate"))]
+    networks = (reference, candidate)
+    runs = [_run(networks[i], inputs, keywords[i], who) for i, who in enumerate(("reference", "candidate"))]
     with torch.no_grad():
         for run in runs:
             warm_up(run, max_s=2.0)
         times = _in_turns(runs, rounds)
-        calls = [[list(_calls(network, inputs)) for network in (reference, candidate)] for _ in range(traced)]
+        calls = [[list(_calls(networks[i], inputs, keywords[i])) for i in (0, 1)] for _ in range(traced)]
     ratios = [theirs / ours for ours, theirs in times]
     medians = [statistics.median(column) for column in zip(*times, strict=True)]
     return Comparison(quantile(ratios, 0.5), medians[0], medians[1], _blocks(calls))
 
 
-def _run(network: nn.Module, inputs: Sequence[Any], who: str) -> Callable[[], object]:
+def _run(network: nn.Module, inputs: Sequence[Any], keywords: Mapping[str, Any], who: str) -> Callable[[], object]:
     def run() -> object:
         try:
-            return network(*inputs)
+            return network(*inputs, **keywords)
         except (RuntimeError, TypeError, ValueError) as error:
             raise Unsupported(f"a pass fails: {error}", where=who) from error
 
@@ -133,7 +141,7 @@ def _in_turns(runs: Sequence[Callable[[], object]], rounds: int) -> list[tuple[f
     return found
 
 
-def _calls(network: nn.Module, inputs: Sequence[Any]) -> Iterator[Call]:
+def _calls(network: nn.Module, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> Iterator[Call]:
     """The operators of one pass, timed one by one."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -162,7 +170,7 @@ def _calls(network: nn.Module, inputs: Sequence[Any]) -> Iterator[Call]:
         hooks.append(module.register_forward_hook(lambda *_: stack.pop() and None, always_call=True))
     try:
         with Timed():  # type: ignore[no-untyped-call]
-            network(*inputs)
+            network(*inputs, **keywords)
     finally:
         for hook in hooks:
             hook.remove()

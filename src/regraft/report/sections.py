@@ -26,6 +26,8 @@ FACT_KNOWN, FACT_UNKNOWN, MODEL, FILE, FILE_GROUP = (
 )
 CHECK_PREFIX = "RGD-"
 _DESCRIPTIVE = frozenset({FACT_KNOWN, FACT_UNKNOWN, MODEL, FILE, FILE_GROUP})
+_DETAILS = frozenset({"stage.not_equivalent"})
+"""Rules of what was tried and is no good: shown where everything is."""
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -141,13 +143,14 @@ def _findings(evidence: Evidence, limit: int | None) -> Section | None:
     found = notable(evidence)
     if not found:
         return None
-    kept = found[:limit]
+    kept = found if limit is None else [f for f in found if f.rule not in _DETAILS][:limit]
     rows = tuple((f.severity.value, f.rule, place(f.where), f.message) for f in kept)
     fixes: dict[str, list[str]] = {}
     for finding in kept:
         if finding.fix and finding.rule not in fixes.setdefault(finding.fix, []):
             fixes[finding.fix].append(finding.rule)
-    notes = (*_left_out(len(found), limit), *(f"{', '.join(rules)}: {fix}" for fix, rules in fixes.items()))
+    left_out = _left_out(len(found), None if limit is None else len(kept))
+    notes = (*left_out, *(f"{', '.join(rules)}: {fix}" for fix, rules in fixes.items()))
     columns = ("severity", "rule", "where", "what")
     return Section("Findings", columns, rows, tones=tuple(f.severity.value for f in kept), notes=notes)
 

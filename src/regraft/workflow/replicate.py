@@ -12,6 +12,7 @@ from regraft.compare.pairing import pair_inputs
 from regraft.compare.weight_map import WeightMap
 from regraft.compare.weight_map.document import script_from_map, toml_from_map
 from regraft.conceptual.block_tests import emit_tests
+from regraft.conceptual.performance_evidence import add_speed_profile
 from regraft.conceptual.replicate import concluded
 from regraft.conceptual.replication import Mapped, map_onto
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
@@ -42,6 +43,7 @@ def replicate(
     tests_out: Path | None = None,
     is_proven: bool = True,
     own_weights: bool = False,
+    is_profiled: bool = False,
     store: Store | None = None,
     seed: int = 0,
     runtime: str | None = None,
@@ -67,6 +69,7 @@ def replicate(
         tests_out: folder to make, with a regression test for every block of the candidate, where it is replicated.
         is_proven: prove the map on the reference's values; False leaves what structure says.
         own_weights: compare the candidate with the weights that it has.
+        is_profiled: time both, too, whole and module by module; torch alone.
         store: where packages and scans are looked up.
         seed: of made-up feeds.
         runtime, reference_runtime: that load the candidate, the reference.
@@ -86,6 +89,8 @@ def replicate(
     with opened(reference, first) as ours, opened(candidate, second) as theirs:
         draft.subject += theirs.subjects
         draft.materials += ours.subjects
+        if is_profiled:
+            _profile(draft, ours, theirs, feeds, seed=seed)
         filled = theirs
         if ours.model is not None and theirs.model is not None and not own_weights:
             outcome = _filled(draft, ours, theirs, feeds, seed=seed, map_file=map_file, is_proven=is_proven)
@@ -117,6 +122,27 @@ def _emit_tests(draft: Draft, forward: Evidence, theirs: Opened, named: str, fol
     left_out: dict[str, JSON] = {**emitted.left_out}
     message = f"{len(emitted.blocks)} blocks have a test in {folder}: pytest {folder}"
     draft.find(Finding("replicate.tests", Severity.INFO, message, data={"left_out": left_out}))
+
+
+def _profile(
+    draft: Draft,
+    ours: Opened,
+    theirs: Opened,
+    feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
+    *,
+    seed: int,
+) -> None:
+    """How fast both are: with the weights that they have, which makes no difference to that."""
+    try:
+        if ours.model is None or theirs.model is None:
+            raise Unsupported("a bare file of weights takes no time: there is no network")
+        reference, candidate = ours.model, theirs.model
+        inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where).names
+        cases, _ = accepted_feeds(ours, candidate, feeds, inputs=inputs, seed=seed)
+        add_speed_profile(draft, reference, candidate, cases, inputs=inputs)
+    except Unsupported as error:
+        message = f"the speed was not compared: {error.what}"
+        draft.find(Finding("replicate.no_profile", Severity.UNKNOWN, message, fix=error.hint or None))
 
 
 def _filled(

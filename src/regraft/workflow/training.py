@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from regraft.conceptual.pipelines.findings import add_pipeline_profile
 from regraft.conceptual.stages import STAGES, compare_stages
 from regraft.conceptual.stages.findings import add_stages
 from regraft.conceptual.stages.interface import StageResult, Status
@@ -19,7 +20,12 @@ _OUTCOMES = {Verdict.PASS: "replicated", Verdict.FAIL: "differs", Verdict.INCONC
 
 
 def replicate_training(
-    reference: str, candidate: str, *, stages: Sequence[str] | None = None, seed: int = 0
+    reference: str,
+    candidate: str,
+    *,
+    stages: Sequence[str] | None = None,
+    seed: int = 0,
+    is_profiled: bool = False,
 ) -> Evidence:
     """Find out whether two trainings do the same: data, forward pass, loss, gradients, optimiser, schedule, steps.
 
@@ -28,6 +34,7 @@ def replicate_training(
         candidate: likewise.
         stages: of `STAGES`; None for all that both have.
         seed: of probes and jitter.
+        is_profiled: time the data pipelines, too, step by step, and try faster ways to run the candidate's.
     Returns:
         evidence of kind `replicate`: replicated passes, differs fails, undecided is inconclusive.
     Raises:
@@ -43,6 +50,8 @@ def replicate_training(
     draft.materials.append(_subject(reference))
     results = list(compare_stages(ours, theirs, stages=stages, seed=seed))
     add_stages(draft, results)
+    if is_profiled:
+        add_pipeline_profile(draft, ours, theirs)
     verdict = _verdict(draft, results)
     return draft.finish(outcome=_OUTCOMES[verdict], summary=_summary(draft, results, verdict), verdict=verdict)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.conceptual.stages.trainings import one, side, told
 
@@ -125,9 +126,10 @@ def test_texts(step: Callable[[str], list[str]], cause: str) -> None:
     assert told(one("pipeline", reference, candidate)) == [("tokens", cause)]
 
 
-def test_random_augmentation_is_not_judged() -> None:
+@pytest.mark.parametrize("drawn", [lambda: random.randint(0, 2), lambda: int(torch.randint(0, 3, ()))])
+def test_random_augmentation_is_not_judged(drawn: Callable[[], int]) -> None:
     def noisy(picture: Pixels) -> Pixels:
-        return crop(picture, top=random.randint(0, 2))
+        return crop(picture, top=drawn())
 
     found = one("pipeline", data(), data(crop=noisy))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -194,6 +195,18 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(state)
         np.random.set_state(states)
+
+
+@contextlib.contextmanager
+def all_seeded(seed: int) -> Iterator[None]:
+    """As `seeded`, and those of torch where it is imported."""
+    torch = sys.modules.get("torch")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(seeded(seed))
+        if torch is not None:
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            torch.manual_seed(seed)
+        yield
 
 
 def flattened(outputs: Any) -> dict[str, Any]:

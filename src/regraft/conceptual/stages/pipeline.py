@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from regraft.compare.deviation import deviation
 from regraft.compare.judge import Judgement, threshold
 from regraft.compare.noise import Ratio, ratios, unit_roundoff
-from regraft.conceptual.stages.declaration import seeded
+from regraft.conceptual.stages.declaration import all_seeded
 from regraft.conceptual.stages.exact import PRECISION
 from regraft.conceptual.stages.interface import Divergence, StageResult, Status, Step
 from regraft.conceptual.stages.sample_causes import StepCase, cause_of_step
@@ -19,7 +19,7 @@ from regraft.errors import Unsupported
 if TYPE_CHECKING:
     from regraft.conceptual.stages.interface import Array, Side, WeightMap
 
-_MAX_SAMPLES = 32
+MAX_SAMPLES = 32
 _SEED = 0
 _OWN = 4.0
 """Units of its scale by which a step may be wrong: it is a formula of some operations, and has no float64 run."""
@@ -38,7 +38,7 @@ class PipelineStage:
 
     def compare(self, reference: Side, candidate: Side, weights: WeightMap, *, seed: int) -> StageResult:
         """As `Stage.compare`."""
-        samples = list(reference.samples[:_MAX_SAMPLES])
+        samples = list(reference.samples[:MAX_SAMPLES])
         if not samples:
             raise Unsupported("there is no sample", where=reference.where, hint="let the factory return `samples`")
         if other := _other_samples(samples, candidate):
@@ -75,12 +75,12 @@ def _paired(ours: Sequence[Step], theirs: Sequence[Step]) -> list[tuple[Step, St
         by_name = {step.name: step for step in theirs}
         in_order = [step.name for step in ours] == [step.name for step in theirs]
         if not in_order and set(by_name) == {step.name for step in ours}:
-            return [(_chain(ours), _chain(theirs))]  # the same steps in another order
+            return [(chain(ours), chain(theirs))]  # the same steps in another order
         return list(zip(ours, theirs, strict=True))
-    return [(_chain(ours), _chain(theirs))]
+    return [(chain(ours), chain(theirs))]
 
 
-def _chain(steps: Sequence[Step]) -> Step:
+def chain(steps: Sequence[Step]) -> Step:
     """All steps as one."""
 
     def run(sample: Any) -> Any:
@@ -109,27 +109,10 @@ def _run(step: Step, sample: Any, where: str) -> Any:
     import copy
 
     try:
-        with seeded(_SEED), _torch_seeded():
+        with all_seeded(_SEED):
             return step.run(copy.deepcopy(sample))
     except Exception as error:  # the user's code may raise anything
         raise Unsupported(f"the step {step.name} failed: {type(error).__name__}: {error}", where=where) from error
-
-
-def _torch_seeded() -> Any:
-    import contextlib
-    import sys
-
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return contextlib.nullcontext()
-
-    @contextlib.contextmanager
-    def seeded_torch() -> Iterator[None]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_SEED)
-            yield
-
-    return seeded_torch()
 
 
 def _is_random(side: Side, sample: Any) -> bool:
@@ -141,8 +124,8 @@ def _is_random(side: Side, sample: Any) -> bool:
     made = []
     for seed in (_SEED, _SEED + 1):
         try:
-            with seeded(seed), _torch_seeded():
-                made.append(as_arrays(_chain(side.pipeline).run(copy.deepcopy(sample))))
+            with all_seeded(seed):
+                made.append(as_arrays(chain(side.pipeline).run(copy.deepcopy(sample))))
         except Exception:  # noqa: BLE001  # it is told where the step is run
             return False
     return any(not _is_equal(made[0][name], made[1].get(name)) for name in made[0])
@@ -257,15 +240,15 @@ def _difference(case: StepCase) -> _Difference | None:
                 detail = f"{int((one != other).sum())} of {one.size} whole numbers differ"
                 return _Difference(Judgement.BEYOND, None, None, detail)
             continue
-        ratio = _ratio(one, other)
+        ratio = rounding_ratio(one, other)
         judgement = limits.judgement(ratio)
         if judgement is not Judgement.WITHIN and (found is None or ratio.rms > (found.ratio or 0.0)):
             found = _Difference(judgement, ratio.rms, ratio.floor, f"{ratio.rms:.3g} noise floors")
     return found
 
 
-def _ratio(ours: Array, theirs: Array) -> Ratio:
-    """In units of the roundoff of the coarser of float32 and what the reference returned."""
+def rounding_ratio(ours: Array, theirs: Array) -> Ratio:
+    """How far two results of a step are apart, in roundoffs of the coarser of float32 and what the first one is."""
     import numpy as np
 
     exact = ours.astype(np.float64)
@@ -273,3 +256,8 @@ def _ratio(ours: Array, theirs: Array) -> Ratio:
     unit = unit_roundoff(kind) * _OWN
     own = deviation(exact, exact)
     return ratios([deviation(theirs.astype(np.float64), exact)], [own], unit=unit)[0]
+
+
+def within_rounding(ratio: Ratio) -> bool:
+    """Whether rounding explains how far two results of a step are apart."""
+    return threshold("float64", PRECISION).judgement(ratio) is Judgement.WITHIN

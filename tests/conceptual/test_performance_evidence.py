@@ -1,0 +1,78 @@
+"""replicate --profile: what is said of two networks' speed; how fast they are is not judged."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from regraft.conceptual.performance_evidence import add_speed_profile
+from regraft.errors import Unsupported
+from regraft.package.formats import Port
+from regraft.record.evidence import Draft, Severity
+from regraft.runtime.feeds import FeedCase
+from regraft.runtime.torch_cuda import TorchCudaModel
+from regraft.runtime.torch_module import TorchModel
+
+
+class Steps(nn.Module):
+    """A linear layer, for all steps at once or in a loop."""
+
+    def __init__(self, is_loop: bool) -> None:
+        super().__init__()
+        self.linear, self.is_loop = nn.Linear(8, 8), is_loop
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.is_loop:
+            return torch.stack([self.linear(x[:, step]) for step in range(x.shape[1])], 1)
+        return self.linear(x)
+
+
+class Network(nn.Module):
+    def __init__(self, is_loop: bool = False) -> None:
+        super().__init__()
+        self.steps = Steps(is_loop)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.steps(x)
+
+
+class OtherName(Network):
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:  # the same input by another name
+        return self.steps(tokens)
+
+
+def model(network: nn.Module, name: str = "x") -> TorchModel:
+    return TorchModel(network, inputs=[Port(name, "float32", ("batch", "steps", 8))], where="py:here:network")
+
+
+def case(steps: int, values: str = "normal") -> FeedCase:
+    feeds = {"x": torch.ones(2, steps, 8).numpy()}
+    return FeedCase(f"{values} steps={steps}", feeds, values)
+
+
+def test_the_module_that_loses_time_is_named_and_nothing_fails() -> None:
+    draft = Draft("replicate")
+    candidate = model(OtherName(is_loop=True), "tokens")
+    add_speed_profile(draft, model(Network()), candidate, [case(3), case(8), case(99, "zeros")], inputs={"x": "tokens"})
+
+    (finding,) = draft.findings
+    assert (finding.rule, finding.severity) == ("replicate.profile", Severity.INFO)
+    modules = {one["module"]: one["causes"] for one in finding.data["modules"]}
+    assert any("a loop: " in cause for cause in modules["steps"])
+    assert "on normal steps=8" in finding.message
+    assert {one.name for one in draft.measurements} >= {"pass_ratio", "pass_wall", "module_lost"}
+
+
+def test_only_eager_torch_has_modules() -> None:
+    network = model(Network())
+    on_gpu = TorchCudaModel.__new__(TorchCudaModel)  # a machine without one can make none
+    on_gpu.where = "py:here:network"
+
+    with pytest.raises(Unsupported, match="torch-cuda has no modules to be timed"):
+        add_speed_profile(Draft("replicate"), network, on_gpu, [case(3)], inputs={"x": "x"})
+
+
+def test_without_feeds_nothing_is_timed() -> None:
+    with pytest.raises(Unsupported, match="no feeds on which both models run"):
+        add_speed_profile(Draft("replicate"), model(Network()), model(Network()), [], inputs={"x": "x"})
