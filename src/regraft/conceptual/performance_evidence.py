@@ -94,5 +94,5 @@ def _add(draft: Draft, found: Comparison, case: str) -> None:
         for block in slow
     ]  # fmt: skip
     message = f"{found.summary} (interval {ratio.low:.2f} to {ratio.high:.2f}, {ratio.n} pairs of passes on {case})"
-    where = Where(candidate=slow[0].name) if slow else Where()
+    where = Where(field=slow[0].name) if slow else Where()
     draft.find(Finding("replicate.profile", Severity.INFO, message, where, {"modules": listed}))

@@ -27,7 +27,8 @@ class StepTime(msgspec.Struct, frozen=True):
 
     Attributes:
         name: of the step.
-        wall_ms, cpu_ms: of one sample; median over rounds. CPU time is that of all threads of this process.
+        wall_ms, cpu_ms: of one sample; median over rounds. CPU time is that of all threads of this process,
+            and a microsecond of its clock's own.
         share: of the median wall time of all steps.
     """
 
