@@ -55,13 +55,8 @@ class SingleOperator(msgspec.Struct, frozen=True):
 
     @property
     def held(self) -> frozenset[str]:
-        """Inputs that are part of its model: constants, and sizes, which compilers know from the sizes of what is fed.
-
-        One input at least is fed.
-        """
-        settings = {name for name, value in self.inputs.items() if _is_setting(value)}
-        is_all = len(settings | self.constants) == len(self.inputs)
-        return self.constants if is_all else self.constants | settings
+        """Inputs that are part of its model: constants, and sizes, which compilers know from the graph around it."""
+        return self.constants | {name for name, value in self.inputs.items() if _is_setting(value)}
 
     @property
     def obstacle(self) -> str:
