@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from regraft.conceptual.performance import Block, Comparison
 from regraft.conceptual.performance_evidence import add_speed_profile
 from regraft.errors import Unsupported
 from regraft.package.formats import Port
 from regraft.record.evidence import Draft, Severity
 from regraft.runtime.feeds import FeedCase
+from regraft.runtime.quantiles import Quantile
 from regraft.runtime.torch_cuda import TorchCudaModel
 from regraft.runtime.torch_module import TorchModel
 
@@ -61,7 +63,19 @@ def test_the_module_that_loses_time_is_named_and_nothing_fails() -> None:
     modules = {one["module"]: one["causes"] for one in finding.data["modules"]}
     assert any("a loop: " in cause for cause in modules["steps"])
     assert "on normal steps=8" in finding.message
-    assert {one.name for one in draft.measurements} >= {"pass_ratio", "pass_wall", "module_lost"}
+    assert {one.name for one in draft.measurements} >= {"pass_ratio", "pass_wall"}
+
+
+def test_what_is_not_shown_to_be_slower_blames_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    tie = Comparison(Quantile(1.04, 0.9, 1.2, 20), 1.0, 1.04, (Block("steps", 1.0, 1.1, 1.0, ()),))
+    monkeypatch.setattr("regraft.conceptual.performance_evidence.compare_speed", lambda *_, **__: tie)
+    draft = Draft("replicate")
+    add_speed_profile(draft, model(Network()), model(Network()), [case(3)], inputs={"x": "x"})
+
+    (finding,) = draft.findings
+    assert "does not show it to be slower (interval 0.90 to 1.20" in finding.message
+    assert finding.where.field is None
+    assert "module_lost" not in {one.name for one in draft.measurements}
 
 
 def test_only_eager_torch_has_modules() -> None:

@@ -85,14 +85,17 @@ def _add(draft: Draft, found: Comparison, case: str) -> None:
     for side, taken in (("reference", found.reference_ms), ("candidate", found.candidate_ms)):
         draft.measure("pass_wall", taken, "ms", of={"side": side})
     slow = [block for block in found.blocks if block.share > 0]
-    for block in slow[:_LISTED]:
-        draft.measure("module_lost", block.candidate_ms - block.reference_ms, "ms",
-                      of={"module": block.name, "share": block.share})  # fmt: skip
+    is_slower = ratio.low is not None and ratio.low > 1
+    told, where = f"the candidate takes {ratio.value:.2f} times as long, which does not show it to be slower", Where()
+    if is_slower and slow:
+        told, where = found.summary, Where(field=slow[0].name)
+        for block in slow[:_LISTED]:
+            draft.measure("module_lost", block.candidate_ms - block.reference_ms, "ms",
+                          of={"module": block.name, "share": block.share})  # fmt: skip
     listed: list[JSON] = [
         {"module": block.name, "reference_ms": block.reference_ms, "candidate_ms": block.candidate_ms,
          "share": block.share, "causes": list(block.causes)}
         for block in slow
     ]  # fmt: skip
-    message = f"{found.summary} (interval {ratio.low:.2f} to {ratio.high:.2f}, {ratio.n} pairs of passes on {case})"
-    where = Where(field=slow[0].name) if slow else Where()
+    message = f"{told} (interval {ratio.low:.2f} to {ratio.high:.2f}, {ratio.n} pairs of passes on {case})"
     draft.find(Finding("replicate.profile", Severity.INFO, message, where, {"modules": listed}))
