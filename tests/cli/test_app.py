@@ -161,7 +161,8 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     assert "BrokenPipe" not in result.stderr
 
 
-def test_ctrl_c_ends_with_130_and_a_whole_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_with_130_and_a_whole_store(sent: signal.Signals, tmp_path: Path) -> None:
     big = tmp_path / "big.bin"
     with big.open("wb") as file:
         file.truncate(8 << 30)
@@ -170,7 +171,7 @@ def test_ctrl_c_ends_with_130_and_a_whole_store(tmp_path: Path) -> None:
         [*REGRAFT, "scan", str(big), "--store", str(store)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     time.sleep(1.5)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(sent)
     _, stderr = child.communicate(timeout=30)
     assert child.returncode == 130
     assert "interrupted" in stderr

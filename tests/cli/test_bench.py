@@ -58,6 +58,8 @@ def test_a_pass_begins_with_the_verdict(quick: list[object]) -> None:
         ((".", "--batch", "0"), "usage"),
         ((".", "--texts", "x", "--feeds", "y"), "usage"),
         ((), "usage"),
+        (("model.onnx", "--precision", "float32", "--precision", "float7"), "usage"),
+        (("model.onnx", "--runtime", "onnxruntime", "--runtime", "nope"), "usage"),
     ],
 )
 def test_what_cannot_be_used_ends_in_2(arguments: tuple[str, ...], code: str) -> None:
@@ -65,3 +67,10 @@ def test_what_cannot_be_used_ends_in_2(arguments: tuple[str, ...], code: str) ->
     assert done.returncode == 2
     assert json.loads(done.stdout)["error"]["code"] == code
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "named"), [("--precision", "bfloat16"), ("--runtime", "openvino")])
+def test_a_name_that_nothing_has_is_answered_with_those_that_there_are(option: str, named: str, tmp_path: Path) -> None:
+    done = run("bench", tmp_path, option, "nope", "--json")
+    assert done.returncode == 2
+    assert named in json.loads(done.stdout)["error"]["hint"]

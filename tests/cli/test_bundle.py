@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +32,30 @@ def test_evidence_after_the_schema_and_a_folder(asset: Callable[..., Path], tmp_
     assert record["materials"][0]["name"] == path.name
     assert (tmp_path / "out/models/silero_vad_16k_op15/config.pbtxt").is_file()
     assert run(path, "--as", "triton", "-o", tmp_path / "out").returncode == 2, "it is never written over"
+
+
+def test_an_empty_folder_that_is_there_is_filled(asset: Callable[..., Path], tmp_path: Path) -> None:
+    path = asset("pypi", "silero-vad", "6.2.3") / "silero_vad/data/silero_vad_16k_op15.onnx"
+    (tmp_path / "out").mkdir()
+    done = run(path, "--as", "oci", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/bundle.json").is_file()
+
+
+def test_a_scheduler_that_ends_it_leaves_no_half_folder(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with (source / "weights.bin").open("wb") as file:
+        file.truncate(256 << 20)  # sparse; its copy takes long enough to be met
+    command = [sys.executable, "-m", "regraft", "bundle", source, "--as", "oci", "-o", tmp_path / "out"]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(".out.*")):
+        assert child.poll() is None, "it ended before it wrote anything"
+        time.sleep(0.002)
+    child.send_signal(signal.SIGTERM)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 130, stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name.lstrip(".").startswith("out")] == []
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,12 @@ def test_half_weights_that_are_cast_before_use_count_as_float32(silero):
 
 
 def test_what_cannot_be_honoured_is_refused(opennsfw):
-    with pytest.raises(Unsupported, match="cannot be told bfloat16"):
+    with pytest.raises(Unsupported, match="cannot be told bfloat16") as caught:
         load(opennsfw, runtime="onnxruntime", precision="bfloat16")
+    assert caught.value.hint == "", "no converter makes such a form"
+    with pytest.raises(Unsupported) as caught:
+        load(opennsfw, runtime="onnxruntime", precision="float16")
+    assert caught.value.hint == "convert it first: regraft convert REF --to onnx-float16"
     with pytest.raises(Unsupported, match="int8"):
         load(opennsfw, runtime="onnxruntime").cast("int8")
 

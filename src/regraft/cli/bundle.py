@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from regraft.cli.options import Settings, common_options
+from regraft.cli.options import Settings, folder_options
 from regraft.cli.output import Shown, each
 
 
@@ -16,7 +16,7 @@ from regraft.cli.output import Shown, each
 @click.option("--as", "layout", required=True, help="plain, triton, ovms, mlflow or oci.")
 @click.option("--name", help="Of the model on the server; default: the package's.")
 @click.option("--runtime", help="onnxruntime or openvino; default: the first that can load it.")
-@common_options
+@folder_options
 def command(ref: str, layout: str, name: str | None, runtime: str | None, settings: Settings) -> int:
     """A package in the layout that a server or registry expects (-o FOLDER), with evidence, licence and digests.
 

@@ -33,12 +33,15 @@ class Settings(msgspec.Struct, frozen=True):
         return open_store(self.store_path)
 
 
+_TO_FILE = click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the result to this file."
+)
+_TO_FOLDER = click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder to make; an empty one will do."
+)
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--format", "format_", type=click.Choice(FORMATS), default="human", help="Form of the result."),
     click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
-    click.option(
-        "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the result to this file."
-    ),
     click.option("-q", "--quiet", is_flag=True, help="Only the verdict line."),
     click.option("-v", "--verbose", is_flag=True, help="Everything, nothing summarised."),
     click.option("--no-progress", is_flag=True, help="No progress bars."),
@@ -56,7 +59,15 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 def common_options(function: Callable[..., int]) -> Callable[..., int]:
     """Add the common options to a command; it receives them as the keyword argument `settings`."""
+    return _with(function, _TO_FILE)
 
+
+def folder_options(function: Callable[..., int]) -> Callable[..., int]:
+    """As `common_options`, for a verb whose `-o` is the folder that it makes."""
+    return _with(function, _TO_FOLDER)
+
+
+def _with(function: Callable[..., int], output: Callable[[Any], Any]) -> Callable[..., int]:
     @functools.wraps(function)
     def command(**values: Any) -> int:
         wanted, as_json = values.pop("format_"), values.pop("as_json")
@@ -76,6 +87,7 @@ def common_options(function: Callable[..., int]) -> Callable[..., int]:
         with progress_bars(visible=settings.progress and not settings.quiet):
             return function(settings=settings, **values)
 
-    for option in reversed(_OPTIONS):
+    first, second, *others = _OPTIONS
+    for option in reversed((first, second, output, *others)):
         command = option(command)
     return command

@@ -117,6 +117,15 @@ def model_path(package: Package, *, runtime: str | None = None, factory: str | N
     return _only(candidates, package)
 
 
+def require_runtime(name: str) -> None:
+    """See that there is a runtime of that name.
+
+    Raises:
+        UsageError: there is none; the hint lists those that there are.
+    """
+    _named(name)
+
+
 def needs_permit(package: Package, path: str) -> bool:
     """Can loading this file execute code, so that a scan has to come first?
 

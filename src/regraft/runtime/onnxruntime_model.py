@@ -56,7 +56,9 @@ class OnnxRuntime:
             raise Unsupported(
                 f"the graph computes in {model.effective_precision}; onnxruntime cannot be told {options.precision}",
                 where=path,
-                hint=f"convert it first: regraft convert REF --to onnx --precision {options.precision}",
+                hint="convert it first: regraft convert REF --to onnx-float16"
+                if options.precision == "float16"
+                else "",
             )
         return model
 

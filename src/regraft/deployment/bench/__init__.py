@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 import msgspec
 
+from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.deployment.bench.evidence import evidence_of_run
 from regraft.deployment.bench.inputs import data_subject, feeds_file, split_feeds
 from regraft.deployment.bench.messages import Size, Start
@@ -18,6 +19,7 @@ from regraft.deployment.budget import DeviceBudget, read_budget
 from regraft.errors import UsageError
 from regraft.package.reference import ModelRef
 from regraft.record.evidence import Draft, Evidence
+from regraft.runtime import require_runtime
 from regraft.runtime.permission import PermitSource
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Feeds
 
 _T = TypeVar("_T", int, str)
+PRECISIONS = (*UNIT_ROUNDOFF, "int8")
+"""Names that a runtime may compute in."""
 
 
 class BenchOptions(TypedDict, total=False):
@@ -100,7 +104,7 @@ def bench(
     Returns:
         evidence of kind `bench`. About several packages its first subject is the set of them, see `bench_each`.
     Raises:
-        UsageError: an option makes no sense.
+        UsageError: an option makes no sense; no runtime or precision has such a name.
         RegraftError: none of the packages can be opened.
     Source: order-statistic intervals as in `runtime.quantiles`; several processes, turns, and a warm-up that is
         found and not guessed: Kalibera and Jones, Rigorous benchmarking in reasonable time, ISMM 2013.
@@ -159,15 +163,26 @@ def _measured(
     if not refs:
         raise UsageError("nothing to measure", hint="regraft bench REF…")
     offline, runtimes = settings.request.offline, options.get("runtimes") or (None,)
+    threads, precisions = _several(options.get("threads")), _several(options.get("precision"))
+    _require_known(runtimes, precisions)
     found = [one for ref in refs for one in prepare(ref, runtimes, store=store, offline=offline, permit=permit)]
     refused = [one for one in found if isinstance(one, Refused)]
     variants = [one for one in found if isinstance(one, Variant)]
     if not variants:
         raise refused[0].error
-    threads, precisions = _several(options.get("threads")), _several(options.get("precision"))
     if any(count is not None and count < 1 for count in threads):
         raise UsageError("threads are at least 1")
     return measure(with_settings(told_apart(variants), threads, precisions), refused, settings)
+
+
+def _require_known(runtimes: Iterable[str | None], precisions: Iterable[str | None]) -> None:
+    """A name that nothing has is the user's slip, and no row that was not measured."""
+    for runtime in runtimes:
+        if runtime is not None:
+            require_runtime(runtime)
+    for precision in precisions:
+        if precision is not None and precision not in PRECISIONS:
+            raise UsageError(f"there is no precision {precision!r}", hint=f"there are: {', '.join(PRECISIONS)}")
 
 
 def _several(given: _T | Sequence[_T] | None) -> list[_T | None]:
