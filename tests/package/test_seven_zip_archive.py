@@ -14,6 +14,10 @@ from regraft.package.reader import BytesReader
 from regraft.package.seven_zip_archive import SevenZipArchive
 
 CONTENT = {"model.pkl": b"cos\nsystem\n(S'echo harm'\ntR.", "data.bin": bytes(range(64)) * 4, "empty.txt": b""}
+HEADER_OF_ITSELF = bytes.fromhex(
+    "377abcaf271c0004fea709300000000000000000120000000000000080f3ab3217060001091200070b01000101000c120000"
+)
+"""The header says: stored, 18 bytes from the beginning of the data on; that is the header."""
 WRITTEN = {
     "lzma2": (
         "H+sCUCma9-7~s^A>Hq)$00000761SM00000U3CL}-"
@@ -117,6 +121,11 @@ def test_a_header_that_claims_to_be_huge_is_not_read() -> None:
     data[20:28] = (1 << 40).to_bytes(8, "little")
     with pytest.raises(LimitExceeded):
         archive(bytes(data))
+
+
+def test_a_packed_header_that_expands_to_itself_is_given_up() -> None:
+    with pytest.raises(LimitExceeded, match="packed more than 4 times"):
+        archive(HEADER_OF_ITSELF)
 
 
 @settings(max_examples=300, deadline=None)

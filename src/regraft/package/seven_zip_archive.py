@@ -43,6 +43,8 @@ _CODECS = {DEFLATE: Codec.DEFLATE, BZIP2: Codec.BZIP2, ZSTD: Codec.ZSTD}
 _ENCRYPTIONS = frozenset({"06f10701", "06f10303"})
 _MAX_DICTIONARY_BYTES = 256 << 20
 _PIECE_BYTES = 256 << 10
+_MAX_ENCODED_HEADERS = 4
+"""A packed header may expand to another one, or to itself; archivers write one."""
 _UNIX_EXTENSION, _DIRECTORY = 0x8000, 0x10
 
 
@@ -89,16 +91,22 @@ class SevenZipArchive(Archive):
         end = _START.size + offset + size
         if end < self.reader.size:
             self.note(f"{self.reader.size - end} bytes follow the archive", kind="trailing-data", offset=end)
-        cursor = Cursor(header, where=self.reader.where)
-        while (kind := cursor.uint(1)) == ENCODED_HEADER:
+        return self._members(self._plain_header(Cursor(header, where=self.reader.where)))
+
+    def _plain_header(self, cursor: Cursor) -> Cursor:
+        """The header behind its kind, expanded where it is packed."""
+        for _ in range(_MAX_ENCODED_HEADERS + 1):
+            kind = cursor.uint(1)
+            if kind == HEADER:
+                return cursor
+            if kind != ENCODED_HEADER:
+                raise Damaged(f"a 7z header of the kind {kind}", where=self.reader.where)
             folder = next(iter(read_streams(cursor)), None)
             if folder is None or folder.size > MAX_HEADER_BYTES:
                 raise LimitExceeded("a packed header without an end", where=self.reader.where)
             packed = self.reader.section(folder.packed_at, folder.packed_size)
             cursor = Cursor(expand_folder(packed, folder).reader.read_all(), where=self.reader.where)
-        if kind != HEADER:
-            raise Damaged(f"a 7z header of the kind {kind}", where=self.reader.where)
-        return self._members(cursor)
+        raise LimitExceeded(f"a header packed more than {_MAX_ENCODED_HEADERS} times", where=self.reader.where)
 
     def _header(self, at: int, size: int, crc: int) -> bytes:
         if size > MAX_HEADER_BYTES:

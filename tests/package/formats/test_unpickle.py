@@ -169,3 +169,31 @@ def test_dicts_of_any_kind_are_dicts() -> None:
         ordered, found = values(data)
         assert list(ordered) == ["b", "a"]
         assert found == {"b": [1]}
+
+
+NESTED = b")" + b"2\x86" * 40
+"""A tuple of one tuple twice, forty levels deep: 2⁴⁰ steps of hashing."""
+SHARED = b"\x80\x02]q\x00(" + b"N" * 50_000 + b"e0"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02}(" + NESTED + b"K\x01u.",
+        b"\x80\x02(" + NESTED + b"K\x01d.",
+        b"\x80\x04\x8f(" + NESTED + b"\x90.",
+        b"\x80\x02cbuiltins\nset\n](" + NESTED + b"e\x85R.",
+        b"\x80\x02ccollections\nOrderedDict\n](" + NESTED + b"K\x01\x86e\x85R.",
+        SHARED + b"cbuiltins\nlist\nq\x010](" + b"h\x01h\x00\x85R" * 300 + b"e.",
+        b"\x80\x02(cbuiltins\nset\n]q\x00\x85Rh\x00(" + NESTED + b"et.",  # the list is filled after the call
+    ],
+)
+def test_what_is_hashed_or_copied_once_for_each_way_to_it_is_bounded(data: bytes) -> None:
+    with pytest.raises((Damaged, LimitExceeded), match="amount to more than"):
+        values(data)
+
+
+def test_keys_that_are_tuples_are_values_like_others() -> None:
+    table = {(number, (str(number), frozenset({number}))): number for number in range(2000)}
+    for protocol in range(6):
+        assert values(pickle.dumps(table, protocol), None) == table

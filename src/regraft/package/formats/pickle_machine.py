@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from regraft.errors import Damaged
 from regraft.package.formats.pickle_constants import UINT32, UINT64
+from regraft.package.formats.pickle_expansion import TooMuchExpanded
 from regraft.package.formats.pickle_objects import Objects, RawBytes
 from regraft.package.formats.pickle_opcodes import FIXED_ARGUMENT_BYTES, OPCODES
 from regraft.package.formats.pickle_values import PickleStream, Value
@@ -116,8 +117,8 @@ class _Machine(Objects):
             self.note(f"no memo entry {error}")
         except UnicodeDecodeError:
             self.note("a string that is not UTF-8")
-        except (Broken, Damaged) as error:
-            limited = isinstance(error, Limited)
+        except (Broken, Damaged, TooMuchExpanded) as error:
+            limited = isinstance(error, Limited | TooMuchExpanded)
             self.note(str(error))
         return PickleStream(
             offset=self.start,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
 from regraft.package.formats.pickle_constants import INT32, INT_DIGITS, UINT16, Constants
+from regraft.package.formats.pickle_expansion import Expansion
 from regraft.package.formats.pickle_values import Blob, Buffer, Call, Dict, Global, Opaque, PersistentId, Set, Value
 from regraft.package.formats.pickle_window import Broken
 from regraft.package.reader import Reader
@@ -40,6 +41,7 @@ class Objects(Constants):
         self.containers = 0
         self.frame_end = 0
         self.raw_bytes = raw_bytes
+        self.expansion = Expansion()
 
     def _op_empty_tuple(self, pos: int) -> int:
         self.stack.append(())
@@ -103,6 +105,7 @@ class Objects(Constants):
 
     def _op_frozenset_(self, pos: int) -> int:
         items = self._items()
+        self._hash(items)
         self.stack.append(Set(items, frozen=True))
         return pos
 
@@ -116,7 +119,13 @@ class Objects(Constants):
     def _pairs(self, items: list[Value]) -> Iterator[tuple[Value, Value]]:
         if len(items) % 2:
             raise Broken("an odd number of keys and values")
+        self._hash(items[::2])
         return zip(items[::2], items[1::2], strict=True)
+
+    def _hash(self, keys: list[Value]) -> None:
+        for key in keys:
+            if isinstance(key, tuple | Call | Set):
+                self.expansion.hash(key)
 
     def _op_append(self, pos: int) -> int:
         item = self.stack.pop()
@@ -132,6 +141,7 @@ class Objects(Constants):
         if isinstance(target, list):
             target.extend(items)
         elif isinstance(target, Set):
+            self._hash(items)
             target.items.extend(items)
         elif isinstance(target, Call):
             target.items = _longer(target.items, items)
@@ -230,6 +240,8 @@ class Objects(Constants):
         self.containers += 1
         call = Call(function, args, kind, self.at, kwargs=kwargs)
         self.calls.append(call)
+        if kind != "build":
+            self.expansion.call(call)
         return call
 
     def _op_reduce(self, pos: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from regraft.errors import Damaged, LimitExceeded, PermitRefused, Unsupported
+from regraft.package.formats.pickle_expansion import Expansion, TooMuchExpanded
 from regraft.package.formats.pickle_values import (
     Blob,
     Call,
@@ -94,7 +95,7 @@ def restricted_values(
     Raises:
         RefusedGlobal: a name is not allowed, is computed, or is written to; says which, and its offset.
         Damaged: the stream is broken, or nothing that Python could build.
-        LimitExceeded: nested too deep, or more than `limit` bytes.
+        LimitExceeded: nested too deep, more than `limit` bytes, or keys that take too long to hash.
         Unsupported: out-of-band buffers.
     """
     check_names(stream, reader.where, allow=allow)
@@ -105,6 +106,8 @@ def restricted_values(
         raise Unsupported("its arrays lie outside of the pickle", where=reader.where)
     try:
         return _Builder(reader, resolve, limit).value(stream.root, 0)
+    except TooMuchExpanded as error:
+        raise LimitExceeded(str(error), where=reader.where) from None
     except RecursionError:
         raise LimitExceeded("nested too deep for where it is loaded", where=reader.where) from None
 
@@ -139,6 +142,7 @@ class _Builder:
         self._reader = reader
         self._resolve = resolve
         self._left = limit
+        self._expansion = Expansion()
         self._made: dict[int, Any] = {}
         self._open: set[int] = set()
 
@@ -165,6 +169,8 @@ class _Builder:
         if isinstance(value, Dict):
             return self._fill_dict(self._begin(value, {}), value.pairs, depth)
         if isinstance(value, Set):
+            for item in value.items:
+                self._expansion.hash(item)
             return self._iterable(frozenset if value.frozen else set, value.items, depth)
         if isinstance(value, Global):
             return Name(value.path)
@@ -185,6 +191,7 @@ class _Builder:
 
     def _fill_dict(self, made: dict[Any, Any], pairs: Collection[tuple[Value, Value]], depth: int) -> dict[Any, Any]:
         for key, item in pairs:
+            self._expansion.hash(key)
             try:
                 made[self.value(key, depth)] = self.value(item, depth)
             except TypeError as error:
@@ -214,6 +221,7 @@ class _Builder:
             pairs = [*argument_pairs(call), *call.pairs]
             return self._fill_dict(self._begin(call, {}), pairs, depth)
         if call.path in _ITERABLES and not call.states and isinstance(items, list | tuple):
+            self._expansion.call(call)
             return self._iterable(_ITERABLES[call.path], [*items, *call.items], depth)
         if call.path in _BYTES and (content := bytes_of(call)) is not None:
             return content
