@@ -173,7 +173,7 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("feeds.search", "info", "What a search for feeds that show more ended in", ""),
         ("verify.cannot_run", "unknown", "A model, or both on the same feeds, cannot be run", "See the message."),
         ("convert.failed", "unknown", "A converter failed", "See the message; another converter or target."),
-        ("convert.fell_back", "info", "A cheaper way was tried and given up before this one", ""),
+        ("convert.fell_back", "info", "Another way was tried and given up", ""),
         (
             "convert.narrower",
             "medium",
@@ -256,6 +256,12 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ),
         ("fidelity.layer_missing", "high", "A layer of the specification is not there", "As above."),
         ("fidelity.layer_extra", "high", "A layer is there that the specification does not have", "As above."),
+        (
+            "fidelity.layer_moved",
+            "high",
+            "A layer stands where what is computed has other extents: before a stride instead of after it",
+            "Move the stride back; of a specification whose branches run in another order, state `multiply_adds`.",
+        ),
         ("fidelity.is_another", "high", "All layers are those of another published architecture", "Call it that."),
         (
             "fidelity.input_size",
@@ -266,7 +272,12 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("fidelity.parameters", "low", "The layers agree, and the number of parameters does not", "Look at the norms."),
         ("fidelity.more", "info", "How many more layers differ than are listed", ""),
         ("fidelity.table", "info", "The layers of the network, in `data.layers`", ""),
-        ("fidelity.cannot_list", "unknown", "The runtime shows no operators", "Convert it to ONNX, and ask again."),
+        (
+            "fidelity.cannot_list",
+            "unknown",
+            "The runtime shows no operators or strides, or nothing but a head could be compared",
+            "Convert it to ONNX, and ask again.",
+        ),
     ),
     "`regraft inspect --portability`": (
         ("portability.missing", "medium", "A runtime has not got an operator in a dtype", "Run it where it works."),

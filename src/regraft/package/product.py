@@ -55,6 +55,17 @@ def require_free(target: Path) -> None:
         raise UsageError("the folder to write to does not exist", where=str(target), hint=f"mkdir -p {target.parent}")
 
 
+def move_package(folder: Path, target: Path) -> None:
+    """Bring a folder that lies on the same disk to its place, whole or not at all; what is left of it is empty.
+
+    Raises:
+        UsageError, AccessDenied: as `new_package`.
+    """
+    with new_package(target) as made:
+        for path in folder.iterdir():
+            path.rename(made / path.name)
+
+
 def _sync(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
         handle = os.open(path, os.O_RDONLY)

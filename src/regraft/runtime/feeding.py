@@ -84,7 +84,9 @@ def _check_shape(port: Port, shape: tuple[int, ...], sizes: dict[str, tuple[int,
                 f"input {port.name!r} has shape {shape}, the model wants {_shape_text(port)}: axis {axis} is fixed",
                 where=where,
             )
-        if isinstance(declared, str):
+        if (
+            isinstance(declared, str) and declared.isidentifier()
+        ):  # exporters write `?` and `-1` for sizes without a name
             wanted, first = sizes.setdefault(declared, (extent, port.name))
             if wanted != extent:
                 raise BadFeeds(

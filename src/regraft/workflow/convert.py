@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.compare.int8 import MARGIN
-from regraft.deployment.convert import Conversion, require_free
+from regraft.deployment.convert import Conversion, require_target
 from regraft.deployment.convert import convert as make
 from regraft.deployment.convert.chain import ARROW
 from regraft.errors import error_of
+from regraft.package.product import move_package
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict, evidence_from_json
 from regraft.workflow.apart import last_words, plain, run_apart, sent, subjects_of, told_death, written
@@ -18,7 +19,7 @@ from regraft.workflow.bench import permit_by_scan
 from regraft.workflow.engine.interface import Ended, Ending, Plain, Resources, TheStore, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from regraft.deployment.loading import AnyModel
     from regraft.record.store import Store
@@ -102,9 +103,9 @@ def _convert_apart(
     ref: AnyModel, to: str, out: Path, store: Store | None, *, offline: bool, limits: Resources, **options: Any
 ) -> Conversion:
     """Try in a worker; when it dies, try again without the way that it died on."""
-    require_free(out, to, options.get("avoid") or ())
+    require_target(out, to, options.get("avoid") or ())
     arguments: dict[str, Value] = {name: sent(name, value) for name, value in options.items()}
-    arguments |= {"ref": Plain(written(ref)), "to": Plain(to), "offline": Plain(offline), "out": sent("out", out)}
+    arguments |= {"ref": Plain(written(ref)), "to": Plain(to), "offline": Plain(offline)}
     if store is not None:
         arguments["store"] = TheStore()
     dead: dict[str, str] = {}
@@ -112,12 +113,14 @@ def _convert_apart(
         journal = Path(work) / "journal"
         while True:
             journal.unlink(missing_ok=True)
+            attempt = Path(work) / str(len(dead))
+            attempt.mkdir()
             arguments |= {
-                "dead": sent("dead", dead), "journal": sent("journal", journal), "work": sent("work", Path(work)),
+                "dead": sent("dead", dead), "journal": sent("journal", journal), "out": sent("out", attempt / out.name),
             }  # fmt: skip
             ended = run_apart(_WATCHED, arguments, store, limits)
             if ended.evidence:
-                return _conversion(ended, out)
+                return _conversion(ended, attempt / out.name, out)
             if ended.ending is Ending.REFUSED:
                 assert ended.problem is not None
                 raise error_of(
@@ -125,21 +128,28 @@ def _convert_apart(
                 )
             way = journal.read_text(encoding="utf-8") if journal.exists() else ""
             if not way or way in dead or len(dead) == _DEATHS:
-                return _gave_up(ended, written(ref), way, offline=offline, store=store, to=to, **options)
+                return _gave_up(ended, written(ref), way, dead, offline=offline, store=store, to=to, **options)
             dead[way] = f"the process {told_death(ended)}"
 
 
-def _conversion(ended: Ended, out: Path) -> Conversion:
+def _conversion(ended: Ended, made: Path, out: Path) -> Conversion:
+    """The product comes to its place once its evidence is here: there is never one without the other."""
     evidence, *more = [evidence_from_json(content) for content in ended.evidence]
+    if made.exists():
+        move_package(made, out)
     return Conversion(evidence, out if out.exists() else None, more[0] if more else None)
 
 
-def _gave_up(ended: Ended, ref: str, way: str, *, offline: bool, store: Store | None, **options: Any) -> Conversion:
+def _gave_up(
+    ended: Ended, ref: str, way: str, dead: Mapping[str, str], *, offline: bool, store: Store | None, **options: Any
+) -> Conversion:
     """The worker died where no other way helps: while the source was loaded, or again and again."""
     draft = Draft("convert", parameters={name: plain(value) for name, value in options.items()})
     subjects = subjects_of(ref, SourceOptions(offline=offline, store=store))
     draft.materials += subjects
     draft.subject += subjects[:1]
+    for other, why in dead.items():
+        draft.find(Finding("convert.failed", Severity.UNKNOWN, f"{other}: {why}", data={"hop": other}))
     at = way or "loading the source"
     message = f"{at}: the process {told_death(ended)}"
     log = {"ending": ended.ending.value, "log": last_words(ended)}

@@ -10,8 +10,6 @@ import torch
 from torch import nn
 
 from regraft.deployment.convert import Conversion, convert
-from regraft.deployment.convert.hops.onnx_from_torch import OnnxFromTorch
-from regraft.deployment.convert.interface import Source
 from regraft.deployment.convert.routes import require_route, routes
 from regraft.errors import NotFound, Unsupported, UsageError
 from regraft.package.formats import Port
@@ -98,18 +96,6 @@ def test_a_hop_that_fails_is_evidence_and_leaves_nothing(tmp_path: Path) -> None
     hops = {found.data["hop"] for found in made.evidence.findings if found.rule == "convert.failed"}
     assert hops >= {"onnx_from_torch", "torchscript_from_torch"}
     assert list(tmp_path.iterdir()) == []
-
-
-class FixedInside(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(4, 3) * 2
-
-
-def test_a_size_that_the_network_fixes_is_told(tmp_path: Path) -> None:
-    model = TorchModel(FixedInside(), inputs=[Port("x", "float32", ("batch", 3))], where="fixed")
-    feeds = [{"x": np.ones((rows, 3), dtype=np.float32)} for rows in (4, 7)]
-    with pytest.raises(Unsupported):
-        OnnxFromTorch().convert(Source(model, feeds))
 
 
 def test_what_makes_no_sense_is_refused_before_any_work(attention_onnx: Path, tmp_path: Path) -> None:

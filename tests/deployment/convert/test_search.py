@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from regraft.deployment.convert import convert, members
 from regraft.deployment.convert.interface import Hop, Source
-from regraft.errors import Unsupported
+from regraft.deployment.convert.routes import require_route
+from regraft.errors import BadFeeds, NotFound, Unsupported
 from regraft.record.evidence import Verdict
 from regraft.record.store import Store
 
@@ -261,3 +262,67 @@ def test_a_converter_can_be_avoided(model: Path, only: Callable[..., None], tmp_
     made = convert(model, to=TARGET, out=tmp_path / "made", avoid=["buggy"])
     assert made.evidence.parameters["route"] == ["sound"]
     assert not [one for one in made.evidence.findings if one.rule == "convert.fell_back"]
+
+
+def test_ways_that_begin_as_a_dead_one_do_not_count(
+    model: Path, only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import regraft.deployment.convert as room
+
+    class Half(Buggy):
+        target = "half"
+
+    class Onward(Sound):
+        def __init__(self, number: int) -> None:
+            self.name, self.source, self.target = f"onward{number}", "half", TARGET
+
+    class AtLast(Sound):
+        name, cost = "at_last", 20
+
+    monkeypatch.setattr(room, "_WAYS", 2)
+    only(Half(crashes), *map(Onward, range(4)), AtLast())
+    made = convert(model, to=TARGET, out=tmp_path / "made")
+    assert made.evidence.parameters["route"] == ["at_last"]
+
+
+def test_ways_that_were_not_tried_leave_it_open(
+    model: Path, only: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import regraft.deployment.convert as room
+
+    class Half(Buggy):
+        target = "half"
+
+    class Onward(Sound):
+        name, source = "onward", "half"
+
+    class AtLast(Sound):
+        name, cost = "at_last", 20
+
+    monkeypatch.setattr(room, "_WAYS", 1)
+    only(Half(other_axis), Onward(), AtLast())
+    made = convert(model, to=TARGET, out=tmp_path / "made")
+    assert (made.evidence.verdict, made.evidence.outcome) == (Verdict.INCONCLUSIVE, "failed")
+
+
+def test_a_plugin_that_cannot_say_whether_it_works_works_nowhere(
+    model: Path, only: Callable[..., None], tmp_path: Path
+) -> None:
+    class Broken(Buggy):
+        def obstacle(self) -> str:
+            raise RuntimeError("no")
+
+    only(Broken(crashes), Sound())
+    assert convert(model, to=TARGET, out=tmp_path / "made").evidence.parameters["route"] == ["sound"]
+
+
+def test_what_the_user_gave_wrongly_is_no_evidence_about_the_package(
+    model: Path, only: Callable[..., None], tmp_path: Path
+) -> None:
+    only(Sound())
+    with pytest.raises(NotFound):
+        convert(model, to=TARGET, out=tmp_path / "made", feeds=tmp_path / "none.npz")
+    with pytest.raises(BadFeeds):
+        convert(model, to=TARGET, out=tmp_path / "made", feeds={"x": np.ones((2, 9), np.float32)})
+    with pytest.raises(Unsupported, match="without sound"):
+        require_route("onnx", TARGET, avoid=["sound"])

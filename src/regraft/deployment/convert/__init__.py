@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +15,19 @@ from regraft.deployment.convert.members import broken, converters
 from regraft.deployment.convert.routes import blocked_ways, require_route, routes
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
 from regraft.deployment.trial import accepted_feeds
-from regraft.errors import Damaged, DigestMismatch, LimitExceeded, RegraftError, Unsupported, UsageError
+from regraft.errors import (
+    AccessDenied,
+    BadFeeds,
+    Damaged,
+    DigestMismatch,
+    LimitExceeded,
+    NotFound,
+    RegraftError,
+    Unsupported,
+    UsageError,
+)
 from regraft.package.package import open_package
-from regraft.package.product import new_package
+from regraft.package.product import move_package, require_free
 from regraft.record.evidence import JSON, Draft, Evidence, Finding, Severity, Verdict
 
 if TYPE_CHECKING:
@@ -65,7 +74,6 @@ def convert(
     permit: PermitSource | None = None,
     on_hop: Callable[[Sequence[str]], None] | None = None,
     dead: Mapping[str, str] | None = None,
-    work: Path | None = None,
 ) -> Conversion:
     """Convert a package to another form, and verify the result of every hop against the source.
 
@@ -89,7 +97,6 @@ def convert(
         permit: leave for sources whose loading can execute code; None takes their newest scan in the store.
         on_hop: told the names of the converters of a way before the last of them is tried.
         dead: way, its names joined by an arrow → why it is not to be tried again; what a watcher found.
-        work: folder beside `out` for what is made on the way; None for one that is removed at the end.
     Returns:
         the new package and the evidence: outcome converted (verified), unproven, diverges, or failed.
     Raises:
@@ -97,13 +104,21 @@ def convert(
         NotFound and what opening a package raises. A hop that fails is evidence, not an error.
     """
     out = Path(out)
-    require_free(out, to, avoid)
+    require_target(out, to, avoid)
     request = LoadRequest(
         runtime=runtime, threads=threads, factory=factory, store=store, offline=offline, permit=permit
     )
     draft = Draft(
         "convert",
-        parameters={"to": to, "seed": seed, "runtime": runtime, "factory": factory, "avoid": [*sorted(avoid)]},
+        parameters={
+            "to": to,
+            "seed": seed,
+            "runtime": runtime,
+            "factory": factory,
+            "threads": threads,
+            "avoid": [*sorted(avoid)],
+            "feeds": feeds is not None,
+        },
     )
     if form_named(to).is_weights:
         return _weights(ref, to, out, request, draft)
@@ -120,16 +135,18 @@ def convert(
         try:
             require_route(form, to, avoid=avoid)
             examples = _examples(source, source.model, judging)
+        except (UsageError, BadFeeds, NotFound, AccessDenied):
+            raise  # a mistake in what the user gave, and nothing about the package
         except RegraftError as error:
             return _failed(draft, error, "route")
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=work or out.parent) as place:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
             search = Search(source, examples, judging, work=Path(place), name=out.name, on_hop=on_hop, dead=dead)
             chain = _best(search, form, to, avoid)
             _require_unchanged(source)
             if not chain:
-                return _unreached(draft, search.dropped, form, to)
+                return _unreached(draft, search, form, to, avoid)
             _tell_dropped(draft, search.dropped, "convert.fell_back")
-            _move(chain[-1].folder, out)
+            move_package(chain[-1].folder, out)
         return _finished(draft, source, out, chain, to)
 
 
@@ -150,7 +167,14 @@ def _best(search: Search, form: str, to: str, avoid: Collection[str]) -> tuple[L
     """The first way whose result passes; else the one with the best verdict; empty when none led there."""
     best: tuple[Link, ...] = ()
     given_up: list[Dropped] = []
-    for way in itertools.islice(routes(form, to, avoid=avoid), _WAYS):
+    tried = 0
+    for way in routes(form, to, avoid=avoid):
+        if search.is_dead(way):
+            continue
+        if tried == _WAYS:
+            search.is_exhausted = False
+            break
+        tried += 1
         chain = search.follow(way)
         if not chain:
             continue
@@ -182,13 +206,7 @@ def _examples(source: Opened, model: Model, judging: Judging) -> list[Feeds]:
     return list(by_size.values())[:_EXAMPLES]
 
 
-def _move(folder: Path, out: Path) -> None:
-    with new_package(out) as target:
-        for path in folder.iterdir():
-            path.rename(target / path.name)
-
-
-def require_free(out: Path, to: str, avoid: Collection[str] = ()) -> None:
+def require_target(out: Path, to: str, avoid: Collection[str] = ()) -> None:
     """Is there something that makes `to`, and room for the product?
 
     Raises:
@@ -202,10 +220,7 @@ def require_free(out: Path, to: str, avoid: Collection[str] = ()) -> None:
     unknown = sorted(set(avoid) - set(names))
     if unknown:
         raise UsageError(f"there is no converter {unknown[0]!r} to avoid", hint=f"there are: {', '.join(names)}")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError("something is there already", where=str(out), hint="choose another place with -o PATH")
-    if not out.parent.is_dir():
-        raise UsageError("the folder to write to does not exist", where=str(out), hint=f"mkdir -p {out.parent}")
+    require_free(out)
 
 
 def _require_unchanged(source: Opened) -> None:
@@ -238,12 +253,13 @@ def _tell_dropped(draft: Draft, dropped: Sequence[Dropped], rule: str) -> None:
         draft.find(Finding(rule, severity, message, data=data, fix=one.error.hint or None))
 
 
-def _unreached(draft: Draft, dropped: Sequence[Dropped], form: str, to: str) -> Conversion:
+def _unreached(draft: Draft, search: Search, form: str, to: str, avoid: Collection[str]) -> Conversion:
     """Nothing was made. Where every way makes another network, that is known; else it is open."""
-    for why in blocked_ways(form, to):
+    dropped = search.dropped
+    for why in blocked_ways(form, to, avoid=avoid):
         draft.find(Finding("convert.not_here", Severity.INFO, f"a way that cannot be gone here: {why}"))
     _tell_dropped(draft, dropped, "convert.failed")
-    diverges = bool(dropped) and all(one.is_divergence for one in dropped)
+    diverges = search.is_exhausted and bool(dropped) and all(one.is_divergence for one in dropped)
     last = dropped[-1] if dropped else None
     summary = f"{ARROW.join(last.way)} failed: {last.error.what}" if last else f"no way from {form} to {to}"
     if len(dropped) > 1:
@@ -291,4 +307,4 @@ def _told(link: Link) -> dict[str, JSON]:
     }  # fmt: skip
 
 
-__all__ = ["Conversion", "broken", "convert", "converters", "require_free"]
+__all__ = ["Conversion", "broken", "convert", "converters", "require_target"]

@@ -119,6 +119,8 @@ class Search:
         name: of the product's folder.
         on_hop: told the way before its last hop is tried, so that who watches knows what was running in a crash.
         dead: way, its names joined by an arrow → why it is not to be tried again.
+
+    `dropped` holds the ways that were given up; `is_exhausted` is False when others are left that were not tried.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class Search:
         dead: Mapping[str, str] | None = None,
     ) -> None:
         self.dropped = [Dropped(tuple(way.split(ARROW)), Unsupported(why)) for way, why in (dead or {}).items()]
+        self.is_exhausted = True
         self._source = source
         self._examples = tuple(examples)
         self._judging = judging
@@ -140,6 +143,11 @@ class Search:
         self._name = name
         self._on_hop = on_hop or (lambda way: None)
         self._links: dict[tuple[str, ...], Link] = {}
+
+    def is_dead(self, way: Sequence[Converter]) -> bool:
+        """Does it begin as a way that was given up?"""
+        names = tuple(member.name for member in way)
+        return any(names[: len(dropped.way)] == dropped.way for dropped in self.dropped)
 
     def follow(self, way: Sequence[Converter]) -> tuple[Link, ...]:
         """Go one way as far as it leads; empty when a hop of it failed or made another network on the way.
@@ -257,7 +265,7 @@ def why_not(link: Link) -> RegraftError:
 
 
 def _hop(member: Converter, source: Source) -> Hop:
-    """One conversion. Whatever goes wrong in another distribution's code is that hop's failure, not ours."""
+    """One conversion. Whatever goes wrong in it is that hop's failure, and other ways are left."""
     model = source.model
     try:
         if isinstance(model, IsolatedModel) and model.is_sandboxed:

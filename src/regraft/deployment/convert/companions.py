@@ -45,10 +45,11 @@ def write_companions(folder: Path, source: Opened, hop: Hop, to: str) -> None:
     if source.package is not None:
         for path, name in _carried(source.package, source.path):
             content = _content(source.package, path)
-            if content is None:
+            if content is None or name in hop.files:  # what the converter wrote is what its graph needs
                 continue
             if name == DESCRIPTION:
-                declared = _fields(content)
+                fields = _fields(content)
+                declared = fields if fields.get("schema") == SCHEMA else {}
                 continue
             place = folder / name
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +57,7 @@ def write_companions(folder: Path, source: Opened, hop: Hop, to: str) -> None:
     source_digest = source.subjects[0].sha256
     described = {
         **declared,
-        "schema": declared.get("schema", SCHEMA),
+        "schema": SCHEMA,
         "model": model,
         "runtime": hop.runtime or None,
         "precision": hop.precision if hop.runtime else None,

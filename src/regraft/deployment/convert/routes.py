@@ -26,7 +26,17 @@ def routes(form: str, to: str, *, avoid: Collection[str] = ()) -> Iterator[tuple
         to: target, as `openvino`.
         avoid: names of converters to leave out.
     """
-    return _ways(form, to, [one for one in converters() if one.name not in avoid and not one.obstacle()])
+    return _ways(form, to, [one for one in converters() if one.name not in avoid and not _obstacle(one)])
+
+
+def _obstacle(member: Converter) -> str:
+    """Why it cannot work here; a stranger's converter that cannot even say so works nowhere."""
+    try:
+        return member.obstacle()
+    except Exception as error:
+        if member in own_converters():
+            raise
+        return f"{type(error).__name__}: {error}"
 
 
 def _ways(form: str, to: str, usable: Sequence[Converter]) -> Iterator[tuple[Converter, ...]]:
@@ -62,15 +72,18 @@ def require_route(form: str, to: str, *, avoid: Collection[str] = ()) -> None:
     """
     if next(routes(form, to, avoid=avoid), None) is not None:
         return
-    blocked = blocked_ways(form, to)
+    blocked = blocked_ways(form, to, avoid=avoid)
     if blocked:
         raise Unsupported(f"the ways from {form} to {to} cannot be gone here", hint="; ".join(blocked))
-    reached = sorted({member.target for member in converters() if next(routes(form, member.target), None)})
+    targets = {member.target for member in converters()}
+    reached = sorted(target for target in targets if next(routes(form, target, avoid=avoid), None))
     ways = f"it can become: {', '.join(reached)}" if reached else "no converter starts there"
-    raise Unsupported(f"there is no way from {form} to {to}; {ways}")
+    without = f" without {', '.join(sorted(avoid))}" if avoid else ""
+    raise Unsupported(f"there is no way from {form} to {to}{without}; {ways}")
 
 
-def blocked_ways(form: str, to: str) -> list[str]:
+def blocked_ways(form: str, to: str, *, avoid: Collection[str] = ()) -> list[str]:
     """What stands in the way of converters on some way from `form` to `to`, that cannot work here."""
-    on_them = {member.name: member for way in _ways(form, to, converters()) for member in way}
-    return [f"{name}: {why}" for name, member in on_them.items() if (why := member.obstacle())]
+    wanted = [member for member in converters() if member.name not in avoid]
+    on_them = {member.name: member for way in _ways(form, to, wanted) for member in way}
+    return [f"{name}: {why}" for name, member in on_them.items() if (why := _obstacle(member))]

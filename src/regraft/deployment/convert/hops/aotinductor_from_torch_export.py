@@ -10,9 +10,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from regraft.deployment.convert.hops.onnx_from_torch import prove
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.proving import prove
 from regraft.errors import Unsupported
 
 

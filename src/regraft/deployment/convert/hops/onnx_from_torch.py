@@ -7,12 +7,13 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.proving import prove_graph
 from regraft.errors import MissingExtra, Unsupported
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class OnnxFromTorch:
         if proto.ByteSize() > _MAX_BYTES:
             raise Unsupported(f"the graph has {proto.ByteSize()} bytes; 2 GiB is the most", where=model.where)
         content = proto.SerializeToString()
-        prove_sizes(content, model, source.feeds)
+        prove_graph(content, model, source.feeds)
         opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
         return Hop(
             {"model.onnx": content},
@@ -138,49 +139,6 @@ def _drop_metadata(node: onnx.NodeProto) -> None:
     for key, value in kept:
         node.metadata_props.add(key=key, value=value)
     node.doc_string = ""
-
-
-def prove_sizes(content: bytes, model: Model, cases: Sequence[Feeds]) -> None:
-    """Run the graph at every size of the examples; shapes must come out as the source's."""
-    from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
-
-    graph = OnnxRuntimeModel(content, where=model.where)
-    prove(graph, model, cases, {port.name: port.name for port in model.signature.inputs})
-
-
-def prove(product: Model, model: Model, cases: Sequence[Feeds], inputs: Mapping[str, str]) -> None:
-    """Run what was made at every size of the examples; shapes must come out as the source's.
-
-    Args:
-        product: what was made.
-        model: what it was made from.
-        cases: examples.
-        inputs: input of the source → of the product; one that the product does not have is left out.
-    Raises:
-        Unsupported: it stops at one of the sizes, or returns other shapes.
-    """
-    taken = {port.name for port in product.signature.inputs}
-    for feeds in cases:
-        shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
-        try:
-            ours = product({inputs[name]: value for name, value in feeds.items() if inputs[name] in taken})
-        except Unsupported as error:
-            raise Unsupported(
-                f"the exported graph does not run at {shapes}: {error.what}",
-                where=model.where,
-                hint="the network fixes that size; feed it one size only",
-            ) from error
-        theirs = model(feeds)
-        wrong = _misshapen(ours, theirs)
-        if wrong:
-            raise Unsupported(f"at {shapes} the exported graph returns {wrong}", where=model.where)
-
-
-def _misshapen(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    for (name, mine), value in zip(ours.items(), theirs.values(), strict=False):
-        if mine.shape != value.shape:
-            return f"{name} {mine.shape} in place of {value.shape}"
-    return "" if len(ours) == len(theirs) else f"{len(ours)} outputs in place of {len(theirs)}"
 
 
 @contextlib.contextmanager

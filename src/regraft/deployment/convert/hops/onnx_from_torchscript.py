@@ -7,9 +7,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from regraft.deployment.convert.hops.onnx_from_torch import prove_sizes
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.proving import prove_graph
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class OnnxFromTorchScript:
         if not isinstance(model, TorchScriptModel):
             raise Unsupported(f"a {type(model).__name__} is no TorchScript", where=source.where)
         content = _exported(model, source.feeds)
-        prove_sizes(content, model, source.feeds)
+        prove_graph(content, model, source.feeds)
         return Hop({"model.onnx": content}, "onnxruntime", (f"opset {_OPSET}",), {"torch": str(torch.__version__)})
 
 

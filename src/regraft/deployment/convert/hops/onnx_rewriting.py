@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from regraft.deployment.convert.hops.onnx_from_torch import prove_sizes
 from regraft.deployment.convert.interface import Hop, Source
+from regraft.deployment.convert.proving import prove_graph
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def rewritten(
         Unsupported: it does not run, or gives other shapes.
     """
     content = proto.SerializeToString()
-    prove_sizes(content, source.loaded(), source.feeds)
+    prove_graph(content, source.loaded(), source.feeds)
     return Hop({"model.onnx": content}, "onnxruntime", notes, versions, precision)
 
 

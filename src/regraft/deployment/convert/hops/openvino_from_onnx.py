@@ -7,6 +7,7 @@ from pathlib import Path
 
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.proving import prove
 from regraft.errors import MissingExtra, Unsupported
 
 
@@ -62,8 +63,6 @@ def openvino_files(source: Source, *, is_halved: bool) -> tuple[dict[str, bytes]
     product = OpenVinoModel(
         graph_from_bytes(files["model.xml"], files["model.bin"], where=source.where), precision="float32"
     )
-    names = {port.name for port in product.signature.inputs}
-    for feeds in source.feeds:
-        product({name: value for name, value in feeds.items() if name in names})
+    prove(product, model, source.feeds, {port.name: port.name for port in model.signature.inputs})
     product.close()
     return files, str(openvino.__version__)

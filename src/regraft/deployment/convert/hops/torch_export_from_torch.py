@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import warnings
 
-from regraft.deployment.convert.hops.onnx_from_torch import prove
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.proving import prove
 from regraft.errors import Unsupported
 
 

@@ -7,9 +7,9 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from regraft.deployment.convert.hops.onnx_from_torch import prove
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.proving import prove
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
