@@ -117,3 +117,19 @@ def two_outputs():
 
 def one_output():
     return One(), EXAMPLE
+
+
+class Dead(Network):
+    """A layer that nothing uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Linear(8, 8)
+
+
+def dead():
+    return Dead(), EXAMPLE
+
+
+def raising():
+    raise ZeroDivisionError("nothing to divide by")

@@ -12,6 +12,7 @@ import pytest
 
 import regraft as rg
 from regraft.cli.app import run
+from regraft.errors import UsageError
 from regraft.record.evidence import Evidence
 from regraft.runtime.feeds import generated_feeds
 from regraft.runtime.torch_factory import torch_model
@@ -110,6 +111,18 @@ def test_tests_of_blocks_are_written_for_a_replica_and_for_nothing_else(tmp_path
         in _rules(_replicated("other_epsilon", tests_out=tmp_path / "none"))["replicate.no_tests"]
     )
     assert not (tmp_path / "none").exists()
+
+
+def test_weights_that_nothing_uses_make_no_other_network() -> None:
+    evidence = _replicated("dead")
+    assert evidence.outcome == "replicated", evidence.summary
+    assert "unused" in _rules(evidence)["replicate.unused"]
+
+
+def test_a_factory_that_raises_is_told_with_its_own_line() -> None:
+    with pytest.raises(UsageError, match="ZeroDivisionError") as caught:
+        _replicated("raising")
+    assert "replication_factories.py:" in caught.value.where
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def map_onto(
             shapes={name: one.shape for name, one in other.items()},
             reference_shapes={name: value.shape for name, value in values.items()},
         )
+    found = _without_unused(draft, found, candidate, theirs)
     _measure(draft, found)
     unasked = _unasked(reference, candidate, ours, feeds, theirs, found.left_over)
     is_whole = _report(draft, found, values, unasked)
@@ -84,6 +85,21 @@ def map_onto(
     made = found.to_candidate(values)
     _report_own(draft, found, weight_values(candidate, operator_graph(candidate, theirs)), made)
     return Mapped(found, with_weights(candidate, made))
+
+
+def _without_unused(draft: Draft, found: WeightMap, candidate: Model, theirs: Mapping[str, Array]) -> WeightMap:
+    """The map without weights of the candidate that no output of it depends on: they make no other network."""
+    if not found.missing:
+        return found
+    graph = operator_graph(candidate, theirs)
+    needed = live(graph.nodes, graph.outputs)
+    taken = {name for node in graph.nodes if node.name in needed for name in node.inputs}
+    weights = named_weights(candidate, graph)
+    unused = [name for name in found.missing if taken.isdisjoint(weights[name].tensors)]
+    if unused:
+        message = f"{_listed(unused)}: no output of the candidate depends on these"
+        draft.find(Finding("replicate.unused", Severity.INFO, message, Where(candidate=unused[0])))
+    return msgspec.structs.replace(found, missing=tuple(name for name in found.missing if name not in unused))
 
 
 def _measure(draft: Draft, found: WeightMap) -> None:
