@@ -51,14 +51,14 @@ class Rewrite(msgspec.Struct, frozen=True):
 
 
 def rewrites(recording: Recording) -> Iterator[Rewrite]:
-    """All that make sense for a pipeline, not knowing what its steps are."""
-    yield from _moves(recording)
-    for k in range(len(recording.steps)):
-        if k not in recording.random | recording.unsteady and _is_stackable(recording.given[k]):
-            yield _batched(recording, k)
+    """All that make sense for a pipeline, not knowing what its steps are; the orders, of which there are most, last."""
     fixed = min(recording.random | recording.unsteady, default=len(recording.steps))
     if fixed:
         yield _cached(recording, fixed)
+    for k in range(len(recording.steps)):
+        if k not in recording.random | recording.unsteady and _is_stackable(recording.given[k]):
+            yield _batched(recording, k)
+    yield from _moves(recording)
 
 
 def _moves(recording: Recording) -> Iterator[Rewrite]:
