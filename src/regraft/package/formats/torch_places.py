@@ -104,11 +104,11 @@ def _of_zip(probe: Probe) -> Checkpoint:
 
 
 def _of_legacy(reader: Reader) -> Checkpoint:
+    """Numbers are little-endian whatever the file says of the machine that wrote it: torch swaps when it writes."""
     streams = list(follow_torch_legacy(reader))
     if len(streams) < 5 or not all(stream.complete for stream in streams[:5]):
         raise Damaged("ends before the list of its storages", where=reader.where)
-    machine, content, keys = streams[2].root, streams[3].root, streams[4]
-    is_big = isinstance(machine, Dict) and machine.get("little_endian") is False
+    content, keys = streams[3].root, streams[4]
     chosen, beside = _model(content)
     widths: dict[str, int] = {}
     for _, value in named_values(content):
@@ -120,7 +120,7 @@ def _of_legacy(reader: Reader) -> Checkpoint:
     for key in keys.root if isinstance(keys.root, list) else ():
         if not isinstance(key, str) or not widths.get(key):
             raise Damaged(f"a storage {str(key)[:80]!r} of unknown length", where=reader.where)
-        size = int.from_bytes(reader.read_exactly(offset, 8), "big" if is_big else "little") * widths[key]
+        size = int.from_bytes(reader.read_exactly(offset, 8), "little") * widths[key]
         readers[key] = reader.section(offset + 8, size)
         offset += 8 + size
 
@@ -129,7 +129,7 @@ def _of_legacy(reader: Reader) -> Checkpoint:
             raise Damaged(f"the file has no storage {of.key[:80]!r}", where=reader.where)
         return readers[of.key]
 
-    views = [_view(name, value, storage, is_big) for name, value in named_values(chosen)]
+    views = [_view(name, value, storage) for name, value in named_values(chosen)]
     return Checkpoint(tuple(view for view in views if view is not None), beside)
 
 
@@ -180,7 +180,7 @@ def _entries(value: Value) -> Mapping[str, Value] | None:
     return {key: item for key, item in pairs if isinstance(key, str)}
 
 
-def _view(name: str, value: Value, storage: object, is_big: bool) -> View | None:
+def _view(name: str, value: Value, storage: object, is_big: bool = False) -> View | None:
     array = array_of(value)
     if array is None:
         return None

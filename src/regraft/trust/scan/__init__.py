@@ -221,6 +221,9 @@ def _in_order(findings: Iterable[Finding]) -> list[Finding]:
 def _measure(draft: Draft, package: Package, walk: Walk, manifest: Manifest, cpu_start: float) -> None:
     draft.measure("files", walk.files, "files")
     draft.measure("members", walk.members, "members")
+    if walk.weights is not None:
+        draft.measure("tensors_read", walk.weights.read, "tensors")
+        draft.measure("tensors_not_read", walk.weights.unread, "tensors")
     draft.measure("bytes_total", sum(entry.size_bytes for entry in manifest.entries), "bytes")
     draft.measure("bytes_read", package.meter.bytes_read, "bytes")
     draft.measure("bytes_expanded", package.meter.bytes_expanded, "bytes")

@@ -41,6 +41,13 @@ class Rule(msgspec.Struct, frozen=True):
         return Finding(self.id, self.severity, message, where, data, self.fix)
 
 
+class WeightCount(msgspec.Struct):
+    """How many tensors a scan of weights has read, and how many it could not."""
+
+    read: int = 0
+    unread: int = 0
+
+
 class Site(msgspec.Struct, frozen=True):
     """One file of the package, or one member inside one of its containers, with its recognised format.
 
@@ -52,7 +59,7 @@ class Site(msgspec.Struct, frozen=True):
         archive: the content as an archive, while it is examined; None when it is none.
         is_container: it is one, and its members are sites of their own.
         inside: name of the format of the container that holds this member; None for a file.
-        reads_weights: the scan was asked to read the numbers of tensors too.
+        weights: counts the tensors that are read; None where the scan was not asked to read their numbers.
     """
 
     file: str
@@ -62,7 +69,7 @@ class Site(msgspec.Struct, frozen=True):
     archive: Archive | None = None
     inside: str | None = None
     is_container: bool = False
-    reads_weights: bool = False
+    weights: WeightCount | None = None
 
     def where(self, *, offset: int | None = None, line: int | None = None, field: str | None = None) -> Where:
         """This place, as findings name it."""

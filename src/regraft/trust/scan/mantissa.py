@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Words = np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]
 
-WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
+WIDTHS = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of the types that are tested."""
 BLOCK = 4096
 """Elements of a block that is tested for structure."""
@@ -40,9 +40,13 @@ WIDE_BLOCK = 65536
 """Elements of a block that is tested for flatness."""
 _CHUNK = 1 << 20
 _LEAST = 2048
-_LEAST_PHI2 = {"float32": 0.25, "float16": 0.4, "bfloat16": 0.8}
+_LEAST_PHI2 = {"float64": 0.25, "float32": 0.25, "float16": 0.4, "bfloat16": 0.8}
 """Of 2,048 uniform odd bytes φ² is 0.062 ± 0.008; of text and programs it is 1 and more. In 16 bits the byte holds
 more than noise, so that it is not flat by nature."""
+_LOW_BYTES = {"float64": 5, "float32": 2, "float16": 1, "bfloat16": 1}
+"""How many of the lowest bytes hold nothing but mantissa that training leaves flat, or nearly."""
+_HIGH_BITS = {"float64": 15, "float32": 12, "bfloat16": 12}
+"""Sign, exponent and three bits of mantissa."""
 _LEAST_ORDER = 0.97
 """zlib leaves 1.00 to 1.03 of the entropy of bytes without order, and 0.75 to 0.95 of that of programs and text."""
 _SMOOTH, _MAX_LAG = 0.8, 1024
@@ -127,7 +131,7 @@ def _structured(words: Words, dtype: str) -> Iterator[tuple[int, float]]:
     blocks = words[: len(words) // size * size].reshape(-1, size)  # (number, size)
     at = np.arange(len(blocks), dtype=np.int64)[:, None] << 8
     found: dict[int, float] = {}
-    for shift in (0, 8) if dtype == "float32" else (0,):
+    for shift in range(0, 8 * _LOW_BYTES[dtype], 8):
         plane = (blocks >> shift & 0xFF).astype(np.int64)
         counts = np.bincount((plane + at).ravel(), minlength=len(blocks) << 8).reshape(-1, 256)
         phi2s = _odd_phi2(counts)
@@ -168,8 +172,8 @@ def _of_distinct(block: Words, shift: int, dtype: str) -> float:
     """φ² with each magnitude counted once: pruned, tied and quantised weights repeat, and so do their bytes."""
     import numpy as np
 
-    if dtype == "float32":
-        block = np.unique(block & 0x7FFFFFFF)
+    if _LOW_BYTES[dtype] > 1:
+        block = np.unique(block & ((1 << 8 * WIDTHS[dtype] - 1) - 1))
         if len(block) < _LEAST:
             return 0.0
     counts = np.bincount((block >> shift & 0xFF).astype(np.int64), minlength=256)
@@ -184,7 +188,10 @@ def _has_order(block: Words, dtype: str) -> bool:
 
     width = WIDTHS[dtype]
     low = np.ascontiguousarray(block).view(np.uint8).reshape(-1, width)
-    streams = [low[:, 0]] if width == 2 else [low[:, 0], low[:, 1], low[:, :2], low[:, 1::-1]]
+    count = _LOW_BYTES[dtype]
+    streams = [low[:, at] for at in range(count)]
+    if count > 1:
+        streams += [low[:, :count], low[:, count - 1 :: -1]]
     for stream in streams:
         data = stream.tobytes()
         shares = np.bincount(np.frombuffer(data, np.uint8), minlength=256) / len(data)
@@ -199,8 +206,9 @@ def _is_smooth(block: Words, dtype: str) -> bool:
     import numpy as np
 
     bits = block.astype(np.uint32) << 16 if dtype == "bfloat16" else np.ascontiguousarray(block)
-    values = bits.view(np.float16 if dtype == "float16" else np.float32).astype(np.float64)
+    values = bits.view(np.float32 if dtype == "bfloat16" else np.dtype(dtype)).astype(np.float64)
     values = np.where(np.isfinite(values), values, 0.0)
+    values /= max(float(np.abs(values).max()), np.finfo(np.float64).tiny)  # squares stay finite
     values -= values.mean()
     spectrum = np.abs(np.fft.rfft(values, 2 * len(values))) ** 2  # padded: no wrap-around
     correlation = np.fft.irfft(spectrum)[: _MAX_LAG + 1]
@@ -211,8 +219,9 @@ def _flat(words: Words, dtype: str) -> float | None:
     """The largest χ² over the frequent highest bytes, if all of them are flat; else None."""
     import numpy as np
 
-    high = 20 if dtype == "float32" else 4
-    counts = np.bincount((words >> high).astype(np.int64), minlength=4096).reshape(256, 16)
+    bits = _HIGH_BITS[dtype]
+    high = 8 * WIDTHS[dtype] - bits
+    counts = np.bincount((words >> high).astype(np.int64), minlength=1 << bits).reshape(-1, 16)
     totals = counts.sum(axis=1)
     frequent = counts[totals >= _LEAST].astype(np.float64)
     if len(frequent) == 0 or frequent.sum() < 0.5 * len(words):

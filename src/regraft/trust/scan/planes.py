@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-_WIDTHS = {"float32": 4, "float16": 2, "bfloat16": 2}
+_WIDTHS = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+_MOST_LOW_BYTES = 6
+"""More would change the exponent of a float64."""
 _PRINTABLE_WORDS = 5
 """Words of 8 printable bytes in a row, aligned, that every text of 48 characters holds."""
 
@@ -18,14 +20,14 @@ def streams_of(data: bytes, dtype: str) -> Iterator[tuple[str, bytes]]:
 
     Args:
         data: little-endian numbers from the beginning of one on.
-        dtype: float32, float16 or bfloat16.
+        dtype: float64, float32, float16 or bfloat16.
     """
     import numpy as np
 
     width = _WIDTHS[dtype]
     numbers = np.frombuffer(data[: len(data) // width * width], np.uint8).reshape(-1, width)  # (n, width)
     yield "lowest bytes", numbers[:, 0].tobytes()
-    for count in range(2, width):
+    for count in range(2, min(width, _MOST_LOW_BYTES + 1)):
         yield f"{count} low bytes", numbers[:, :count].tobytes()
         yield f"{count} low bytes, highest first", numbers[:, count - 1 :: -1].tobytes()
     words = numbers.view(f"<u{width}").ravel()

@@ -15,7 +15,7 @@ from regraft.package.reader import Reader
 from regraft.package.sources.interface import Entry
 from regraft.record.evidence import Finding, Severity, Where
 from regraft.trust.scan.descriptions import forget
-from regraft.trust.scan.interface import Rule, Site
+from regraft.trust.scan.interface import Rule, Site, WeightCount
 
 UNOPENED = Rule(
     "RGS-WLK-001",
@@ -58,7 +58,8 @@ _OF_ARRAYS = frozenset(
     {"npz", "joblib", "keras-v3", "skops", "torch-zip", "torchscript", "torch-package", "torch-export", "aotinductor"}
 )
 """Formats whose archives hold arrays, which may well be nothing but zeros."""
-_RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export", "aotinductor"})
+RAW_HOLDERS = frozenset({"torch-zip", "torchscript", "torch-package", "torch-export", "aotinductor"})
+"""Formats whose members of plain numbers are no sites of their own."""
 
 
 class OnDemandReader(Reader):
@@ -104,6 +105,7 @@ class Walk:
     Attributes:
         findings: what could not be opened, and why.
         files, members: how many were seen so far.
+        weights: counts the tensors that were read; None where none are to be.
     """
 
     def __init__(self, package: Package, *, weights: bool = False) -> None:
@@ -111,7 +113,7 @@ class Walk:
         self.files = 0
         self.members = 0
         self._package = package
-        self._weights = weights
+        self.weights = WeightCount() if weights else None
 
     def sites(self) -> Iterator[Site]:
         """Every site. A site's archive and descriptors are released when the next one is asked for."""
@@ -140,7 +142,7 @@ class Walk:
             self._unopened(f"it cannot be told what it is: {type(fault).__name__}: {str(fault)[:100]}", where)
             kind = None
         archive = self._archive(probe, kind, where)
-        site = Site(file, member, probe, kind, archive, inside, archive is not None, self._weights)
+        site = Site(file, member, probe, kind, archive, inside, archive is not None, self.weights)
         if archive is not None:  # first the members: opening them tells more about the archive
             yield from self._members(file, member, archive, kind, depth)
         yield site
@@ -176,7 +178,7 @@ class Walk:
             if self.members > MAX_MEMBERS:
                 self._unopened(f"more than {MAX_MEMBERS} members in all", Where(file, parent), beyond=True)
                 return
-            if member.is_directory or (kind_name in _RAW_HOLDERS and _RAW_STORAGE.search(member.name)):
+            if member.is_directory or (kind_name in RAW_HOLDERS and _RAW_STORAGE.search(member.name)):
                 continue
             name = member.name if parent is None else f"{parent}!{member.name}"
             try:

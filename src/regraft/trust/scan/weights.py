@@ -14,10 +14,11 @@ from regraft.errors import RegraftError
 from regraft.package.formats import Description, Loading, Role
 from regraft.package.package import Package
 from regraft.package.reader import Reader
-from regraft.record.evidence import Finding, Severity
+from regraft.record.evidence import JSON, Finding, Severity
 from regraft.trust.scan.descriptions import description_of
-from regraft.trust.scan.interface import Rule, Site
+from regraft.trust.scan.interface import Rule, Site, WeightCount
 from regraft.trust.scan.programs import HEADER_BYTES, Hidden, code_in, programs_in
+from regraft.trust.scan.walk import RAW_HOLDERS
 
 if TYPE_CHECKING:
     from regraft.package.formats.weight_places import WeightPlace
@@ -49,6 +50,15 @@ TRACES = Rule(
     cwe=506,
 )
 
+NOT_READ = Rule(
+    "RGS-WGT-004",
+    Severity.UNKNOWN,
+    "Tensors whose numbers were not read",
+    "The scan was asked to read the weights and could not read all of them: they are compressed, quantised in blocks, "
+    "kept in another file, or in a format or of a type that is not tested. What hides there was not looked for.",
+    "Convert them to safetensors with regraft convert, and scan that; or judge the rest by who published it.",
+)
+
 _GAPS = frozenset({"hole", "trailing-data", "hidden-data", "prefixed-data"})
 """Kinds of problems that say that bytes belong to nothing."""
 _GAP_BYTES = 64 << 10
@@ -58,6 +68,9 @@ _MAX_FINDINGS = 20
 _WITHOUT_ARCHIVES = frozenset({"safetensors", "gguf", "numpy", "onnx", "ggml", "torch-legacy"})
 """Formats in which no archive belongs; TFLite keeps the files of its metadata in one."""
 _READ_WHOLE = frozenset({Role.WEIGHTS, Role.GRAPH, Role.DATA})
+_WITHOUT_LOW_BYTES = ("int", "uint", "bool", "float8", "string")
+"""Types whose bytes are searched, and which have no low bytes that could be replaced unseen."""
+_MAX_NAMED, _MAX_LISTED = 8, 1000
 _NOT_READ = frozenset({"pickle", "joblib", "torchscript"})
 """Formats whose own bytes hold names and code; the arrays in them are read where they lie in members."""
 
@@ -67,11 +80,11 @@ class WeightsFamily:
 
     name = "weights"
     judges: frozenset[str] = frozenset()
-    rules: Sequence[Rule] = (PROGRAM, NO_NUMBERS, TRACES)
+    rules: Sequence[Rule] = (PROGRAM, NO_NUMBERS, TRACES, NOT_READ)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about the gaps of one file; about its tensors too where the scan reads weights."""
-        found = self._in_weights(site) if site.reads_weights else _in_gaps(site)
+        found = _in_weights(site, site.weights) if site.weights is not None else _in_gaps(site)
         told: set[tuple[str, int | None]] = set()
         for finding in islice(found, _MAX_FINDINGS):
             place = (finding.rule, finding.where.offset)
@@ -83,19 +96,60 @@ class WeightsFamily:
         """Nothing: files are searched one by one."""
         return iter(())
 
-    def _in_weights(self, site: Site) -> Iterator[Finding]:
-        from regraft.package.formats.weight_places import weight_places
 
-        yield from _in_gaps(site)
-        if not site.is_container and _holds_numbers(site):
-            yield from _in_file(site)
-        if site.format is None:
-            return
-        try:
-            for place in weight_places(site.probe, site.format.name):
-                yield from _in_place(site, place)
-        except RegraftError:
-            return  # damage is told by the content family
+def _in_weights(site: Site, count: WeightCount) -> Iterator[Finding]:
+    from regraft.package.formats.weight_places import weight_places
+
+    yield from _in_gaps(site)
+    if not site.is_container and _holds_numbers(site):
+        yield from _in_file(site)
+    if site.format is None:
+        return
+    unread = list(_without_places(site))
+    try:
+        for place in weight_places(site.probe, site.format.name):
+            why = _why_unread(place)
+            if why is None:
+                count.read += 1
+            else:
+                unread.append((f"{place.name[:100]!r} ({place.dtype[:40]}): {why}", place.name[:200]))
+            if place.reader is not None:
+                yield from _in_place(site, place, place.reader)
+    except RegraftError as error:
+        unread.append((error.what[:200], ""))
+    count.unread += len(unread)
+    if unread:
+        message = f"{len(unread)} not read: {'; '.join(text for text, _ in unread[:_MAX_NAMED])}"
+        message += "; …" if len(unread) > _MAX_NAMED else ""
+        names: list[JSON] = [name for _, name in unread[:_MAX_LISTED]]
+        yield NOT_READ.finding(message, site.where(), tensors=names, count=len(unread))
+
+
+def _why_unread(place: WeightPlace) -> str | None:
+    """Why the numbers of an array were not tested; None where they are."""
+    from regraft.trust.scan.mantissa import WIDTHS
+
+    if place.reader is None:
+        return place.why
+    if place.dtype in WIDTHS or place.dtype.startswith(_WITHOUT_LOW_BYTES):
+        return None
+    return "no test for this type"
+
+
+def _without_places(site: Site) -> Iterator[tuple[str, str]]:
+    """Tensors of a format of which it is not known where they lie."""
+    from regraft.package.formats.weight_places import has_places
+
+    kind = site.format.name if site.format is not None else ""
+    is_read_by_member = site.is_container and kind not in RAW_HOLDERS
+    if site.format is None or is_read_by_member or has_places(kind) or has_places(site.inside or ""):
+        return
+    description = description_of(site)
+    tensors = (description.tensors or ()) if isinstance(description, Description) else ()
+    for tensor in tensors:
+        yield f"{tensor.name[:100]!r} ({tensor.dtype[:40]}): not read in {site.format.title}", tensor.name[:200]
+    if not tensors and (site.format.role is Role.WEIGHTS or kind == "openvino"):
+        yield f"the tensors of {site.format.title}", ""
 
 
 def _holds_numbers(site: Site) -> bool:
@@ -128,25 +182,25 @@ def _in_file(site: Site) -> Iterator[Finding]:
                 yield _finding(site, hidden, base, "among the weights")
 
 
-def _in_place(site: Site, place: WeightPlace) -> Iterator[Finding]:
+def _in_place(site: Site, place: WeightPlace, reader: Reader) -> Iterator[Finding]:
     from regraft.trust.scan.mantissa import WIDTHS, traces_in
     from regraft.trust.scan.planes import may_be_text, streams_of
 
     where = f"in the numbers of {place.name[:100]!r}" if place.name else "in the numbers"
-    for base, data in _windows(place.reader):
+    for base, data in _windows(reader):
         if site.is_container:
             yield from (_finding(site, hidden, base, where) for hidden in programs_in(data))
         if may_be_text(data):
             yield from (_finding(site, hidden, base, where) for hidden in code_in(data))
     if place.dtype not in WIDTHS:
         return
-    for base, data in _windows(place.reader):
+    for base, data in _windows(reader):
         for plane, stream in streams_of(data, place.dtype):
             for hidden in (*programs_in(stream), *(code_in(stream) if may_be_text(stream) else ())):
                 if hidden.is_program:
                     message = f"{hidden.what} in the {plane} of {place.name[:100]!r}"
                     yield PROGRAM.finding(message, site.where(), tensor=place.name[:200], bytes_from=base)
-    for trace in traces_in(place.reader, place.dtype):
+    for trace in traces_in(reader, place.dtype):
         message = (
             f"{trace.blocks} of {trace.of} blocks of {place.name[:100]!r} show {trace.kind} in their low bytes, "
             f"from element {trace.first} on"
