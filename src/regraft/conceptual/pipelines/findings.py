@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -39,6 +41,26 @@ def add_pipeline_profile(draft: Draft, reference: Side, candidate: Side) -> None
     """
     if not reference.pipeline and not candidate.pipeline:
         return
+    with _one_thread():
+        _profile(draft, reference, candidate)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread, as in the workers of its DataLoader."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _profile(draft: Draft, reference: Side, candidate: Side) -> None:
     where = Where(field="pipeline")
     try:
         for side in (reference, candidate):
