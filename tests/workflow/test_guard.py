@@ -8,6 +8,8 @@ import os
 import pickle
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import joblib
@@ -81,6 +83,33 @@ def test_everything_is_as_before_when_the_guard_goes(harm):
     assert (pickle.load, joblib.load) == before
 
 
+def test_what_a_stream_is_called_is_not_what_it_holds(harm, tmp_path, monkeypatch):
+    """Members of archives, a relative name after a change of folder, a file that was read in part."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("# hello\n")
+    (tmp_path / "data.csv").write_bytes(b"a,b\n1,2\n" + harm.read_bytes())
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/harm.pkl").write_text("hello")
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.write(harm, "README.md")
+    with tarfile.open("a.tar", "w") as tar:
+        tar.add(harm, "README.md")
+    with (
+        rg.guard(),
+        zipfile.ZipFile("a.zip") as archive,
+        archive.open("README.md") as zipped,
+        tarfile.open("a.tar") as tar,
+        tar.extractfile("README.md") as tarred,
+        open("harm.pkl", "rb") as moved,
+        open("data.csv", "rb") as read,
+    ):
+        read.seek(8)
+        os.chdir("below")
+        for stream in (zipped, tarred, moved, read):
+            with pytest.raises(PermitRefused, match=r"os\.wreck"):
+                pickle.load(stream)
+
+
 def guarded(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / "regraft"), "guard", *arguments]
     return subprocess.run(
@@ -120,6 +149,30 @@ def test_a_program_that_cannot_be_guarded_does_not_start(tmp_path, monkeypatch):
 
 def test_a_program_that_is_not_there(tmp_path):
     assert guarded("no-such-program", folder=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("option", ["-I", "-E", "-S", "-BE"])
+def test_an_option_that_would_leave_the_program_without_a_guard(option, tmp_path):
+    done = guarded(sys.executable, "-W", "ignore", option, "-c", "print('on')", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"-{option[-1]}" in done.stderr
+
+
+def test_a_program_that_never_confirmed_its_guard(tmp_path):
+    done = guarded("true", folder=tmp_path)
+    assert done.returncode == 2
+    assert "was not guarded" in done.stderr
+    assert (
+        guarded(sys.executable, "-c", "import sys; assert sys.argv[1] == '-I'", "-I", folder=tmp_path).returncode == 0
+    )
+
+
+def test_an_allow_file_with_a_flaw_is_told_before_the_program_starts(tmp_path):
+    (tmp_path / "allow.yaml").write_text("allow: 3\n")
+    for name in ("allow.yaml", "nowhere.yaml"):
+        done = guarded("--allow-file", name, sys.executable, "-c", "print('on')", folder=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert name in done.stderr
 
 
 @pytest.mark.slow

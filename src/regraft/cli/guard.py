@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import click
@@ -29,10 +28,13 @@ def command(command: tuple[str, ...], refuse: str, allow: tuple[str, ...], allow
     regraft guard --refuse dangerous pytest
     """
     from regraft.errors import NotFound
-    from regraft.workflow.guard import guarded_environment
+    from regraft.trust.scan.allow_file import read_allow_file
+    from regraft.workflow.guard import run_guarded
 
+    if allow_file is not None:
+        read_allow_file(allow_file)
     options = {"refuse": refuse, "allow": list(allow), "allow_file": str(allow_file.resolve()) if allow_file else None}
     try:
-        return subprocess.run(command, env=guarded_environment(options), check=False).returncode
+        return run_guarded(command, options)
     except FileNotFoundError as error:
         raise NotFound("there is no such program", where=command[0]) from error

@@ -12,6 +12,8 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import stat
+import subprocess
 import sys
 import tempfile
 import threading
@@ -21,12 +23,15 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from regraft.errors import PermitRefused
+from regraft.errors import PermitRefused, UsageError
 from regraft.record.evidence import Verdict
 from regraft.trust.scan import scan
+from regraft.trust.scan.allow_file import read_allow_file
 
 VARIABLE = "REGRAFT_GUARD"
 """Environment variable by which `regraft guard` hands its options to the program that it starts."""
+_CONFIRMED = "REGRAFT_GUARD_CONFIRMED"
+"""Environment variable that names a file, which a program makes when it has started its guard."""
 
 _ARGUMENT = {
     "pickle": {"load": "file"},
@@ -59,6 +64,10 @@ _PLACE = {"InferenceSession.__init__": 1, "get_class_in_module": 1}
 """Where the argument stands when it is not named; 0, or 1 behind a class, for all others."""
 
 
+_NOT_STARTED = 2
+"""Exit status of a Python that could not start the guard, and said so."""
+
+
 class Refuse(StrEnum):
     """What a guard stops."""
 
@@ -74,6 +83,8 @@ class Guard:
     Args:
         refuse: what is not let through.
         allow, allow_file: reviews, as `scan` takes them.
+    Raises:
+        NotFound, UsageError: the allow file is none.
     """
 
     def __init__(
@@ -86,6 +97,8 @@ class Guard:
         self.refuse = refuse
         self._allow = tuple(allow)
         self._allow_file = allow_file
+        if allow_file is not None:
+            read_allow_file(Path(allow_file))  # a flaw in it is told now, not when the first file is opened
         self._judged: dict[tuple[object, ...], str | None] = {}
         self._undo: list[Callable[[], None]] = []
         self._finder = _Finder(self)
@@ -151,7 +164,7 @@ class Guard:
                 return None, str(path)  # a name on a hub, or an error that the library tells better
             return self._of_path(path), str(path)
         name = getattr(subject, "name", None)
-        if isinstance(name, str) and Path(name).is_file():
+        if isinstance(name, str) and _begins(subject, name):
             return self._of_path(Path(name)), name
         return self._of_stream(subject), "a stream"
 
@@ -165,7 +178,9 @@ class Guard:
     def _of_stream(self, stream: object) -> str | None:
         """What a loader would read from here on, judged in a file of its own."""
         seek, tell, read = (getattr(stream, name, None) for name in ("seek", "tell", "read"))
-        if not (callable(seek) and callable(tell) and callable(read)):
+        seekable = getattr(stream, "seekable", None)
+        is_pipe = callable(seekable) and not seekable()
+        if is_pipe or not (callable(seek) and callable(tell) and callable(read)):
             return None if isinstance(stream, bytes | bytearray) or self.refuse is Refuse.DANGEROUS else "a pipe"
         position = tell()
         with tempfile.NamedTemporaryFile(suffix=".stream") as copy:
@@ -209,8 +224,72 @@ def guard(
         allow, allow_file: reviews, as `scan` takes them.
     Raises:
         ValueError: another word for `refuse`.
+        NotFound, UsageError: the allow file is none.
     """
     return Guard(refuse=Refuse(refuse), allow=allow, allow_file=allow_file).start()
+
+
+def _begins(stream: Any, name: str) -> bool:
+    """Does a stream stand at the beginning of the file of that name?
+
+    Members of archives have names of their own, a relative name may mean another file by now, and what was read
+    already is not what will be loaded.
+    """
+    try:
+        opened, named = os.fstat(stream.fileno()), Path(name).stat()
+        return os.path.samestat(opened, named) and stat.S_ISREG(named.st_mode) and stream.tell() == 0
+    except (OSError, AttributeError, ValueError, TypeError):
+        return False
+
+
+def run_guarded(command: Sequence[str], options: dict[str, Any]) -> int:
+    """Run a program that guards itself from its start; its exit status.
+
+    Args:
+        options: of `guard`.
+    Raises:
+        UsageError: an option of Python's keeps the guard from starting, or no Python that the program is confirmed
+            that it is guarded.
+        FileNotFoundError: there is no such program.
+    """
+    option = _unguardable(command)
+    if option is not None:
+        raise UsageError(f"with {option} Python does not start the guard", where=command[0], hint=f"leave {option} out")
+    with tempfile.TemporaryDirectory() as folder:
+        confirmed = Path(folder, "confirmed")
+        environment = {**guarded_environment(options), _CONFIRMED: str(confirmed)}
+        status = subprocess.run(command, env=environment, check=False).returncode
+        if not confirmed.exists() and status != _NOT_STARTED:
+            raise UsageError(
+                f"it ended with {status} and was not guarded: no Python in it started the guard",
+                where=command[0],
+                hint="guard the Python program itself; PYTHONPATH must reach it",
+            )
+    return status
+
+
+def _unguardable(command: Sequence[str]) -> str | None:
+    """The option of a Python interpreter that has it ignore PYTHONPATH or leave out `site`."""
+    if not Path(command[0]).name.startswith(("python", "pypy")):
+        return None
+    takes_value = False
+    for word in command[1:]:
+        if takes_value:
+            takes_value = False
+        elif word.startswith("--"):
+            takes_value = word == "--check-hash-based-pycs"
+        elif not word.startswith("-") or word == "-":
+            return None
+        else:
+            for at, letter in enumerate(word[1:], 2):
+                if letter in "IES":
+                    return f"-{letter}"
+                if letter in "cm":
+                    return None
+                if letter in "WX":
+                    takes_value = at == len(word)
+                    break
+    return None
 
 
 def guarded_environment(options: dict[str, Any]) -> dict[str, str]:
@@ -225,6 +304,10 @@ def guard_from_environment() -> None:
     said = os.environ.get(VARIABLE)
     if said:
         guard(**json.loads(said))
+        confirmed = os.environ.get(_CONFIRMED)
+        if confirmed:
+            with contextlib.suppress(OSError):  # a process that outlives the program finds the folder gone
+                Path(confirmed).touch()
 
 
 def _before(
