@@ -199,3 +199,11 @@ def error_of(code: str, what: str, *, where: str = "", hint: str = "") -> Regraf
     error = kind.__new__(kind, what)
     RegraftError.__init__(error, what, where=where, hint=hint)
     return error
+
+
+def harmless(text: str) -> str:
+    """What another process said, as it may stand in a message: what steers a terminal or the direction of text, and
+    line breaks, become spaces."""
+    import unicodedata
+
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.errors import Damaged, Unsupported
+from regraft.errors import Damaged, LimitExceeded, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,15 +64,20 @@ def frame_parts(message: Any, arrays: Mapping[str, Array], *, where: str = "") -
 
 
 def read_frame(
-    read: Callable[[int], bytearray], *, hold: Callable[[Array], Array] | None = None
+    read: Callable[[int], bytearray],
+    *,
+    hold: Callable[[Array], Array] | None = None,
+    limit_bytes: int = MAX_ARRAY_BYTES,
 ) -> tuple[msgspec.Raw, dict[str, Array]]:
     """Read a message and its arrays.
 
     Args:
         read: returns exactly so many bytes, in memory that the array may keep, or raises.
         hold: puts each array where it is to be kept; None for in memory.
+        limit_bytes: of all its arrays together.
     Raises:
         Damaged: what comes is no frame; it is bounded and of numbers only, whoever wrote it.
+        LimitExceeded: it announces more than the limit; nothing of its arrays was read.
     """
     import numpy as np
 
@@ -83,10 +88,15 @@ def read_frame(
         frame = msgspec.json.decode(read(length), type=Frame)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Damaged(f"no message: {error}") from None
+    size = 0
+    for place in frame.arrays:
+        if place.dtype not in DTYPES or min(place.shape, default=0) < 0:
+            raise Damaged(f"an array of {place.dtype[:40]} {place.shape[:8]}")
+        size += place.size_bytes
+    if size > limit_bytes:
+        raise LimitExceeded(f"arrays of {size} bytes, where at most {limit_bytes} can be")
     arrays: dict[str, Array] = {}
     for place in frame.arrays:
-        if place.dtype not in DTYPES or min(place.shape, default=0) < 0 or place.size_bytes > MAX_ARRAY_BYTES:
-            raise Damaged(f"an array of {place.dtype[:40]} {place.shape[:8]}")
         data = read(place.size_bytes)
         try:
             array = np.frombuffer(data, dtype=place.dtype).reshape(place.shape)

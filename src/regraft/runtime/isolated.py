@@ -17,6 +17,7 @@ from regraft.runtime.isolated_worker import (
     Derivation,
     Describe,
     Described,
+    Done,
     Forget,
     Moved,
     Recipe,
@@ -63,8 +64,7 @@ class IsolatedModel:
         self._process = process
         self._path = path
         self.allows_nan = False
-        told = process.described if not path else process.ask(Describe(path))[0]
-        assert isinstance(told, Described)
+        told = process.described if not path else process.ask(Describe(path), expect=Described)[0]
         self.runtime = told.runtime
         self.where = told.where or process.where
         self.effective_precision = told.precision
@@ -72,7 +72,7 @@ class IsolatedModel:
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
         """One pass in the other process."""
-        _, outputs = self._process.ask(Run(self._path, self.allows_nan), feeds)
+        _, outputs = self._process.ask(Run(self._path, self.allows_nan), feeds, expect=Done)
         return outputs
 
     def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
@@ -127,8 +127,7 @@ class IsolatedModel:
         Returns:
             the fields and the arrays that it returns.
         """
-        told, made = self._process.ask(Apply(self._path, function, arguments), arrays)
-        assert isinstance(told, Applied)
+        told, made = self._process.ask(Apply(self._path, function, arguments), arrays, expect=Applied)
         return told.fields, made
 
     def close(self) -> None:
@@ -137,4 +136,4 @@ class IsolatedModel:
             self._process.stop()
         elif self._process.is_running:
             with contextlib.suppress(RegraftError):
-                self._process.ask(Forget(self._path))
+                self._process.ask(Forget(self._path), expect=Done)

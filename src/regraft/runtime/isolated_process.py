@@ -5,25 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from regraft.errors import Crashed, Damaged, RegraftError, Unsupported, error_of
-from regraft.runtime.array_frames import frame_parts, read_frame
+from regraft.errors import Crashed, Damaged, LimitExceeded, RegraftError, Unsupported, error_of, harmless
+from regraft.runtime.array_frames import MAX_ARRAY_BYTES, frame_parts, read_frame
 from regraft.runtime.isolated_worker import (
     Answer,
     Build,
     Described,
+    Done,
     Failed,
     Recipe,
     Request,
@@ -31,8 +31,12 @@ from regraft.runtime.isolated_worker import (
     TellWeights,
     TraceRun,
 )
+from regraft.runtime.launch import started_by_lasting_thread
+from regraft.runtime.worker_pipe import read_by, write_by
 
 if TYPE_CHECKING:
+    import threading
+
     from regraft.runtime.interface import Array
     from regraft.runtime.launch import Launch
 
@@ -46,6 +50,10 @@ _MAX_STARTS = 4
 _END_S = 5.0
 _KEPT_LOG_BYTES = 2000
 _PIPE_BYTES = 1 << 20
+_TAP_BYTES = 1024
+"""What a tap takes besides its array, at least."""
+
+A = TypeVar("A", bound=Answer)
 
 
 class WorkerProcess:
@@ -59,6 +67,7 @@ class WorkerProcess:
         self._starts = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._is_over: threading.Event | None = None
         self._open_stream: _Stream | None = None
         self._is_closed = False
         self._decoder = msgspec.json.Decoder(Answer)
@@ -74,16 +83,27 @@ class WorkerProcess:
         """Is there a process now?"""
         return self._process is not None
 
-    def ask(self, request: Request, arrays: Mapping[str, Array] | None = None) -> tuple[Answer, dict[str, Array]]:
+    @property
+    def limit_bytes(self) -> int:
+        """The most that one answer, or the unread rest of a stream, may hold."""
+        return MAX_ARRAY_BYTES if self._launch is None else min(self._launch.memory_bytes, MAX_ARRAY_BYTES)
+
+    def ask(
+        self, request: Request, arrays: Mapping[str, Array] | None = None, *, expect: type[A]
+    ) -> tuple[A, dict[str, Array]]:
         """Send a request and wait for its answer.
 
+        Args:
+            request, arrays: what is sent.
+            expect: kind of the answer.
         Raises:
-            Crashed: the process died or hung.
+            Crashed: the process died, hung or answered something else.
             RegraftError: what it says.
         """
         self._ready()
         self._send(request, arrays or {})
-        return self._receive()
+        answer, made = self._receive()
+        return self._expected(answer, expect), made
 
     def stream(
         self, request: TraceRun | TellWeights, arrays: Mapping[str, Array]
@@ -101,7 +121,15 @@ class WorkerProcess:
     def receive_tap(self) -> tuple[Tapped, dict[str, Array]] | None:
         """The next tap of an open stream; None at its end."""
         answer, arrays = self._receive()
-        return (answer, arrays) if isinstance(answer, Tapped) and "value" in arrays else None
+        if isinstance(answer, Tapped) and "value" in arrays:
+            return answer, arrays
+        self._expected(answer, Done)
+        return None
+
+    def give_up(self, why: str) -> LimitExceeded:
+        """End the process, which may be started again, because it says more than can be held."""
+        self._end()
+        return LimitExceeded(why, where=self.where, hint="take in the taps before the next pass, or ask for fewer")
 
     def stop(self) -> None:
         """End the process for good."""
@@ -127,18 +155,14 @@ class WorkerProcess:
             raise Crashed(f"its process crashed {_MAX_STARTS} times and is not started again", where=self.where)
         self._starts += 1
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by `_end`
-        self._process = subprocess.Popen(
-            self._command(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,
-            bufsize=0,
-            env=None if self._launch is None else dict(self._launch.environment()),
-            cwd=None if self._launch is None else self._launch.folder,
-        )
+        if self._launch is None:
+            self._process = self._starting()()
+        else:
+            self._process, self._is_over = started_by_lasting_thread(self._starting())
         _widen(self._process.stdout)
         _widen(self._process.stdin)
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         import numpy as np
 
         content = np.frombuffer(self._recipe.content, dtype=np.uint8)
@@ -148,8 +172,21 @@ class WorkerProcess:
         except RegraftError:
             self._end()
             raise
-        assert isinstance(told, Described)
-        return told
+        return self._expected(told, Described)
+
+    def _starting(self) -> Callable[[], subprocess.Popen[bytes]]:
+        """What starts the process; it holds no reference to this object, which ends the process when it goes."""
+        command, log, launch = self._command(), self._log, self._launch
+        return lambda: subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+            bufsize=0,
+            env=None if launch is None else dict(launch.environment()),
+            cwd=None if launch is None else launch.folder,
+        )
 
     def _command(self) -> list[str]:
         if self._launch is not None:
@@ -165,45 +202,47 @@ class WorkerProcess:
     def _send(self, request: Request, arrays: Mapping[str, Array]) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
+        parts = frame_parts(request, arrays, where=self.where)
         try:
-            for part in frame_parts(request, arrays, where=self.where):
-                view = memoryview(part)
-                while view:
-                    view = view[self._process.stdin.write(view) :]
+            write_by(self._process.stdin.fileno(), parts, time.monotonic() + self._time_limit_s)
+        except TimeoutError:
+            raise self._hung("took in nothing") from None
         except OSError:
             raise self._death() from None
 
     def _receive(self) -> tuple[Answer, dict[str, Array]]:
         try:
-            message, arrays = read_frame(self._read)
+            message, arrays = read_frame(self._read, limit_bytes=self.limit_bytes)
             answer: Answer = self._decoder.decode(message)
-        except (Damaged, msgspec.DecodeError) as error:
-            self._end()
-            raise Crashed(f"its process answered nonsense: {error}", where=self.where) from error
+        except (Damaged, msgspec.DecodeError, RecursionError) as error:
+            raise self._nonsense(str(error)) from error
         if isinstance(answer, Failed):
-            raise error_of(answer.code, answer.what, where=answer.where or self.where, hint=answer.hint)
+            what, where, hint = (harmless(text) for text in (answer.what, answer.where, answer.hint))
+            raise error_of(answer.code, what, where=where or self.where, hint=hint)
         return answer, arrays
+
+    def _expected(self, answer: Answer, kind: type[A]) -> A:
+        if not isinstance(answer, kind):
+            raise self._nonsense(f"{type(answer).__name__} where {kind.__name__} was asked for")
+        return answer
+
+    def _nonsense(self, what: str) -> Crashed:
+        self._end()
+        return Crashed(f"its process answered nonsense: {harmless(what)}", where=self.where)
+
+    def _hung(self, what: str) -> Crashed:
+        self._end()
+        return Crashed(f"its process {what} for {self._time_limit_s:g} s and was ended", where=self.where)
 
     def _read(self, count: int) -> bytearray:
         assert self._process is not None
         assert self._process.stdout is not None
-        if self._launch is not None and count > self._launch.memory_bytes:
-            raise Damaged(f"{count} bytes, more than it can hold")
-        data = bytearray(count)
-        view, file = memoryview(data), self._process.stdout
-        deadline = time.monotonic() + self._time_limit_s
-        with selectors.DefaultSelector() as selector:
-            selector.register(file, selectors.EVENT_READ)
-            while view:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    self._end()
-                    limit = f"{self._time_limit_s:g} s"
-                    raise Crashed(f"its process said nothing for {limit} and was ended", where=self.where)
-                got = file.readinto(view)  # type: ignore[attr-defined]  # unbuffered: a raw file
-                if not got:
-                    raise self._death()
-                view = view[got:]
-        return data
+        try:
+            return read_by(self._process.stdout.fileno(), count, time.monotonic() + self._time_limit_s)
+        except TimeoutError:
+            raise self._hung("said nothing") from None
+        except EOFError:
+            raise self._death() from None
 
     def _death(self) -> Crashed:
         """How the process died, and its last words."""
@@ -216,7 +255,7 @@ class WorkerProcess:
         self._log.seek(max(0, self._log.tell() - _KEPT_LOG_BYTES))
         said = self._log.read().decode(errors="replace").strip().splitlines()
         self._end()
-        words = f"; its last words: {said[-1][:300]}" if said else ""
+        words = f"; its last words: {harmless(said[-1][:300])}" if said else ""
         if code is not None and code < 0:
             name = _signal_name(-code)
             hint = "it was killed: often because memory had run out" if name == "SIGKILL" else ""
@@ -234,6 +273,8 @@ class WorkerProcess:
                 if file is not None:
                     with contextlib.suppress(OSError):
                         file.close()
+        if self._is_over is not None:
+            self._is_over.set()
 
     def forget_stream(self, stream: _Stream) -> None:
         """The stream has ended; requests need not wait for it."""
@@ -262,9 +303,15 @@ class _Stream:
                 return
 
     def drain(self, *, keep: bool) -> None:
-        """Read what is left, into memory when it is still wanted."""
+        """Read what is left, into memory when it is still wanted; not more than the process's bound."""
+        size, limit = 0, self._process.limit_bytes
         while not self._is_over:
+            before = len(self._waiting)
             self._take()
+            if len(self._waiting) > before:
+                size += _TAP_BYTES + sum(array.nbytes for array in self._waiting[-1][1].values())
+            if size > limit:
+                self._stop(self._process.give_up(f"its taps take more than {limit} bytes"))
             if not keep:
                 self._waiting.clear()
 
@@ -272,12 +319,16 @@ class _Stream:
         try:
             found = self._process.receive_tap()
         except RegraftError as error:
-            found, self._error = None, error
+            self._stop(error)
+            return
         if found is None:
-            self._is_over = True
-            self._process.forget_stream(self)
+            self._stop(None)
         else:
             self._waiting.append(found)
+
+    def _stop(self, error: RegraftError | None) -> None:
+        self._error, self._is_over = error, True
+        self._process.forget_stream(self)
 
 
 def _signal_name(number: int) -> str:

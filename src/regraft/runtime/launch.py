@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from collections.abc import Mapping
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-_GET_SECCOMP, _FILTER_MODE = 21, 2
+_is_confined = False
 
 
 class Launch(Protocol):
@@ -35,7 +35,44 @@ class Launch(Protocol):
 
 
 def is_confined() -> bool:
-    """Does a seccomp filter hold for this process? It is the last part of a sandbox that is put into force."""
-    if sys.platform != "linux":
-        return False
-    return bool(ctypes.CDLL(None).prctl(_GET_SECCOMP, 0, 0, 0, 0) == _FILTER_MODE)
+    """Has this process confined itself? A filter of somebody else's, as of a container, is no sandbox."""
+    return _is_confined
+
+
+def note_confinement() -> None:
+    """This process has entered the sandbox, all of it; called by what confines it, last, and never taken back."""
+    global _is_confined  # noqa: PLW0603  a state of the process, as the kernel's own
+    _is_confined = True
+
+
+def started_by_lasting_thread(
+    start: Callable[[], subprocess.Popen[bytes]],
+) -> tuple[subprocess.Popen[bytes], threading.Event]:
+    """Start a process from a thread that stays until the event is set.
+
+    Linux takes the thread that started a process for its parent: a process that asked to end with its parent
+    (PR_SET_PDEATHSIG) would else end with a caller's thread, long before its program.
+
+    Returns:
+        the process, and the event that lets the thread go.
+    Raises:
+        Exception: what `start` raises.
+    """
+    done, is_over = threading.Event(), threading.Event()
+    found: list[subprocess.Popen[bytes]] = []
+    errors: list[BaseException] = []
+
+    def stay() -> None:
+        try:
+            found.append(start())
+        except BaseException as error:  # noqa: BLE001  raised again in the caller's thread
+            errors.append(error)
+        done.set()
+        if found:
+            is_over.wait()
+
+    threading.Thread(target=stay, name="regraft-worker", daemon=True).start()
+    done.wait()
+    if errors:
+        raise errors[0]
+    return found[0], is_over

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from regraft.deployment.convert.foreign import Limits, Made, run_by, run_script
 from regraft.deployment.convert.interface import Source
 from regraft.errors import Crashed, DigestMismatch, MissingEnvironment, Unsupported, UsageError
 from regraft.package.package import open_package
+from regraft.runtime import seccomp
 from regraft.runtime.verified import VerifiedFiles
 
 CONTENT = b"three words here"
@@ -75,6 +79,10 @@ def test_it_sees_nothing_of_the_users_settings(tmp_path: Path, source: Source, m
         ("import socket; socket.create_connection(('127.0.0.1', 9))", Unsupported, "asked for the network"),
         ("import socket; socket.getaddrinfo('localhost', 80)", Unsupported, "asked for the network"),
         ("os.symlink('/etc/hosts', os.path.join(out, 'm')); return {'model': 'm'}", Unsupported, "made no m"),
+        ("return None", Unsupported, "returned no answer as it should be: Expected `object`, got `null`"),
+        ("return {'model': 3}", Unsupported, "returned no answer as it should be: .*`\\$.model`"),
+        ("return {'notes': [[]]}", Unsupported, "returned no answer as it should be: .*notes"),
+        (r"raise ValueError('\x1b]0;owned\x07')", Unsupported, "ValueError:  ]0;owned $"),
     ],
 )
 def test_what_goes_wrong_is_told_apart(
@@ -86,6 +94,49 @@ def test_what_goes_wrong_is_told_apart(
         ran(tmp_path, source, body if "return" in body else f"{body}\nreturn {{}}", limits)
     assert (tmp_path / "package" / "model.bin").read_bytes() == CONTENT
     assert sorted(path.name for path in (tmp_path / "package").iterdir()) == ["model.bin", "weights.bin"]
+
+
+SOCKETS = """
+import ctypes, json, socket
+told = {}
+for family in ("AF_INET", "AF_INET6", "AF_NETLINK", "AF_UNIX"):
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW):
+        try:
+            socket.socket(getattr(socket, family), kind).close()
+            told[family] = told.get(family, 0) + 1
+        except OSError:
+            pass
+libc = ctypes.CDLL(None, use_errno=True)
+told["io_uring"] = libc.syscall(425, 8, bytes(120)), ctypes.get_errno()
+print(json.dumps(told))
+"""
+ASKS = """
+import subprocess, sys
+child = subprocess.run([sys.executable, "-c", options["program"]], capture_output=True, text=True)
+open(os.path.join(out, "m"), "w").write(child.stdout)
+return {"model": "m"}
+"""
+
+
+@pytest.mark.skipif(not seccomp.is_available(), reason="this kernel has no filters that are known here")
+def test_what_a_script_starts_has_no_network_either(tmp_path: Path, source: Source) -> None:
+    free = subprocess.run([sys.executable, "-c", SOCKETS], capture_output=True, text=True, check=True)
+    assert json.loads(free.stdout)["AF_INET"] >= 2  # stream and datagram, where nobody forbids it
+    told = json.loads(ran(tmp_path, source, ASKS, program=SOCKETS).files["m"])
+    assert told == {"AF_UNIX": 3, "io_uring": [-1, errno.ENOSYS]}
+
+
+@pytest.mark.parametrize("end", ["return {}", "os._exit(0)"])
+def test_what_a_script_leaves_running_is_ended_with_it(tmp_path: Path, source: Source, end: str) -> None:
+    body = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "open(options['pid'], 'w').write(str(child.pid))\n"
+    )
+    place = tmp_path / "pid"
+    with pytest.raises((Unsupported, Crashed)):
+        ran(tmp_path, source, body + end, pid=str(place))
+    assert ends(int(place.read_text()))
 
 
 def ends(pid: int) -> bool:

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from regraft.errors import PermitRefused
-from regraft.trust.sandbox import Sandbox, landlock, missing, seccomp
+from regraft.runtime import seccomp
+from regraft.trust.sandbox import Sandbox, landlock, missing
 from regraft.trust.sandbox.confinement import Confinement
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason="; ".join(missing()))
@@ -83,6 +86,7 @@ def test_what_a_model_needs_it_may_do(sandbox):
         "bytearray(1 << 28)",
         "os.getrandom(8); open('/dev/null', 'w').write('x'); os.cpu_count(); os.sched_getaffinity(0)",
         "os.kill(os.getpid(), 0)",
+        "call(157, 15, b'name', 0, 0, 0)  # prctl: the thread's name",
     ]
     assert set(told(sandbox, needed).values()) == {"done"}
 
@@ -194,13 +198,16 @@ def test_the_attacks_are_real(sandbox, tmp_path):
 
 def test_nothing_of_it_can_be_undone(sandbox, tmp_path):
     (tmp_path / "secret").write_text("secret")
-    limits = ("CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "CORE")
+    limits = ("CPU", "DATA", "STACK", "FSIZE", "NOFILE", "NPROC", "CORE")
     raises = [f"resource.setrlimit(resource.RLIMIT_{name}, (1 << 60, 1 << 60))" for name in limits]
     assert set(told(sandbox, raises).values()) == {"ValueError: not allowed to raise maximum limit"}
     attacks = [
         "call(126, bytes([0x22, 5, 8, 0x20, 0, 0, 0, 0]), b'\\xff' * 24)  # capset: all of them again",
         "os.setuid(1)",
         "libc.prctl(22, 0, 0, 0, 0) and call(0xffff)  # seccomp: off",
+        "call(157, 1, 0, 0, 0, 0)  # prctl: outlive the parent",
+        "call(157, 4, 1, 0, 0, 0)  # prctl: a debugger may look in",
+        "call(157, 0x59616d61, -1, 0, 0, 0)  # prctl: any may trace",
         # a wider ruleset of Landlock does not widen the first; open() must go on failing
         "call(444, (1).to_bytes(8, 'little'), 8, 0)",
         f"open({str(tmp_path / 'secret')!r})",
@@ -223,9 +230,11 @@ def test_memory_is_limited_also_where_it_is_shared(sandbox):
         "bytearray(1 << 30)",
         "keep = [bytearray(1 << 26) for _ in range(100)]",
         "mmap.mmap(-1, 1 << 20)  # shared and anonymous, which no limit would count",
+        "mmap.mmap(-1, 1 << 30, flags=0x122)  # grows down as a stack does, the same",
+        "mmap.mmap(os.open('/dev/zero', os.O_RDONLY), 1 << 30, access=mmap.ACCESS_READ)  # shared, by a device",
     ]
     assert [answer.partition(":")[0] for answer in told(sandbox, attacks).values()] == [
-        "MemoryError", "MemoryError", "PermissionError",
+        "MemoryError", "MemoryError", "PermissionError", "PermissionError", "PermissionError",
     ]  # fmt: skip
 
 
@@ -250,6 +259,61 @@ def test_the_folders_go_with_the_sandbox():
     sandbox = Sandbox()
     sandbox.close()
     assert not sandbox.package.parent.exists()
+
+
+def test_it_ends_with_its_parent_whatever_it_does():
+    """The parent is killed outright; nothing in the confined process looks for it."""
+    program = (
+        "import json, os, subprocess, sys\n"
+        "from regraft.trust.sandbox import Sandbox\n"
+        "sandbox = Sandbox(memory_bytes=512 << 20)\n"
+        "*start, _, paths, spec = sandbox.command()\n"
+        "say = 'print(os.getpid(), flush=True); import time; time.sleep(600)'\n"
+        "command = [*start, sys.argv[1], paths, spec]\n"
+        "subprocess.run(command, input=json.dumps([say]).encode(), env=sandbox.environment())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, RUN], stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    status = Path(f"/proc/{child}/status")
+    for _ in range(100):
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("it is still there ten seconds after its parent")
+
+
+def test_a_parent_that_is_gone_already_is_noticed(sandbox):
+    done = run(sandbox, ["pass"], parent=1 << 30)
+    assert "who started it is gone" in done.stderr
+    assert done.returncode == 1
+
+
+def test_who_has_entered_it_says_so_and_nobody_else(sandbox):
+    code = "from regraft.runtime.launch import is_confined; assert is_confined()"
+    assert told(sandbox, [code]) == {code: "done"}
+    assert told(sandbox, [code], "free") == {code: "AssertionError: "}
+
+
+def test_folders_of_programs_that_were_killed_are_removed_by_the_next_start(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    living = Sandbox()
+    program = "import os; from regraft.trust.sandbox import Sandbox; made = Sandbox(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", program], check=False, env={**os.environ, "TMPDIR": str(tmp_path)})
+    (tmp_path / "regraft-sandbox-in-the-making").mkdir()
+    (tmp_path / "regraft-sandbox-of-long-ago").mkdir()
+    os.utime(tmp_path / "regraft-sandbox-of-long-ago", (0, 0))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "regraft-sandbox-link").symlink_to(tmp_path / "kept")
+    assert len(list(tmp_path.iterdir())) == 6
+    another = Sandbox()
+    assert set(tmp_path.iterdir()) == {
+        living.package.parent, another.package.parent, tmp_path / "regraft-sandbox-in-the-making", tmp_path / "kept",
+        tmp_path / "regraft-sandbox-link",
+    }  # fmt: skip
+    living.close()
+    another.close()
 
 
 def test_machines_that_cannot_confine_refuse_code(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.errors import Crashed, DigestMismatch, LimitExceeded, Unsupported
+from regraft.errors import Crashed, DigestMismatch, LimitExceeded, Unsupported, harmless
 from regraft.record.digest import digest_bytes
+from regraft.runtime import seccomp
 from regraft.runtime.environments import environment_python
 
 if TYPE_CHECKING:
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
 _SAID = 800
 _POLL_S = 0.2
 _SCRIPTS = Path(__file__).parent / "scripts"
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What a script returns, or the error that it raised."""
+
+    model: str = ""
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str | int | float | None] = {}
+    error: str | None = None
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -75,7 +86,7 @@ def run_script(
         limits: None for half an hour and 12 GiB.
     Raises:
         MissingEnvironment: it was not made yet.
-        Unsupported: the script refused, or asked for the network.
+        Unsupported: the script refused, asked for the network, or returned no such answer.
         Crashed: it died, hung, or took more memory than the limit.
         DigestMismatch: it changed its input, so that nobody knows what was converted.
         LimitExceeded: the source is too large to copy.
@@ -108,7 +119,13 @@ def run_by(
         out.mkdir()
         model = source.copy_to(original)
         before = _digests(original)
-        request = {"script": str(path), "model": str(model), "out": str(out), "options": dict(options or {})}
+        request = {
+            "script": str(path),
+            "model": str(model),
+            "out": str(out),
+            "options": dict(options or {}),
+            "seccomp": seccomp.__file__,
+        }
         answer = _run(python, request, folder, limits, source.where, script)
         changed = sorted({path for path, _ in before.items() ^ _digests(original).items()})
         if changed:
@@ -125,9 +142,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): digest_bytes(path.read_bytes()) for path in files}
 
 
-def _run(
-    python: Path, request: Mapping[str, object], folder: Path, limits: Limits, where: str, script: str
-) -> dict[str, object]:
+def _run(python: Path, request: Mapping[str, object], folder: Path, limits: Limits, where: str, script: str) -> _Answer:
     """Start the script and wait for it; its answer lies in a file, because libraries print where they like."""
     asked, answered = folder / "request.json", folder / "answer.json"
     asked.write_text(json.dumps(request))
@@ -143,15 +158,18 @@ def _run(
             start_new_session=True,
         )
         ended = _watched(process, limits)
-    tail = " ".join(log.read_text(errors="replace").split())[-_SAID:]
+    tail = harmless(" ".join(log.read_text(errors="replace").split())[-_SAID:])
     if ended:
         raise Crashed(f"{script} {ended}", where=where, hint="another way is tried, where there is one")
     if not answered.exists():
         by = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
         raise Crashed(f"{script} died ({by}): {tail}", where=where)
-    answer: dict[str, object] = json.loads(answered.read_text())
-    if "error" in answer:
-        raise Unsupported(f"{script}: {str(answer['error'])[:_SAID]}", where=where)
+    try:
+        answer = msgspec.json.decode(answered.read_bytes(), type=_Answer)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unsupported(f"{script} returned no answer as it should be: {harmless(str(error))}", where=where) from None
+    if answer.error is not None:
+        raise Unsupported(f"{script}: {harmless(answer.error[:_SAID])}", where=where)
     return answer
 
 
@@ -169,7 +187,11 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _watched(process: subprocess.Popen[bytes], limits: Limits) -> str:
-    """Wait; end it when it passes a limit. Returns why it was ended, empty when it ended by itself."""
+    """Wait; end it when it passes a limit, and what it started with it in any case.
+
+    Returns:
+        why it was ended, empty when it ended by itself.
+    """
     deadline = time.monotonic() + limits.seconds
     why = ""
     done = threading.Event()
@@ -183,9 +205,9 @@ def _watched(process: subprocess.Popen[bytes], limits: Limits) -> str:
                 break
             done.wait(_POLL_S)
     finally:
-        if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
     return why
 
 
@@ -203,17 +225,14 @@ def _resident_mb(session: int) -> float:
     return total / (1 << 20)
 
 
-def _collected(out: Path, answer: Mapping[str, object], where: str, script: str) -> Made:
-    model = str(answer.get("model", ""))
+def _collected(out: Path, answer: _Answer, where: str, script: str) -> Made:
     paths = sorted(path for path in out.rglob("*") if path.is_file() and not path.is_symlink())
     size = sum(path.stat().st_size for path in paths)
     if size > Limits().memory_mb << 20:
         raise LimitExceeded(f"{script} wrote {size} bytes", where=where)
     files = {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
-    if model not in files:
-        raise Unsupported(f"{script} made no {model or 'model'}", where=where)
-    first = {model: files.pop(model)}
-    notes, versions = answer.get("notes") or (), answer.get("versions") or {}
-    assert isinstance(notes, list | tuple)
-    assert isinstance(versions, dict)
-    return Made({**first, **files}, tuple(map(str, notes)), {str(k): str(v) for k, v in versions.items()})
+    if answer.model not in files:
+        raise Unsupported(f"{script} made no {harmless(answer.model) or 'model'}", where=where)
+    first = {answer.model: files.pop(answer.model)}
+    versions = {name: str(version) for name, version in answer.versions.items()}
+    return Made({**first, **files}, answer.notes, versions)

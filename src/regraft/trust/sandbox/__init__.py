@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import sys
 import sysconfig
-import tempfile
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 
 from regraft.errors import PermitRefused
 from regraft.trust.sandbox.confinement import Confinement, missing
+from regraft.trust.sandbox.folders import made_folder, remove_folder, remove_stale
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from regraft.trust.sandbox import confine_and_serve; "
@@ -22,7 +22,7 @@ _BOOT = (
 )
 _SYSTEM = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache",
-    "/etc/localtime", "/dev/urandom", "/dev/random", "/dev/zero", "/proc/cpuinfo", "/proc/meminfo",
+    "/etc/localtime", "/dev/urandom", "/dev/random", "/proc/cpuinfo", "/proc/meminfo",
     "/sys/devices/system/cpu", "/sys/devices/system/node",
 )  # fmt: skip
 """What shared libraries are loaded from, and what they ask about the machine."""
@@ -55,8 +55,9 @@ class Sandbox:
                 f"code of a package runs in the sandbox only, and this machine has none: {'; '.join(lacks)}",
                 hint="use a Linux machine with Landlock and seccomp; regraft doctor says what this one has",
             )
-        folder = Path(tempfile.mkdtemp(prefix="regraft-sandbox-")).resolve()
-        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        remove_stale()
+        folder, lock = made_folder()
+        self._remove = weakref.finalize(self, remove_folder, folder, lock)
         self.package, self.folder = folder / "package", folder / "scratch"
         self.package.mkdir()
         self.folder.mkdir()
@@ -80,6 +81,7 @@ class Sandbox:
             (str(self.folder),),
             cpu_s=self._cpu_s,
             memory_bytes=self.memory_bytes,
+            parent=os.getpid(),
         )
         spec = msgspec.json.encode(confinement).decode()
         return [sys.executable, "-I", "-B", "-c", _BOOT, json.dumps(paths), spec]

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
+import signal
 import struct
 import sys
 
 import msgspec
 
-from regraft.trust.sandbox import landlock, seccomp
+from regraft.runtime import seccomp
+from regraft.runtime.launch import note_confinement
+from regraft.trust.sandbox import landlock
+from regraft.trust.sandbox.seccomp import filter_program
 
-_SET_NO_NEW_PRIVS = 38
+_SET_PARENT_DEATH_SIGNAL = 1
 _CAPABILITIES_VERSION_3 = 0x20080522
 _CAPSET = 126
 _MAX_THREADS = 4096
 _MAX_OPEN_FILES = 1024
+_STACK_BYTES = 8 << 20
+"""Of the first thread; a stack is not counted as private memory."""
 
 
 class Confinement(msgspec.Struct, frozen=True):
@@ -29,6 +36,7 @@ class Confinement(msgspec.Struct, frozen=True):
         cpu_s: processor time, after which it is killed.
         memory_bytes: of private memory; more is not given.
         file_bytes: size of one file that it writes.
+        parent: process that it ends with; 0 for whichever started it.
     """
 
     readable: tuple[str, ...]
@@ -37,6 +45,7 @@ class Confinement(msgspec.Struct, frozen=True):
     cpu_s: int = 3600
     memory_bytes: int = 8 << 30
     file_bytes: int = 1 << 30
+    parent: int = 0
 
 
 def missing() -> list[str]:
@@ -54,18 +63,19 @@ def missing() -> list[str]:
 
 
 def enter(confinement: Confinement) -> None:
-    """Confine this process for the rest of its life. It must have one thread only.
+    """Confine this process for the rest of its life, which ends with its parent's. It must have one thread only.
 
     Raises:
         OSError: a part of it is refused; the process must end then.
     """
     _limit(confinement)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "no_new_privs")
+    seccomp.forbid_new_privileges()
     _drop_capabilities(libc)
+    _end_with_parent(libc, confinement.parent)
     landlock.restrict(readable=confinement.readable, writable=confinement.writable, devices=confinement.devices)
-    seccomp.install(seccomp.filter_program(os.getpid()))
+    seccomp.install(filter_program(os.getpid()))
+    note_confinement()
 
 
 def _limit(confinement: Confinement) -> None:
@@ -73,6 +83,7 @@ def _limit(confinement: Confinement) -> None:
     for which, value in (
         (resource.RLIMIT_CPU, confinement.cpu_s),
         (resource.RLIMIT_DATA, confinement.memory_bytes),
+        (resource.RLIMIT_STACK, _STACK_BYTES),
         (resource.RLIMIT_FSIZE, confinement.file_bytes),
         (resource.RLIMIT_NPROC, _MAX_THREADS),
         (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
@@ -89,3 +100,11 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
     header = struct.pack("<Ii", _CAPABILITIES_VERSION_3, 0)
     if libc.syscall(_CAPSET, header, bytes(24)) != 0:
         raise OSError(ctypes.get_errno(), "capabilities")
+
+
+def _end_with_parent(libc: ctypes.CDLL, parent: int) -> None:
+    """By the kernel: code that has taken over the process could stop a thread of ours that looks for the parent."""
+    if libc.prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "parent death signal")
+    if parent and os.getppid() != parent:  # it ended before the signal was asked for
+        raise OSError(errno.ESRCH, "who started it is gone")

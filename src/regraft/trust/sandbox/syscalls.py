@@ -21,20 +21,20 @@ ALLOWED = {
     # memory; `mmap` has a condition
     "mprotect": 10, "munmap": 11, "brk": 12, "mremap": 25, "msync": 26, "mincore": 27, "madvise": 28, "mlock": 149,
     "munlock": 150, "get_mempolicy": 239, "membarrier": 324,
-    # the process itself and its threads; `clone`, `kill`, `tgkill`, `prlimit64`, `ioctl` and `fcntl` have conditions
+    # the process itself and its threads; the calls named below have conditions
     "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "sched_yield": 24, "pause": 34, "nanosleep": 35,
     "getitimer": 36, "alarm": 37, "setitimer": 38, "getpid": 39, "exit": 60, "wait4": 61, "uname": 63,
     "gettimeofday": 96, "getrlimit": 97, "getrusage": 98, "sysinfo": 99, "times": 100, "getuid": 102, "getgid": 104,
     "geteuid": 107, "getegid": 108, "getppid": 110, "getpgrp": 111, "getgroups": 115, "getresuid": 118,
     "getresgid": 120, "getpgid": 121, "getsid": 124, "rt_sigpending": 127, "rt_sigtimedwait": 128,
-    "sigaltstack": 131, "getpriority": 140, "sched_getparam": 143, "sched_getscheduler": 145, "prctl": 157,
+    "sigaltstack": 131, "getpriority": 140, "sched_getparam": 143, "sched_getscheduler": 145,
     "arch_prctl": 158, "gettid": 186, "time": 201, "futex": 202, "sched_getaffinity": 204, "set_tid_address": 218,
     "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231,
     "waitid": 247, "set_robust_list": 273, "get_robust_list": 274, "getcpu": 309, "getrandom": 318, "rseq": 334,
 }  # fmt: skip
 """Name → number."""
 
-MMAP, IOCTL, CLONE, KILL, FCNTL, TGKILL, PRLIMIT64 = 9, 16, 56, 62, 72, 234, 302
+MMAP, IOCTL, CLONE, KILL, FCNTL, PRCTL, TGKILL, PRLIMIT64 = 9, 16, 56, 62, 72, 157, 234, 302
 """Allowed under a condition."""
 
 REFUSED = {

@@ -10,9 +10,17 @@ _NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.bin
 
 
 def refuse_network(event, arguments):
-    """An audit hook: conversions are a matter of the file alone, and must be the same tomorrow."""
+    """An audit hook, for its words, and where the kernel has no filter: conversions are a matter of the file alone."""
     if event in _NETWORK:
         raise PermissionError(f"the converter asked for the network ({event} {arguments[1:2]}), which is refused")
+
+
+def imported(name, path):
+    """A module from its file."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def main():
@@ -23,11 +31,9 @@ def main():
     regraft = os.path.join(os.path.abspath(__file__), *[os.pardir] * 5)
     sys.path += [os.path.dirname(path), os.path.normpath(regraft)]
     sys.addaudithook(refuse_network)
+    imported("seccomp", request["seccomp"]).refuse_network()
     try:
-        spec = importlib.util.spec_from_file_location("converter", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        answer = module.convert(request["model"], request["out"], request["options"])
+        answer = imported("converter", path).convert(request["model"], request["out"], request["options"])
     except BaseException as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     with open(sys.argv[2] + ".part", "w") as handle:
