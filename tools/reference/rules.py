@@ -246,6 +246,9 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "`regraft bundle`": (
         ("RGH-SCN-001", "high", "The newest scan of the package found danger: nothing was written", "A clean package."),
         ("RGH-EVD-001", "low", "The bundle carries no scan, or no verification", "`regraft scan`, `regraft verify`"),
+        ("RGH-COD-001", "medium", "The bundle carries files that a loader may run", "Say so; `regraft convert`"),
+        ("RGH-SCN-002", "medium", "The newest scan did not come to an end", "`regraft scan`"),
+        ("RGH-PTH-001", "low", "Evidence that is carried names folders of this machine", "A new `--store`."),
         ("RGH-LIC-001", "low", "Nobody says which licence the package has", "Ask, before somebody uses it."),
     ),
     "`regraft inspect --fidelity`": (

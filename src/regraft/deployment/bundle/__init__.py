@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.deployment.bundle.contents import all_files, graph_files, graph_of, name_of, texts_files
-from regraft.deployment.bundle.interface import Carried, Contents, Layout
-from regraft.deployment.bundle.papers import MANIFEST, Papers, licence_of, manifest_json, papers_of, readme
-from regraft.deployment.loading import LoadRequest, opened
+from regraft.deployment.bundle.contents import all_files, graph_files, graph_of, name_of, runs_when_loaded, texts_files
+from regraft.deployment.bundle.interface import MANIFEST, Carried, Contents, Layout
+from regraft.deployment.bundle.papers import Papers, kinds_with_folders, licence_of, manifest_json, papers_of, readme
+from regraft.deployment.bundle.readback import read_back
+from regraft.deployment.convert.forms import form_named, form_of
+from regraft.deployment.loading import LoadRequest, Opened, opened
 from regraft.errors import Unsupported, UsageError
 from regraft.package.package import Package, open_package
 from regraft.package.product import new_package, require_free
@@ -77,7 +79,7 @@ def bundle(
     package = open_package(ref, options=options)
     try:
         request = LoadRequest(runtime=runtime, store=store, offline=offline, permit=permit)
-        contents, subjects = _contents(package, member, name, request)
+        contents, subjects, request = _contents(package, member, name, request)
         draft.subject += subjects[:1]
         draft.materials += subjects
         draft.parameters |= {"reference": contents.reference, "name": contents.name}
@@ -87,7 +89,10 @@ def bundle(
         contents = _with_papers(contents, member, papers)
         with new_package(out) as folder:
             member.write(contents, folder)
+            if contents.graph is not None:
+                read_back(folder, member, contents, request)
             (folder / MANIFEST).write_bytes(manifest_json(folder, contents, member, papers))
+        _warn(draft, package, contents, papers)
     finally:
         if package is not ref:
             package.close()
@@ -114,19 +119,22 @@ def _member(layout: str) -> Layout:
 
 def _contents(
     package: Package, member: Layout, name: str | None, request: LoadRequest
-) -> tuple[Contents, tuple[Subject, ...]]:
+) -> tuple[Contents, tuple[Subject, ...], LoadRequest]:
+    """What is carried, its subjects, and how its network was loaded."""
     reference = str(package.ref)
     if not member.takes:
         manifest = package.manifest()
         files = tuple(all_files(package, manifest))
         called = name_of(name or package.name)
-        return Contents(called, reference, manifest.digest, package, files), tuple(package.subjects(manifest))
+        subjects = tuple(package.subjects(manifest))
+        return Contents(called, reference, manifest.digest, package, files), subjects, request
     runtime = _runtime(package, member, request.runtime)
     # OpenVINO lowers the precision by itself; what is handed over says that it may, or is run in float32
     precision = "float32" if runtime == "openvino" and description_path(package) is None else None
-    with opened(package, msgspec.structs.replace(request, runtime=runtime, precision=precision)) as found:
+    request = msgspec.structs.replace(request, runtime=runtime, precision=precision)
+    with opened(package, request) as found:
         if found.model is None:
-            raise _not_held(member, reference, f"it cannot be run here: {found.error}")
+            raise _not_run(member, reference, found)
         if found.model.runtime not in member.takes:
             raise _not_held(member, reference, f"its model runs in {found.model.runtime}")
         manifest = package.manifest()
@@ -135,7 +143,8 @@ def _contents(
         if graph.texts is not None:
             files += texts_files(found, graph.texts, files)
         called = name_of(name or package.name.removesuffix(posixpath.splitext(found.path)[1]))
-        return Contents(called, reference, manifest.digest, package, files, graph=graph), found.subjects
+        loaded = msgspec.structs.replace(request, runtime=graph.runtime)
+        return Contents(called, reference, manifest.digest, package, files, graph=graph), found.subjects, loaded
 
 
 def _runtime(package: Package, member: Layout, wanted: str | None) -> str | None:
@@ -145,6 +154,15 @@ def _runtime(package: Package, member: Layout, wanted: str | None) -> str | None
             model_path(package, runtime=runtime)
             return runtime
     return wanted
+
+
+def _not_run(member: Layout, reference: str, found: Opened) -> Unsupported:
+    """Converting it helps only where it is in another form than the layout holds."""
+    assert found.error is not None
+    if not found.path or form_named(form_of(found)).runtime not in member.takes:
+        return _not_held(member, reference, f"it cannot be run here: {found.error}")
+    hint = found.error.hint or f"regraft inspect {reference} says what is there; fetch or export it again"
+    return Unsupported(f"the model cannot be run here, so it is not bundled: {found.error}", where=reference, hint=hint)
 
 
 def _not_held(member: Layout, reference: str, why: str) -> Unsupported:
@@ -169,6 +187,24 @@ def _refused(draft: Draft, contents: Contents) -> Evidence:
     fix = f"regraft scan {contents.reference} says what; hand over a package that is clean"
     draft.find(Finding("RGH-SCN-001", Severity.HIGH, message, fix=fix))
     return draft.finish(outcome="refused", summary=message)
+
+
+def _warn(draft: Draft, package: Package, contents: Contents, papers: Papers) -> None:
+    """What a receiver's loader may run, what nobody could read to its end, and what tells of this machine."""
+    code = runs_when_loaded(package, contents.files)
+    if code:
+        message = f"it carries {len(code)} file{'s' * (len(code) > 1)} that a loader may run, as {code[0]}"
+        fix = "say so to who receives it; regraft convert makes a package without code"
+        draft.find(Finding("RGH-COD-001", Severity.MEDIUM, message, data={"files": [*code]}, fix=fix))
+    if papers.verdicts.get("scan") is Verdict.INCONCLUSIVE:
+        message = "the newest scan did not come to an end: what it could not read may hold anything"
+        fix = f"regraft scan {contents.reference} says what"
+        draft.find(Finding("RGH-SCN-002", Severity.MEDIUM, message, fix=fix))
+    kinds = kinds_with_folders(papers, package.ref)
+    if kinds:
+        message = f"evidence of kind {', '.join(kinds)} names folders of this machine; it is carried byte for byte"
+        fix = "where nobody may see them: move into the package's folder, name it by its base name, --store a new one"
+        draft.find(Finding("RGH-PTH-001", Severity.LOW, message, data={"kinds": [*kinds]}, fix=fix))
 
 
 def _finished(draft: Draft, out: Path, contents: Contents, papers: Papers) -> Evidence:

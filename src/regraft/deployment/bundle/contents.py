@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from regraft.deployment.bench.inputs import MADE_UP, made_up_feeds
@@ -12,7 +12,7 @@ from regraft.deployment.bench.passes import DEFAULT_TEXTS
 from regraft.deployment.bundle.interface import Carried, Contents, Graph, Texts
 from regraft.deployment.loading import Opened
 from regraft.errors import BadFeeds, Damaged, Unsupported
-from regraft.package.formats import Port, Role
+from regraft.package.formats import Loading, Port, Role
 from regraft.package.manifest import Manifest
 from regraft.runtime.verified import VerifiedFiles
 
@@ -40,6 +40,9 @@ def graph_files(opened: Opened, manifest: Manifest) -> Iterator[Carried]:
     """The graph, the weights that it names, and what lies beside it as data: settings, labels, card, licence.
 
     Nothing that a loader would run is carried.
+
+    Raises:
+        Unsupported: weights lie outside of the graph's folder.
     """
     assert opened.package is not None
     root = posixpath.dirname(opened.path)
@@ -47,6 +50,12 @@ def graph_files(opened: Opened, manifest: Manifest) -> Iterator[Carried]:
     for entry in sorted(manifest.entries, key=lambda entry: entry.path != opened.path):
         name = posixpath.relpath(entry.path, root or ".")
         base = posixpath.basename(entry.path)
+        if entry.path in weights and name.startswith("../"):
+            raise Unsupported(
+                f"the weights {entry.path!r} lie outside of the folder of the graph that names them",
+                where=opened.path,
+                hint="put them beside the graph",
+            )
         if entry.path == opened.path or entry.path in weights:
             yield Carried(name, entry.path, entry.size_bytes, entry.sha256, "model")
         elif entry.size_bytes > _MAX_CONFIG_BYTES or name.startswith("../"):
@@ -69,6 +78,22 @@ def all_files(package: Package, manifest: Manifest) -> Iterator[Carried]:
         else:
             kind = "code" if role is Role.CODE else "model"
         yield Carried(entry.path, entry.path, entry.size_bytes, entry.sha256, kind)
+
+
+def runs_when_loaded(package: Package, files: Iterable[Carried]) -> list[str]:
+    """Carried files of the package whose usual loader may execute what they hold: code, pickles, Keras layers."""
+    return [one.name for one in files if one.path and (one.kind == "code" or _may_execute(package, one.path))]
+
+
+def _may_execute(package: Package, path: str) -> bool:
+    probe, recognised = package.probe(path)
+    if recognised is None:
+        return False
+    try:
+        stated = recognised.describe(probe).loading
+    except Damaged:
+        stated = None
+    return (stated or recognised.loading) is Loading.CODE
 
 
 def graph_of(opened: Opened) -> Graph:
@@ -217,4 +242,4 @@ def _texts(opened: Opened, model: Model, encoder: TextEncoder) -> Texts:
     )
 
 
-__all__ = ["Contents", "all_files", "graph_files", "graph_of", "name_of", "texts_files"]
+__all__ = ["Contents", "all_files", "graph_files", "graph_of", "name_of", "runs_when_loaded", "texts_files"]

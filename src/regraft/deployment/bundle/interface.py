@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from regraft.errors import DigestMismatch
+from regraft.errors import DigestMismatch, UsageError
 from regraft.package.formats import Port
 from regraft.record.digest import Digest, digest_bytes
 
@@ -106,6 +106,15 @@ class Contents(msgspec.Struct, frozen=True):
     graph: Graph | None = None
 
     @property
+    def source(self) -> str:
+        """The reference for a stranger's eyes: of what lies on this machine, the base name."""
+        ref = self.package.ref
+        if ref.scheme not in ("path", "file"):
+            return self.reference
+        name = Path(ref.location).resolve().name
+        return f"{name}#{ref.inside}" if ref.inside else name
+
+    @property
     def network(self) -> Graph:
         """The graph of a layout that has one."""
         assert self.graph is not None
@@ -123,23 +132,69 @@ class Layout(Protocol):
     def readme(self, contents: Contents) -> str:
         """How the receiver starts it, in Markdown: for the README of the bundle."""
 
+    def graph(self, contents: Contents) -> str:
+        """Where the graph lies in the bundle, with `/`; only asked where there is one."""
+
     def write(self, contents: Contents, folder: Path) -> None:
         """Write everything into a new folder.
 
         Raises:
             Unsupported: the layout cannot hold this network; the hint says what to do.
+            UsageError: two files would have one place.
         """
 
 
-def place(contents: Contents, carried: Carried, target: Path) -> None:
-    """Write one carried file, and see that its bytes are those that were judged.
+MANIFEST = "bundle.json"
+"""What the bundle itself writes last, so that no other file may be called so."""
 
+
+def place(contents: Contents, folder: Path, placed: Iterable[tuple[str, Carried]]) -> None:
+    """Write files, and see that their bytes are those that were judged.
+
+    Args:
+        folder: new.
+        placed: place in the folder, with `/`, and what lies there.
     Raises:
+        UsageError: two files would have one place, or one would be the folder of another; nothing is written then.
         DigestMismatch: the package changed meanwhile.
     """
+    pairs = [(PurePosixPath(name), carried) for name, carried in placed]
+    require_distinct([(PurePosixPath(MANIFEST), Carried.made(MANIFEST, b"", "doc")), *pairs], contents.reference)
+    for name, carried in pairs:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(contents, carried, target)
+
+
+def require_distinct(placed: Sequence[tuple[PurePosixPath, Carried]], where: str) -> None:
+    """No file in the place of another, and none where another needs a folder.
+
+    Raises:
+        UsageError: it names both.
+    """
+    owners: dict[PurePosixPath, Carried] = {}
+    for name, carried in placed:
+        if name in owners:
+            raise _collision(name, owners[name], carried, where)
+        owners[name] = carried
+    for name, carried in owners.items():
+        above = next((parent for parent in name.parents if parent in owners), None)
+        if above is not None:
+            raise _collision(above, owners[above], carried, where)
+
+
+def _collision(name: PurePosixPath, one: Carried, other: Carried, where: str) -> UsageError:
+    first, second = (f"{it.path!r} of the package" if it.path else f"the bundle's own {it.name}" for it in (one, other))
+    return UsageError(
+        f"two files would lie at {name.as_posix()} in this layout: {first}, and {second}",
+        where=where,
+        hint="rename the package's file, in the graph that names it, too; --as plain keeps all names apart",
+    )
+
+
+def _write(contents: Contents, carried: Carried, target: Path) -> None:
     import hashlib
 
-    target.parent.mkdir(parents=True, exist_ok=True)
     if carried.content is not None:
         target.write_bytes(carried.content)
         return
@@ -160,4 +215,4 @@ def _copy(package: Package, path: str, target: Path, hasher: hashlib._Hash) -> N
         reader.close()
 
 
-__all__ = ["Carried", "Contents", "Graph", "Layout", "Texts", "place"]
+__all__ = ["MANIFEST", "Carried", "Contents", "Graph", "Layout", "Texts", "place", "require_distinct"]

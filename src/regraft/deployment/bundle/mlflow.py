@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import platform
 import uuid
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.deployment.bundle.interface import Carried, Contents, place
+from regraft.deployment.bundle.versions import installed, requirement
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -39,13 +39,15 @@ class MlFlow:
             "    regraft verify REF oip+http://localhost:8080/mlflow-model\n"
         )
 
+    def graph(self, contents: Contents) -> str:
+        """Beside `MLmodel`, where MLflow looks for it."""
+        return contents.network.file
+
     def write(self, contents: Contents, folder: Path) -> None:
         """`MLmodel` and its environments, the network beside it, where MLflow looks for it; the rest in `files/`."""
-        texts = _files(contents)
-        for one in contents.files:
-            place(contents, one, folder / one.name if one.kind == "model" else folder / "files" / one.name)
-        for one in (*contents.extra, *(Carried.made(name, text.encode(), "config") for name, text in texts.items())):
-            place(contents, one, folder / one.name)
+        texts = [Carried.made(name, text.encode(), "config") for name, text in _files(contents).items()]
+        kept = [(one.name if one.kind == "model" else f"files/{one.name}", one) for one in contents.files]
+        place(contents, folder, [*kept, *((one.name, one) for one in (*contents.extra, *texts))])
 
 
 def _files(contents: Contents) -> dict[str, str]:
@@ -58,7 +60,7 @@ def _files(contents: Contents) -> dict[str, str]:
                 hint="--as plain, or --as triton",
             )
     data = graph.file
-    listed = "".join(f"{name}=={version(name)}\n" for name in ("numpy", "onnx", "onnxruntime"))
+    listed = "".join(f"{requirement(name)}\n" for name in ("numpy", "onnx", "onnxruntime"))
     conda = {
         "name": "mlflow-env",
         "channels": ["conda-forge"],
@@ -71,7 +73,7 @@ def _files(contents: Contents) -> dict[str, str]:
                 "code": None,
                 "data": data,
                 "onnx_session_options": None,
-                "onnx_version": version("onnx"),
+                "onnx_version": installed("onnx")[1],
                 "providers": ["CPUExecutionProvider"],
             },
             "python_function": {

@@ -7,9 +7,9 @@ OCI image-spec 1.1, image-layout.md and manifest.md.
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from regraft.deployment.bundle.interface import Carried, Contents, place
+from regraft.deployment.bundle.interface import Carried, Contents, place, require_distinct
 from regraft.record.digest import Digest, digest_bytes
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -44,21 +44,32 @@ class Oci:
             "`ovms` or `plain`.\n"
         )
 
+    def graph(self, contents: Contents) -> str:
+        """Never asked: the layout holds files, not networks."""
+        return contents.network.file
+
     def write(self, contents: Contents, folder: Path) -> None:
         """`oci-layout`, `index.json`, and the blobs under their digests."""
-        carried = (*contents.files, *contents.extra)
+        named = _named(contents)
+        carried = tuple(one for _, one in named)
         blobs = folder / "blobs" / "sha256"
-        for one in carried:
-            place(contents, one, blobs / one.sha256)
+        distinct = {one.sha256: one for one in carried}  # files of one content are one blob
+        place(
+            contents,
+            folder,
+            # the papers lie in the open for who looks into the folder; tools look at the index alone
+            [(f"blobs/sha256/{digest}", one) for digest, one in distinct.items()]
+            + [(one.name, one) for one in contents.extra],
+        )
         config = _blob(blobs, _config(contents, carried))
         layers = [
             {
                 "mediaType": _LAYERS[one.kind],
                 "digest": f"sha256:{one.sha256}",
                 "size": one.size_bytes,
-                "annotations": {_FILE: one.name},
+                "annotations": {_FILE: name},
             }
-            for one in carried
+            for name, one in named
         ]
         manifest = {
             "schemaVersion": 2,
@@ -70,11 +81,19 @@ class Oci:
         }
         described = {"mediaType": _MANIFEST, "artifactType": _ARTIFACT, **_blob(blobs, manifest)}
         described["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
-        for one in contents.extra:
-            place(contents, one, folder / one.name)  # for who looks into the folder; tools look at the index alone
         index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [described]}
         (folder / "index.json").write_bytes(_json(index))
         (folder / "oci-layout").write_bytes(_json({"imageLayoutVersion": "1.0.0"}))
+
+
+def _named(contents: Contents) -> list[tuple[str, Carried]]:
+    """Every file, and where it is when the layers are extracted: papers make way for files of the package."""
+    own = {part for one in contents.files for part in (one.name, one.name.partition("/")[0])}
+    is_apart = any(one.name in own or one.name.partition("/")[0] in own for one in contents.extra)
+    papers = [(f"bundle/{one.name}" if is_apart else one.name, one) for one in contents.extra]
+    named = [*((one.name, one) for one in contents.files), *papers]
+    require_distinct([(PurePosixPath(name), one) for name, one in named], contents.reference)
+    return named
 
 
 def _config(contents: Contents, carried: tuple[Carried, ...]) -> dict[str, object]:
@@ -85,7 +104,7 @@ def _config(contents: Contents, carried: tuple[Carried, ...]) -> dict[str, objec
         "name": contents.name,
         "revision": contents.digest,
         "licenses": [contents.licence] if contents.licence else None,
-        "sourceURL": contents.reference,
+        "sourceURL": contents.source if "://" in contents.source else None,
     }
     told = {"format": kind, "precision": precision}
     return {

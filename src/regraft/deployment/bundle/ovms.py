@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from regraft.deployment.bundle.interface import Contents, place
-from regraft.deployment.bundle.triton import versioned
+from regraft.deployment.bundle.interface import Carried, Contents, place
+from regraft.deployment.bundle.triton import default_name, versioned
 
 _HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
@@ -28,6 +28,10 @@ class Ovms:
             f"    regraft verify REF oip+http://localhost:8000/{contents.name}\n"
         )
 
+    def graph(self, contents: Contents) -> str:
+        """In the first version; the server finds it by its ending."""
+        return f"models/{contents.name}/1/{default_name(contents)}"
+
     def write(self, contents: Contents, folder: Path) -> None:
         """`models/config.json` and `models/NAME/1/`; the precision is pinned, as OpenVINO lowers it by default."""
         hint = _HINTS.get(contents.network.precision, "f32")
@@ -42,7 +46,6 @@ class Ovms:
                 }
             ]
         }
-        versioned(contents, folder / "models" / contents.name / "1")
-        (folder / "models" / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        for one in contents.extra:
-            place(contents, one, folder / one.name)
+        told = Carried.made("models/config.json", json.dumps(config, indent=2).encode() + b"\n", "config")
+        made = [(one.name, one) for one in (told, *contents.extra)]
+        place(contents, folder, [*versioned(contents, default_name(contents)), *made])

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from regraft.deployment.bundle.escaping import markdown, markdown_code, without_folders
 from regraft.deployment.bundle.interface import Carried, Contents, Layout
+from regraft.deployment.bundle.versions import installed
 from regraft.record.digest import Digest, digest_chunks
 from regraft.record.evidence import Record, Verdict
 from regraft.record.statement import statement_from_evidence
 from regraft.version import __version__
 
 if TYPE_CHECKING:
+    from regraft.package.reference import ModelRef
     from regraft.record.store import Store
 
-MANIFEST = "bundle.json"
 SCHEMA = "regraft.bundle/1"
 _CHUNK_BYTES = 1 << 20
 _FACT, _LICENCE = "RGI-FACT-001", "licence"
@@ -51,6 +53,19 @@ def papers_of(records: Sequence[Record], store: Store | None) -> Papers:
     return Papers(tuple(newest.values()), tuple(files), verdicts)
 
 
+def kinds_with_folders(papers: Papers, ref: ModelRef) -> list[str]:
+    """Kinds of evidence whose stored bytes name the user's home, or the folder of a package of this machine."""
+    folders = {str(Path.home())}
+    if ref.scheme in ("path", "file"):
+        folders |= {str(Path(ref.location).resolve().parent), posixpath.dirname(ref.location)}
+    written = [json.dumps(folder, ensure_ascii=False)[1:-1].encode() + b"/" for folder in folders if folder.strip("./")]
+    return [
+        record.evidence.kind
+        for record, file in zip(papers.records, papers.files, strict=True)
+        if any(folder in (file.content or b"") for folder in written)
+    ]
+
+
 def licence_of(records: Sequence[Record]) -> str:
     """What `inspect` found; empty when nobody says, or nothing was inspected."""
     for record in records:
@@ -68,12 +83,13 @@ def manifest_json(folder: Path, contents: Contents, member: Layout, papers: Pape
     """
     components: list[dict[str, str | None]] = [{"name": "regraft", "version": __version__}]
     if contents.graph is not None:
-        components.append({"name": contents.graph.runtime, "version": _version(contents.graph.runtime)})
+        name, version = installed(contents.graph.runtime)
+        components.append({"name": name, "version": version})
     described = {
         "schema": SCHEMA,
         "layout": member.name,
         "name": contents.name,
-        "package": {"reference": contents.reference, "sha256": contents.digest, "licence": contents.licence or None},
+        "package": {"reference": contents.source, "sha256": contents.digest, "licence": contents.licence or None},
         "files": [
             {"name": path.relative_to(folder).as_posix(), "sha256": _digest(path), "size_bytes": path.stat().st_size}
             for path in sorted(folder.rglob("*"))
@@ -99,8 +115,8 @@ def readme(contents: Contents, member: Layout, papers: Papers) -> str:
     lines = [
         f"# {contents.name}",
         "",
-        f"Package `{contents.digest}`, from `{contents.reference}`.",
-        f"Licence: {contents.licence or 'nobody says; ask before you use it'}.",
+        f"Package `{contents.digest}`, from {markdown_code(contents.source)}.",
+        f"Licence: {markdown(contents.licence) or 'nobody says; ask before you use it'}.",
         "",
         "## Start it",
         "",
@@ -116,14 +132,14 @@ def readme(contents: Contents, member: Layout, papers: Papers) -> str:
             + ("; the first axis of everything is the batch." if graph.is_batched else "; no batch axis."),
             "",
             *(
-                f"- {kind} `{port.name}`: {port.dtype} {_shape(port.shape)}"
+                f"- {kind} {markdown_code(port.name)}: {port.dtype} {_shape(port.shape)}"
                 for kind, ports in (("input", graph.inputs), ("output", graph.outputs))
                 for port in ports
             ),
         ]
     lines += ["", "## Evidence", ""]
     lines += [
-        f"- {one.kind}: {one.verdict.value}, {one.outcome}: {one.summary}"
+        f"- {one.kind}: {one.verdict.value}, {markdown(f'{one.outcome}: {without_folders(one.summary)}')}"
         for one in (record.evidence for record in papers.records)
     ] or ["None: the sender's store knew nothing about this package."]
     lines += ["", "`bundle.json` lists every file with its SHA-256. Recompute what you rely on."]
@@ -137,10 +153,3 @@ def _digest(path: Path) -> Digest:
 
 def _shape(shape: tuple[int | str | None, ...] | None) -> str:
     return "(" + ", ".join(str(extent) if isinstance(extent, int) else "?" for extent in shape or ()) + ")"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.deployment.bundle.interface import Carried, Contents, place
+from regraft.deployment.bundle.runners.sameness import stored
+from regraft.deployment.bundle.versions import requirement
 from regraft.runtime.datatypes import PROTOCOL_TYPES
 
 if TYPE_CHECKING:
@@ -41,25 +43,24 @@ class Plain:
             f"    regraft verify REF oip+http://localhost:8080/{contents.name}\n"
         )
 
+    def graph(self, contents: Contents) -> str:
+        """Below `model/`."""
+        return f"model/{contents.network.file}"
+
     def write(self, contents: Contents, folder: Path) -> None:
         """Files of the model below `model/`, everything else beside the runner."""
-        graph = contents.network
-        for one in contents.files:
-            place(contents, one, folder / "model" / one.name)
-        for one in (*contents.extra, *_made(contents)):
-            place(contents, one, folder / one.name)
-        runners = ("run.py", "serve.py", *(("texts.py",) if graph.texts is not None else ()))
-        for name in runners:
-            (folder / name).write_bytes((_RUNNERS / name).read_bytes())
+        names = ("run.py", "sameness.py", "serve.py", *(("texts.py",) if contents.network.texts is not None else ()))
+        runners = [Carried.made(name, (_RUNNERS / name).read_bytes(), "code") for name in names]
+        kept = [(f"model/{one.name}", one) for one in contents.files]
+        made = [(one.name, one) for one in (*contents.extra, *_made(contents), *runners)]
+        place(contents, folder, [*kept, *made])
 
 
 def _requirements(contents: Contents) -> str:
     """Libraries that the network was run with here, in their versions."""
-    from importlib.metadata import version
-
     graph = contents.network
     names = ["numpy", graph.runtime, *(["tokenizers"] if graph.texts is not None else [])]
-    return "".join(f"{name}=={version(name)}\n" for name in names)
+    return "".join(f"{requirement(name)}\n" for name in names)
 
 
 def _made(contents: Contents) -> list[Carried]:
@@ -103,5 +104,5 @@ def _npz(arrays: Mapping[str, Array]) -> bytes:
     import numpy as np
 
     file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
+    np.savez(file, **{name: stored(value) for name, value in arrays.items()})  # type: ignore[arg-type]
     return file.getvalue()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.deployment.bundle.interface import Contents, Graph, place
+from regraft.deployment.bundle.escaping import pbtxt
+from regraft.deployment.bundle.interface import Carried, Contents, place
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -43,33 +44,43 @@ class Triton:
             f"    regraft verify REF oip+http://localhost:8000/{contents.name}\n{note}"
         )
 
+    def graph(self, contents: Contents) -> str:
+        """In the first version, under the name that `config.pbtxt` tells."""
+        return f"models/{contents.name}/1/{_file_name(contents)}"
+
     def write(self, contents: Contents, folder: Path) -> None:
         """`models/NAME/config.pbtxt`, `models/NAME/1/`, and what is no model beside them."""
-        config = config_pbtxt(contents)
-        model = folder / "models" / contents.name
-        versioned(contents, model / "1")
-        (model / "config.pbtxt").write_text(config, encoding="utf-8")
-        for one in contents.extra:
-            place(contents, one, folder / one.name)
+        config = Carried.made("config.pbtxt", config_pbtxt(contents).encode(), "config")
+        told = [(f"models/{contents.name}/{config.name}", config), *((one.name, one) for one in contents.extra)]
+        place(contents, folder, [*versioned(contents, _file_name(contents)), *told])
 
 
-def versioned(contents: Contents, folder: Path) -> None:
-    """The graph under the name that servers look for, with its weights; what else there is in `files/`."""
-    graph = contents.network
+def versioned(contents: Contents, file_name: str) -> list[tuple[str, Carried]]:
+    """The graph as `file_name` with its weights in the first version; what else there is in `files/`."""
+    graph, version = contents.network, f"models/{contents.name}/1"
     stem = Path(graph.file).stem
+    placed = []
     for one in contents.files:
         if one.name == graph.file:
-            place(contents, one, folder / _file_name(graph))
+            placed.append((f"{version}/{file_name}", one))
         elif one.kind == "model":
             name = "model.bin" if graph.file.endswith(".xml") and one.name == f"{stem}.bin" else one.name
-            place(contents, one, folder / name)
+            placed.append((f"{version}/{name}", one))
         else:
-            place(contents, one, folder.parent.parent.parent / "files" / one.name)
+            placed.append((f"files/{one.name}", one))
+    return placed
 
 
-def _file_name(graph: Graph) -> str:
-    """OpenVINO reads ONNX, too."""
-    return "model.xml" if graph.file.endswith(".xml") else "model.onnx"
+def default_name(contents: Contents) -> str:
+    """What servers look for when nobody tells them a name; OpenVINO reads ONNX, too."""
+    return "model.xml" if contents.network.file.endswith(".xml") else "model.onnx"
+
+
+def _file_name(contents: Contents) -> str:
+    """The graph's own name where its weights have the usual one: the graph names them, so they cannot be renamed."""
+    usual, own = default_name(contents), contents.network.file
+    is_taken = any(one.kind == "model" and one.name == usual for one in contents.files)
+    return own if is_taken else usual
 
 
 def config_pbtxt(contents: Contents) -> str:
@@ -86,7 +97,7 @@ def config_pbtxt(contents: Contents) -> str:
         f'name: "{contents.name}"',
         f'backend: "{graph.runtime}"',
         f"max_batch_size: {_BATCH if graph.is_batched else 0}",
-        f'default_model_filename: "{_file_name(graph)}"',
+        f"default_model_filename: {pbtxt(_file_name(contents))}",
     ]
     lines += [_tensor("input", port, is_batched=graph.is_batched, where=contents.reference) for port in graph.inputs]
     lines += [_tensor("output", port, is_batched=graph.is_batched, where=contents.reference) for port in graph.outputs]
@@ -106,5 +117,4 @@ def _tensor(kind: str, port: Port, *, is_batched: bool, where: str) -> str:
     # an element a row, or one number: Triton wants a dimension, and takes it away again
     reshape = "" if dims else " reshape { shape: [ ] }"
     told = ", ".join(map(str, dims or [1]))
-    name = port.name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'{kind} [ {{ name: "{name}" data_type: {_TYPES[port.dtype]} dims: [ {told} ]{reshape} }} ]'
+    return f"{kind} [ {{ name: {pbtxt(port.name)} data_type: {_TYPES[port.dtype]} dims: [ {told} ]{reshape} }} ]"

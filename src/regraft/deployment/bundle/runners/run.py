@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from sameness import LIMIT, error, stored
 
 HERE = Path(__file__).parent
 SETTINGS = json.loads((HERE / "runner.json").read_text(encoding="utf-8"))
@@ -31,19 +32,18 @@ def load():
 
 
 def check():
-    """The largest error of the kept sample, as a share of the largest number of its output."""
+    """The largest error of the kept sample over its outputs."""
     with np.load(HERE / "sample/feeds.npz") as feeds, np.load(HERE / "sample/answers.npz") as wanted:
         found = load()(dict(feeds))
-        errors = {name: np.abs(found[name].astype(np.float64) - value).max(initial=0) for name, value in wanted.items()}
-        return max(error / max(np.abs(wanted[name]).max(initial=0), 1e-30) for name, error in errors.items())
+        return max(error(found[name], value) for name, value in wanted.items())
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:
         worst = check()
-        print(f"largest relative error {worst:.2g}: {'the same model' if worst <= 1e-3 else 'NOT the same model'}")
-        raise SystemExit(int(worst > 1e-3))
+        print(f"largest relative error {worst:.2g}: {'the same model' if worst <= LIMIT else 'NOT the same model'}")
+        raise SystemExit(int(not worst <= LIMIT))
     if len(sys.argv) != 3:
         raise SystemExit(__doc__)
     with np.load(sys.argv[1]) as given:
-        np.savez(sys.argv[2], **load()(dict(given)))
+        np.savez(sys.argv[2], **{name: stored(value) for name, value in load()(dict(given)).items()})
