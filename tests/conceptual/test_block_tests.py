@@ -6,15 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from regraft.conceptual.block_fixtures import complaint
 from regraft.conceptual.block_tests import emit_tests
 from regraft.errors import Unsupported, UsageError
+from regraft.package.formats import Port
 from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 from regraft.runtime.torch_factory import model_from_factory
+from regraft.runtime.torch_module import TorchModel
 
 ROOT = Path(__file__).parent.parent.parent
 NETWORK = """
@@ -89,6 +95,53 @@ def test_images_keep_small_fixtures(tmp_path: Path) -> None:
     assert (tmp_path / "blocks/blocks.json").stat().st_size < 1_000_000
     status, said = run(tmp_path / "blocks", "")
     assert status == 0, said
+
+
+class Rotary(torch.nn.Module):
+    """Turns pairs of numbers by frequencies that are a buffer, under a mask that is one."""
+
+    def __init__(self, base: float = 10_000.0, masked: float = -torch.inf) -> None:
+        super().__init__()
+        self.project = torch.nn.Linear(8, 8)
+        self.register_buffer("frequencies", base ** -(torch.arange(4) / 4), persistent=False)
+        self.register_buffer("mask", torch.full((5, 5), masked).triu(1))
+        self.register_buffer("running_mean", torch.zeros(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.project(x) - self.running_mean  # (B, T, 8)
+        angles = torch.arange(5)[:, None] * self.frequencies  # (T, 4)
+        turned = torch.cat([x[..., :4] * angles.cos(), x[..., 4:] * angles.sin()], -1)
+        return torch.softmax(turned @ turned.transpose(1, 2) + self.mask, -1) @ turned
+
+
+def emitted(network: torch.nn.Module, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    model = TorchModel(network.eval(), inputs=[Port("input", "float32", ("batch", 5, 8))])
+    feeds = {"input": np.random.default_rng(0).normal(size=(1, 5, 8)).astype(np.float32)}
+    found = emit_tests(model, feeds, factory="mine:build", folder=folder)
+    return json.loads((folder / "blocks.json").read_text()), found.left_out
+
+
+def test_buffers_that_are_no_weights_are_tested(tmp_path: Path) -> None:
+    fixtures, _ = emitted(torch.nn.Sequential(OrderedDict(turn=Rotary(), out=torch.nn.Linear(8, 2))), tmp_path / "made")
+    kept = fixtures["turn"]
+    assert complaint(Rotary(), kept) == ""
+    assert "frequencies" in complaint(Rotary(base=500_000.0), kept)
+    assert "mask" in complaint(Rotary(masked=-1.0), kept)
+    learnt, rounded, bare = Rotary(), Rotary(), Rotary()
+    learnt.running_mean += 3
+    assert complaint(learnt, kept) == "", "statistics are drawn, as weights are"
+    rounded.frequencies = torch.nextafter(rounded.frequencies, torch.ones(4))
+    assert complaint(rounded, kept) == "", "another library of powers may be one bit off"
+    del bare.mask
+    bare.mask = 0.0
+    assert "buffers" in complaint(bare, kept)
+
+
+def test_blocks_beyond_those_that_are_tested_are_named(tmp_path: Path) -> None:
+    deep = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(67)))
+    kept, left_out = emitted(deep, tmp_path / "made")
+    assert len(kept) == 64
+    assert left_out.keys() == {"64", "65", "66"}
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path, attention_bytes: bytes) -> None:

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from regraft.compare.layer_table import LayerTable, layer_table
-from regraft.conceptual.architectures import architecture, architecture_from_file, architectures, row
-from regraft.conceptual.fidelity import differences, judge_fidelity, written
-from regraft.errors import Damaged
+from regraft.conceptual.architectures import Architecture, architecture, row
+from regraft.conceptual.fidelity import judge_fidelity
 from regraft.package.formats import Port
-from regraft.record.evidence import Draft, Evidence, Verdict
+from regraft.record.evidence import Draft, Evidence, Severity, Verdict
 from regraft.runtime.torch_module import TorchModel
 
 
@@ -92,65 +91,98 @@ def test_other_classes_are_no_infidelity_and_another_size_is() -> None:
     assert told(evidence) == ["the package prepares pictures of 299 × 299, SqueezeNet 1.0 was published for 224 × 224"]
 
 
-def test_multiply_adds_are_those_that_are_published() -> None:
-    from benchmarks.resnet import resnet18
-
-    network, _ = resnet18()
-    model = TorchModel(network, inputs=[Port("input", "float32", ("batch", 3, 224, 224))])
-    table = layer_table(model, {"input": np.zeros((2, 3, 224, 224), np.float32)})
-    spec = architecture("resnet18")
-    assert spec is not None
-    assert (table.parameters, table.multiply_adds) == (
-        spec.parameters,
-        spec.multiply_adds,
-    )  # a batch of two counts once
+def convolutions(*strides: int, classes: int = 0, kernels: tuple[int, ...] = (3, 3, 3)) -> nn.Module:
+    layers: list[nn.Module] = [
+        nn.Conv2d(3, 3, kernel, stride, kernel // 2) for stride, kernel in zip(strides, kernels, strict=True)
+    ]
+    if classes:
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes)]
+    return nn.Sequential(*layers).eval()
 
 
-def test_layers_of_all_kinds_are_counted() -> None:
-    network = nn.ModuleDict({"table": nn.Embedding(7, 4), "cell": nn.LSTM(4, 6, batch_first=True)})
-    network["turn"] = nn.ConvTranspose1d(6, 3, 4, stride=2, groups=3)
-
-    class Whole(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.parts = network
-
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            states, _ = self.parts["cell"](self.parts["table"](ids))  # (B, 5, 6)
-            return self.parts["turn"](states.transpose(1, 2))  # (B, 3, 12)
-
-    model = TorchModel(Whole().eval(), inputs=[Port("ids", "int64", ("batch", 5))])
-    table = layer_table(model, {"ids": np.zeros((1, 5), np.int64)})
-    assert [layer.kind for layer in table.layers] == ["embedding", "recurrent", "convolution"]
-    _, cell, turn = table.layers
-    assert (cell.channels_in, cell.channels_out, cell.multiply_adds) == (4, 6, 5 * 4 * 6 * (4 + 6))
-    assert (turn.channels_in, turn.channels_out, turn.kernel, turn.stride, turn.groups) == (6, 3, (4,), (2,), 3)
-    assert turn.multiply_adds == 5 * 6 * 1 * 4
-    assert table.parameters == sum(parameter.numel() for parameter in network.parameters())
+def rows(*texts: str, adds: int | None = None) -> Architecture:
+    return Architecture("small", "by hand", tuple(map(row, texts)), (3, 64, 64), multiply_adds=adds)
 
 
-def test_the_known_ones_have_the_published_number_of_weights() -> None:
-    """Norms and biases come to the weights of the layers: never fewer, and never a tenth more."""
-    for known in architectures():
-        weights = sum(_weights(layer) for layer in known.layers)
-        assert known.parameters is not None
-        assert weights <= known.parameters <= 1.1 * weights, known.name
+def against(network: nn.Module, spec: Architecture) -> Evidence:
+    return judge_fidelity(Draft("fidelity"), table_of(network), spec)
 
 
-def _weights(layer) -> int:
-    spatial = int(np.prod(layer.kernel)) if layer.kernel else 1
-    return layer.channels_in // layer.groups * layer.channels_out * spatial
+def implementation(network: nn.Module) -> Architecture:
+    table = table_of(network)
+    return Architecture("b", "another one", table.layers, multiply_adds=table.multiply_adds, fed=(3, 64, 64))
 
 
-def test_rows_are_read_as_they_are_written(tmp_path) -> None:
-    for known in architectures():
-        assert [row(written(layer)) for layer in known.layers] == list(known.layers)
-    assert not differences(architectures()[0].layers, architectures()[0].layers)
-    file = tmp_path / "mine.toml"
-    file.write_text('name = "mine"\nlayers = ["conv 3 8 k3 s2", "linear 8 2"]\ninput = [3, 32, 32]\n')
-    spec = architecture_from_file(file)
-    assert (spec.layers[0].stride, spec.layers[1].kind, spec.input) == ((2, 2), "linear", (3, 32, 32))
-    for text in ('name = "x"', 'name = "x"\nlayers = ["conv"]', "layers = 1", 'name="x"\nlayers=[]\nmore=1', "\xff["):
-        file.write_text(text, encoding="latin-1")
-        with pytest.raises(Damaged):
-            architecture_from_file(file)
+HALVED = ("conv 3 3 k3", "conv 3 3 k3 s2", "conv 3 3 k3")
+
+
+@pytest.mark.parametrize("known", ["strides", "multiply-adds", "outputs"])
+def test_a_layer_on_the_other_side_of_a_stride_was_moved(known: str) -> None:
+    halved = implementation(convolutions(1, 2, 1))
+    spec = {
+        "strides": rows(*HALVED),
+        "multiply-adds": rows(*HALVED, adds=halved.multiply_adds),
+        "outputs": halved,
+    }[known]
+    evidence = against(convolutions(1, 1, 2), spec)
+    assert (evidence.verdict, evidence.outcome) == (Verdict.FAIL, "unfaithful")
+    assert [one.rule for one in evidence.findings if one.severity is Severity.HIGH] == ["fidelity.layer_moved"]
+    assert "1 moved of its 3 layers" in evidence.summary
+    assert against(convolutions(1, 2, 1), spec).verdict is Verdict.PASS
+
+
+class Residual(nn.Module):
+    """The shortcut is run first, or last."""
+
+    def __init__(self, *, is_first: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.shortcut, self.head = nn.Conv2d(3, 8, 1, 2), nn.Linear(8, 10)
+        self.is_first = is_first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.is_first:
+            x = self.shortcut(x) + self.second(self.first(x))
+        else:
+            x = self.second(self.first(x)) + self.shortcut(x)
+        return self.head(x.mean((2, 3)))
+
+
+RESIDUAL = ("conv 3 8 k3 s2", "conv 8 8 k3", "conv 3 8 k1 s2")
+
+
+def test_a_branch_with_a_stride_may_be_run_first() -> None:
+    ours, theirs = (nn.Sequential(Residual(is_first=is_first)).eval() for is_first in (True, False))
+    assert against(ours, implementation(theirs)).verdict is Verdict.PASS
+    adds = table_of(theirs).multiply_adds
+    assert against(ours, rows(*RESIDUAL, "linear 8 10", adds=adds)).verdict is Verdict.PASS
+    assert against(ours, rows(*RESIDUAL, "linear 8 100", adds=adds + 8 * 90)).verdict is Verdict.PASS
+    assert adds == 835_664
+    assert against(ours, rows(*RESIDUAL, "linear 8 10", adds=836_000)).verdict is Verdict.PASS, "rounded"
+    assert against(ours, rows(*RESIDUAL, "linear 8 10", adds=837_000)).verdict is Verdict.FAIL
+    ours[0].head = nn.Identity()
+    assert against(ours, rows(*RESIDUAL, "linear 8 10", adds=adds)).verdict is Verdict.PASS, "the head is left off"
+
+
+def test_only_the_classes_of_a_head_are_free() -> None:
+    for network, last in (
+        (convolutions(1, 2, 2), "conv 3 3 k3"),
+        (convolutions(1, 2, 1, kernels=(3, 3, 1)), "conv 3 3 k3"),
+        (convolutions(1, 2, 2, kernels=(3, 3, 1)), "conv 3 7 k1"),
+        (convolutions(1, 2, 1), "conv 3 3 k3 g3"),
+        (convolutions(1, 2, 1), "conv 3 3 k3 d2"),
+    ):
+        assert against(network, rows(*HALVED[:2], last)).verdict is Verdict.FAIL, last
+    assert against(convolutions(1, 2, 1), rows(*HALVED[:2], "conv 3 7 k3")).verdict is Verdict.PASS
+    assert against(convolutions(1, 2, 1), rows(*HALVED, "conv 3 7 k1")).verdict is Verdict.PASS
+    assert against(convolutions(1, 2, 1), rows(*HALVED, "conv 3 7 k3")).verdict is Verdict.FAIL, "no head has a kernel"
+
+
+def test_nothing_compared_is_nothing_said() -> None:
+    for network, spec in (
+        (nn.Sequential(nn.Flatten(), nn.ReLU()).eval(), rows("linear 8 2")),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12_288, 3)).eval(), rows("linear 12288 2")),
+        (nn.Sequential(nn.Flatten(), nn.ReLU()).eval(), rows()),
+    ):
+        evidence = against(network, spec)
+        assert (evidence.verdict, evidence.outcome) == (Verdict.INCONCLUSIVE, "undecided")

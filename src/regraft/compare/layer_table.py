@@ -10,6 +10,7 @@ import msgspec
 
 from regraft.compare.weight_map.interface import IN, OUT, SPACE, Operand
 from regraft.compare.weight_map.sites import reader_of
+from regraft.errors import Unsupported
 from regraft.runtime.graphs import operator_graph
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def layer_table(model: Model, feeds: Feeds) -> LayerTable:
         model: of torch, ONNX Runtime or JAX.
         feeds: one set of inputs; the first axis of the first one is the batch.
     Raises:
-        Unsupported: the runtime shows no operators, or one of them cannot be run.
+        Unsupported: the runtime shows no operators, or no strides of its convolutions, or one cannot be run.
     """
     graph = operator_graph(model, feeds)
     reader = reader_of(graph)
@@ -147,8 +148,7 @@ def _contraction(
     if not kernel:
         adds = math.prod(made) * sides[IN]
         return Layer("linear", sides[IN], sides[OUT], (), (), (), 1, parameters, adds, made, node.name)
-    told: Any = getattr(graph, "settings", lambda node: {})
-    settings = told(node)
+    settings = _settings(graph, node)
     groups = next((int(settings[name]) for name in _GROUPS if name in settings), 1)
     ones = (1,) * len(kernel)
     stride, dilation = (_extents(settings, names, ones) for names in (_STRIDES, _DILATIONS))
@@ -160,6 +160,25 @@ def _contraction(
         adds = math.prod(made) * sides[IN] * sides[SPACE]
         channels = sides[IN] * groups, sides[OUT]
     return Layer("convolution", *channels, kernel, stride, dilation, groups, parameters, adds, made, node.name)
+
+
+def _settings(graph: OperatorGraph, node: OperatorNode) -> Mapping[str, Any]:
+    """Stride, dilation and groups of a convolution by the framework's names.
+
+    Raises:
+        Unsupported: the runtime does not tell them. A default in their place would be a claim about the network.
+    """
+    any_graph: Any = graph
+    told: Mapping[str, Any]
+    if hasattr(graph, "settings"):
+        told = any_graph.settings(node)
+    elif hasattr(graph, "equation"):  # of JAX: an operator's parameters are part of its equation
+        told = any_graph.equation(node).params
+    else:
+        raise Unsupported(
+            f"the runtime does not tell the stride of {node.name}", where=graph.where, hint="convert it to ONNX"
+        )
+    return told
 
 
 def _recurrent(

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from regraft.compare.layer_table import Layer
 from regraft.errors import AccessDenied, Damaged
+from regraft.record.digest import Digest, digest_bytes
 
-_ROW = re.compile(r"(conv|linear|embedding|lstm)\s+(\d+)\s+(\d+)((?:\s+[ksgd]\d+(?:x\d+)*)*)")
-_KINDS = {"conv": "convolution", "linear": "linear", "embedding": "embedding", "lstm": "recurrent"}
+_NUMBER = r"[0-9]{1,9}"
+_ROW = re.compile(
+    rf"(conv1d|conv3d|conv|linear|embedding|lstm)\s+({_NUMBER})\s+({_NUMBER})((?:\s+[ksgd]{_NUMBER}(?:x{_NUMBER})*)*)"
+)
+_KINDS = {"linear": "linear", "embedding": "embedding", "lstm": "recurrent"}
+_AXES = {"conv1d": 1, "conv": 2, "conv3d": 3}
 _MAX_BYTES = 1 << 20
+MAX_EXTENT = 1 << 16
+"""Of an input along one axis: what is more is no size."""
+_MAX_AXES = 8
+_MAX_NUMBERS = 1 << 26
+"""Of one sample, which is made up and run."""
 
 
 class Architecture(msgspec.Struct, frozen=True):
@@ -26,8 +38,11 @@ class Architecture(msgspec.Struct, frozen=True):
         source: paper and table, or the file.
         layers: those with weights, in order; parameters are 0 where only the whole is published.
         input: extents of one sample that it was published for, channels first; empty where any will do.
+        fed: extents of the sample with which the layers of another implementation were listed, channels first; empty
+            for what was published, whose layers have no `output`.
         parameters: of the whole; None where not stated.
-        multiply_adds: of one sample at `input`; None where not stated.
+        multiply_adds: of one sample at `fed`, or else at `input`; None where not stated.
+        digest: of the file; None for others.
     """
 
     name: str
@@ -36,10 +51,12 @@ class Architecture(msgspec.Struct, frozen=True):
     input: tuple[int, ...] = ()
     parameters: int | None = None
     multiply_adds: int | None = None
+    fed: tuple[int, ...] = ()
+    digest: Digest | None = None
 
 
 def row(text: str) -> Layer:
-    """One layer as it is written: `conv 3 64 k7 s2`, `conv 64 64 k3x3 g64`, `linear 512 1000`.
+    """One layer as it is written: `conv 3 64 k7 s2`, `conv1d 64 64 k3 g64`, `linear 512 1000`.
 
     Raises:
         Damaged: it is none.
@@ -47,16 +64,22 @@ def row(text: str) -> Layer:
     found = _ROW.fullmatch(text.strip())
     if found is None:
         raise Damaged(f"{text[:80]!r} is no layer: as in `conv 3 64 k7 s2 g1 d1`, `linear 512 1000`")
+    channels = int(found[2]), int(found[3])
     told = {part[0]: tuple(map(int, part[1:].split("x"))) for part in found[4].split()}
-    kind = _KINDS[found[1]]
-    axes = len(told.get("k", ())) if len(told.get("k", ())) > 1 else 2
+    axes = _AXES.get(found[1], 0)
+    if not axes:
+        if told:
+            raise Damaged(f"{text[:80]!r} is no layer: only convolutions have k, s, g and d")
+        return Layer(_KINDS[found[1]], *channels)
+    kernel, stride, dilation = (_extents(told.get(letter, (1,)), axes, text) for letter in "ksd")
+    return Layer("convolution", *channels, kernel, stride, dilation, _extents(told.get("g", (1,)), 1, text)[0])
 
-    def extents(letter: str) -> tuple[int, ...]:
-        given = told.get(letter, (1,))
-        return (given * axes if len(given) == 1 else given) if kind == "convolution" else ()
 
-    groups = told.get("g", (1,))[0]
-    return Layer(kind, int(found[2]), int(found[3]), extents("k"), extents("s"), extents("d"), groups)
+def _extents(given: tuple[int, ...], axes: int, text: str) -> tuple[int, ...]:
+    """One number stands for all axes."""
+    if len(given) not in (1, axes) or not all(given):
+        raise Damaged(f"{text[:80]!r} is no layer: one number, or {axes}, and none of them 0")
+    return given * axes if len(given) == 1 else given
 
 
 def architecture_from_file(path: Path) -> Architecture:
@@ -67,30 +90,41 @@ def architecture_from_file(path: Path) -> Architecture:
         Damaged: it is no such file; says which row.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise AccessDenied(f"cannot be read: {error.strerror or error}", where=str(path)) from error
     try:
         if len(content) > _MAX_BYTES:
             raise ValueError(f"more than {_MAX_BYTES} bytes")
         written = msgspec.convert(tomllib.loads(content.decode()), _Written)
+        if math.prod(written.input) > _MAX_NUMBERS:
+            raise ValueError(f"an input of more than {_MAX_NUMBERS} numbers")
         layers = tuple(row(text) for text in written.layers)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"no specification of an architecture: {error}", where=str(path)) from error
     except Damaged as error:
         raise Damaged(error.what, where=str(path), hint="docs/how-to/fidelity.md has an example") from error
     return Architecture(
-        written.name, written.source or str(path), layers, written.input, written.parameters, written.multiply_adds
+        written.name,
+        written.source or str(path),
+        layers,
+        written.input,
+        written.parameters,
+        written.multiply_adds,
+        digest=digest_bytes(content),
     )
 
 
 class _Written(msgspec.Struct, forbid_unknown_fields=True):
     name: str
-    layers: list[str]
+    layers: Annotated[list[str], msgspec.Meta(min_length=1)]
     source: str = ""
-    input: tuple[int, ...] = ()
-    parameters: int | None = None
-    multiply_adds: int | None = None
+    input: Annotated[
+        tuple[Annotated[int, msgspec.Meta(ge=1, le=MAX_EXTENT)], ...], msgspec.Meta(max_length=_MAX_AXES)
+    ] = ()
+    parameters: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    multiply_adds: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 def architecture(name: str) -> Architecture | None:

@@ -13,15 +13,20 @@ import torch
 
 SAMPLED = 1024
 """Numbers of an output that are compared."""
+STATISTICS = ("running_mean", "running_var")
+"""Buffers that training fills, as weights are; the others belong to the architecture: frequencies, masks."""
+TABLE_ROUNDING = 2.0**-14
+"""What another library of sines and powers may change in a table: one bit of a frequency, times 1,000 positions."""
 
 
 def fill(block: torch.nn.Module) -> None:
-    """Give a block weights that depend on their names alone.
+    """Give a block weights and statistics that depend on their names alone.
 
     `RandomState` is frozen: it draws the same numbers in every version of numpy.
     """
+    statistics = [(name, buffer) for name, buffer in block.named_buffers() if name.endswith(STATISTICS)]
     with torch.no_grad():
-        for name, tensor in sorted([*block.named_parameters(), *block.named_buffers()]):
+        for name, tensor in sorted([*block.named_parameters(), *statistics], key=lambda entry: entry[0]):
             if not tensor.is_floating_point():
                 continue
             random = _random(name)
@@ -29,6 +34,20 @@ def fill(block: torch.nn.Module) -> None:
             if tensor.ndim < 2 and name.endswith(("weight", "running_var")):
                 values = 1 + 0.1 * np.abs(values)  # scales of norms, variances
             tensor.copy_(torch.as_tensor(values))
+
+
+def constants(block: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers of real numbers that are part of the architecture, by name."""
+    return {
+        name: buffer.detach()
+        for name, buffer in block.named_buffers()
+        if buffer.is_floating_point() and not name.endswith(STATISTICS)
+    }
+
+
+def digest(value: torch.Tensor) -> str:
+    """SHA-256 of a tensor's numbers in float32, little-endian."""
+    return hashlib.sha256(value.float().cpu().numpy().astype("<f4").tobytes()).hexdigest()
 
 
 def _scale(tensor: torch.Tensor) -> float:
@@ -87,7 +106,11 @@ def sampled(value: torch.Tensor) -> torch.Tensor:
 
 def complaint(block: torch.nn.Module, kept: dict[str, Any]) -> str:
     """What a block does otherwise than it did when its fixture was made; empty when rounding explains it."""
-    fill(block.float().eval())
+    block = block.float().eval()
+    said = _other_constants(constants(block), kept["constants"])
+    if said:
+        return said
+    fill(block)
     found = outputs(block, arguments(kept, torch.float32))
     if len(found) != len(kept["outputs"]):
         return f"it returns {len(found)} tensors, and returned {len(kept['outputs'])}"
@@ -98,4 +121,22 @@ def complaint(block: torch.nn.Module, kept: dict[str, Any]) -> str:
         error = float((sampled(value) - wanted).square().mean().sqrt())
         if not error <= expected["allowed"]:
             return f"output {number} is {error:.3g} off (RMS); rounding explains {expected['allowed']:.3g}"
+    return ""
+
+
+def _other_constants(found: dict[str, torch.Tensor], kept: dict[str, Any]) -> str:
+    if found.keys() != kept.keys():
+        return f"it has the buffers {sorted(found)}, and had {sorted(kept)}"
+    for name, expected in kept.items():
+        value = found[name]
+        if list(value.shape) != expected["shape"]:
+            return f"buffer {name} has the shape {list(value.shape)}, and had {expected['shape']}"
+        if digest(value) == expected["digest"]:
+            continue
+        ours, wanted = sampled(value), torch.tensor(expected["values"], dtype=torch.float64)
+        finite = wanted[wanted.isfinite()]
+        allowed = TABLE_ROUNDING * float(finite.square().mean().sqrt()) if finite.numel() else 0.0
+        is_close = torch.isclose(ours, wanted, rtol=TABLE_ROUNDING, atol=allowed, equal_nan=True)
+        if not bool(is_close.all()):
+            return f"buffer {name} has other numbers: {int((~is_close).sum())} of {is_close.numel()} that were kept"
     return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _KEPT = 4096
 """Numbers of an argument that are kept; real numbers that are more are drawn anew by the test."""
 _MAX_BLOCKS = 64
+"""Blocks that get a test, the first ones; those after them are named as left out."""
 _PROGRAM = '''"""Every block of {module}:{function} still computes what it computed.
 
 Written by `regraft replicate --emit-tests`; needs torch, numpy and pytest. blocks.json holds the fixtures.
@@ -90,14 +91,17 @@ def emit_tests(model: Model, feeds: Feeds, *, factory: str, folder: Path) -> Emi
         raise Unsupported("tests of blocks are written for eager torch modules", where=model.where)
     if factory.count(":") != 1 or not all(part.isidentifier() for part in factory.replace(":", ".").split(".")):
         raise UsageError(f"{factory!r} names no function that builds a network", hint="py:module:function")
-    calls = _calls(model, module, feeds)
+    blocks = list(_blocks(module))
+    tested = blocks[:_MAX_BLOCKS]
+    calls = _calls(model, tested, feeds)
     kept: dict[str, Any] = {}
     left_out: dict[str, str] = {}
-    for name, block in _blocks(module):
+    for name, block in tested:
         try:
             kept[name] = _fixture(block, name, calls)
         except Unsupported as error:
             left_out[name] = error.what
+    left_out |= {name: f"only the first {_MAX_BLOCKS} blocks have tests" for name, _ in blocks[_MAX_BLOCKS:]}
     if not kept:
         why = next(iter(left_out.values()), "it has no blocks")
         raise Unsupported(f"no block can be tested by itself: {why}", where=model.where)
@@ -120,21 +124,22 @@ def _blocks(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Children that have weights, in order; lists, and wraps around a single child, are opened."""
     import torch
 
-    found = 0
     waiting = list(network.named_children())
-    while waiting and found < _MAX_BLOCKS:
+    while waiting:
         name, module = waiting.pop(0)
         inner = list(module.named_children())
         is_list = isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict | torch.nn.Sequential)
-        is_wrap = len(inner) == 1 and not list(module.parameters(recurse=False))
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        is_wrap = len(inner) == 1 and not own
         if is_list or is_wrap:
             waiting = [(f"{name}.{inside}", child) for inside, child in inner] + waiting
         elif any(True for _ in module.parameters()):
-            found += 1
             yield name, module
 
 
-def _calls(model: Model, network: nn.Module, feeds: Feeds) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
+def _calls(
+    model: Model, blocks: Sequence[tuple[str, nn.Module]], feeds: Feeds
+) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
     """Arguments of the first call of every block."""
     calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
@@ -144,7 +149,7 @@ def _calls(model: Model, network: nn.Module, feeds: Feeds) -> dict[str, tuple[tu
 
         return hook
 
-    handles = [block.register_forward_pre_hook(keep(name), with_kwargs=True) for name, block in _blocks(network)]
+    handles = [block.register_forward_pre_hook(keep(name), with_kwargs=True) for name, block in blocks]
     try:
         model(feeds)
     finally:
@@ -156,10 +161,10 @@ def _calls(model: Model, network: nn.Module, feeds: Feeds) -> dict[str, tuple[tu
 def _fixture(
     block: nn.Module, name: str, calls: Mapping[str, tuple[tuple[Any, ...], dict[str, Any]]]
 ) -> dict[str, Any]:
-    """Arguments as JSON, outputs at sampled places, and how far off each may be."""
+    """Arguments as JSON, constant buffers and outputs at sampled places, and how far off each output may be."""
     import torch
 
-    from regraft.conceptual.block_fixtures import arguments, fill, outputs
+    from regraft.conceptual.block_fixtures import arguments, constants, fill, outputs
 
     if name not in calls:
         raise Unsupported("the pass did not call it")
@@ -169,6 +174,7 @@ def _fixture(
         "kwargs": {key: _written(value) for key, value in kwargs.items()},
     }
     plain = copy.deepcopy(block).float().eval()
+    kept["constants"] = {key: _constant(value) for key, value in constants(plain).items()}
     fill(plain)
     exact = copy.deepcopy(plain).double()
     try:
@@ -179,6 +185,12 @@ def _fixture(
     if not truth:
         raise Unsupported("it returns no tensor of real numbers")
     return {**kept, "outputs": [_expected(a, b) for a, b in zip(ours, truth, strict=True)]}
+
+
+def _constant(value: Tensor) -> dict[str, Any]:
+    from regraft.conceptual.block_fixtures import digest, sampled
+
+    return {"shape": list(value.shape), "digest": digest(value), "values": sampled(value).tolist()}
 
 
 def _expected(ours: Tensor, truth: Tensor) -> dict[str, Any]:

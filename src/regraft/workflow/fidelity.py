@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from regraft.compare.layer_table import LayerTable, layer_table
-from regraft.conceptual.architectures import Architecture, architecture, architecture_from_file, architectures
+from regraft.conceptual.architectures import (
+    MAX_EXTENT,
+    Architecture,
+    architecture,
+    architecture_from_file,
+    architectures,
+)
 from regraft.conceptual.fidelity import judge_fidelity
 from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
 from regraft.deployment.trial import accepted_feeds
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Feeds, Model
 
 _PREPARATIONS = ("preprocessor_config.json", "config.json")
+_CHANNELS = (1, 3, 4)
+"""Of pictures: grey, colours, colours and transparency."""
 _SIZES = ("crop_size", "size", "image_size", "input_size")
 
 
@@ -56,13 +64,14 @@ def fidelity(
         Damaged: the specification is none. And what opening a package raises.
     """
     request = LoadRequest(runtime=runtime, factory=factory, store=store, offline=offline, permit=permit_by_scan(store))
-    draft = Draft("fidelity", parameters={"against": str(against), "runtime": runtime, "factory": factory})
+    told = {"against": str(against), "runtime": runtime, "factory": factory, "against_factory": against_factory}
+    draft = Draft("fidelity", parameters={**told})
     with opened(ref, request) as ours:
         draft.subject += ours.subjects
         try:
             spec = _specification(against, msgspec.structs.replace(request, factory=against_factory), draft)
             model = _loaded(ours)
-            table, side = _listed(ours, model, spec.input)
+            table, side = _listed(ours, model, spec.fed or spec.input)
         except Unsupported as error:
             message = f"the layers cannot be listed: {error.what}"
             draft.find(Finding("fidelity.cannot_list", Severity.UNKNOWN, message, fix=error.hint or None))
@@ -79,22 +88,40 @@ def _specification(against: str | Path, request: LoadRequest, draft: Draft) -> A
     path = Path(against)
     if path.suffix == ".toml":
         spec = architecture_from_file(path)
-        draft.materials.append(Subject(path.name, digest_bytes(path.read_bytes())))
+        assert spec.digest is not None
+        draft.materials.append(Subject(path.name, spec.digest))
         return spec
     try:
         with opened(str(against), request) as theirs:
             draft.materials += theirs.subjects
-            table, _ = _listed(theirs, _loaded(theirs), ())
+            table, side = _listed(theirs, _loaded(theirs), ())
     except (ReferenceSyntaxError, UsageError) as error:
         raise _unknown(against) from error
     except RegraftError as error:
         if not path.exists() and "://" not in str(against) and not str(against).startswith("py:"):
             raise _unknown(against) from error
         raise
-    sizes = next(iter(table.inputs.values()), ())
+    if not table.layers:
+        raise Unsupported("the other implementation has no layers with weights", where=str(against))
+    fed = _channels_first(next(iter(table.inputs.values()), ())[1:])
     return Architecture(
-        str(against), "another implementation", table.layers, sizes[1:], table.parameters, table.multiply_adds
+        str(against),
+        "another implementation",
+        table.layers,
+        (fed[0], *side) if side else (),  # what was made up to run it is no size that it was made for
+        table.parameters,
+        table.multiply_adds,
+        fed,
     )
+
+
+def _channels_first(sample: tuple[int, ...]) -> tuple[int, ...]:
+    """Extents of a picture as `Architecture` has them; others as they are."""
+    return (sample[-1], *sample[:-1]) if _is_channels_last(sample) else sample
+
+
+def _is_channels_last(sample: tuple[int | str | None, ...]) -> bool:
+    return len(sample) == 3 and sample[-1] in _CHANNELS and sample[0] not in _CHANNELS
 
 
 def _unknown(against: str | Path) -> UsageError:
@@ -134,7 +161,8 @@ def _feeds(found: Opened, model: Model, wanted: tuple[int, ...]) -> Iterator[Fee
     ports = model.signature.inputs
     if wanted and len(ports) == 1 and len(ports[0].shape or ()) == len(wanted) + 1:
         shape = ports[0].shape or ()
-        extents = (*wanted[1:], wanted[0]) if shape[-1] == wanted[0] and shape[1] != wanted[0] else wanted
+        is_last = len(shape) > 2 and shape[-1] == wanted[0] and shape[1] != wanted[0]
+        extents = (*wanted[1:], wanted[0]) if is_last else wanted
         yield {ports[0].name: np.random.default_rng(0).normal(size=(1, *extents)).astype(ports[0].dtype)}
     cases, _ = accepted_feeds(found, model, None, inputs={port.name: port.name for port in ports}, seed=0)
     one = [case.feeds for case in cases if all(value.shape[:1] == (1,) for value in case.feeds.values())]
@@ -146,7 +174,7 @@ def _fixed_side(model: Model) -> tuple[int, ...]:
     for port in model.signature.inputs:
         shape = port.shape or ()
         if len(shape) == 4:
-            places = shape[2:] if shape[1] in (1, 3) else shape[1:3]
+            places = shape[1:3] if _is_channels_last(shape[1:]) else shape[2:]
             if all(isinstance(extent, int) for extent in places):
                 return tuple(int(extent) for extent in places if extent is not None)
     return ()
@@ -167,10 +195,12 @@ def _prepared_side(found: Opened) -> tuple[int, ...]:
 
 
 def _side(told: object) -> tuple[int, ...]:
-    if isinstance(told, int):
-        return (told, told)
-    if isinstance(told, Mapping) and {"height", "width"} <= told.keys():
-        return int(told["height"]), int(told["width"])
-    if isinstance(told, list) and len(told) in (2, 3) and all(isinstance(extent, int) for extent in told):
-        return tuple(told[-2:])
-    return ()
+    """Height and width in one of the forms that packages write; empty for what is no size."""
+    if isinstance(told, Mapping):
+        found = [told.get("height"), told.get("width")]
+    elif isinstance(told, list):
+        found = told[-2:] if len(told) in (2, 3) else []
+    else:
+        found = [told, told]
+    side = [extent for extent in found if type(extent) is int and 0 < extent <= MAX_EXTENT]  # True is no extent
+    return tuple(side) if len(side) == 2 else ()
