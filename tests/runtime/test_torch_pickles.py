@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
+import io
 import pickle
+import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -239,3 +242,38 @@ def _checkpoint(pickled: bytes) -> bytes:
         archive.writestr("archive/data.pkl", b"\x80\x02" + pickled)
         archive.writestr("archive/version", "3\n")
     return out.getvalue()
+
+
+def _with_number(content: bytes, old: int, new: int) -> bytes:
+    """A torch zip with one small number of its pickle replaced; the checksums are not looked at here."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in files if name.endswith("data.pkl"))
+    assert files[name].count(b"K" + bytes([old])) == 1
+    files[name] = files[name].replace(b"K" + bytes([old]), b"J" + struct.pack("<i", new))
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for member, data in files.items():
+            archive.writestr(member, data)
+    return made.getvalue()
+
+
+def test_a_tensor_that_begins_before_its_storage_is_damage() -> None:
+    made = io.BytesIO()
+    torch.save({"w": torch.zeros(200)[77:78]}, made)
+    for offset, is_damaged in ((76, False), (-1, True), (-200, True)):
+        content = _with_number(made.getvalue(), 77, offset)
+        if is_damaged:
+            with pytest.raises(Damaged, match="negative"):
+                values_of_torch_file(content, "torch-zip", "x.pt", is_reviewed=True)
+        else:
+            assert values_of_torch_file(content, "torch-zip", "x.pt", is_reviewed=True)["w"].shape == (1,)
+
+
+def test_tensors_beside_an_object_are_taken_and_what_was_left_is_said(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2), "epoch": 7, "activation": nn.ReLU()}, tmp_path / "mixed.pt")
+    weights = rg.load_weights(tmp_path / "mixed.pt")
+    assert list(weights.tensors) == ["w"]
+    assert weights.left == ("epoch", "activation")
+    torch.save({"state_dict": {"w": torch.ones(2)}, "epoch": 7}, tmp_path / "usual.pt")
+    assert rg.load_weights(tmp_path / "usual.pt").left == ()

@@ -168,10 +168,13 @@ class _Tensors:
         flat = self._flat(storage)
         if array.dtype != storage.dtype:
             flat = flat.view(torch_dtype(array.dtype))
+        start = storage.start + array.start
+        if min(start, storage.start, array.start, *stride, *array.shape) < 0:
+            raise Damaged("a tensor with a negative offset, stride or extent", where=self._reader.where)
         if array.least_elements + storage.start > flat.numel() or len(stride) != len(array.shape):
             what = f"needs {array.least_elements} elements of a storage with {flat.numel()}"
             raise Damaged(f"a tensor {what}", where=self._reader.where)
-        return torch.as_strided(flat, array.shape, stride, storage.start + array.start)
+        return torch.as_strided(flat, array.shape, stride, start)
 
     def _flat(self, storage: Storage) -> torch.Tensor:
         """All elements of a storage, (N,)."""

@@ -34,10 +34,12 @@ class Weights(msgspec.Struct, frozen=True):
     Attributes:
         tensors: tensor name → tensor on the CPU, of the state dict; empty where the file has none.
         values: all that the file holds, as `values_from_files` returns it.
+        left: names that stand beside the tensors in the state dict and are none.
     """
 
     tensors: dict[str, torch.Tensor]
     values: Any
+    left: tuple[str, ...] = ()
 
 
 def weights_path(package: Package) -> str:
@@ -68,11 +70,16 @@ def weights_from_files(files: VerifiedFiles, path: str) -> Weights:
     Raises:
         As `values_from_files`.
     """
+    import torch
+
     values = values_from_files(files, path)
-    try:
-        return Weights(_tensors_in(values, path), values)
-    except Unsupported:
-        return Weights({}, values)
+    model = _model_in(values)
+    if isinstance(model, Record):
+        return Weights(_module_tensors(model), values)
+    named = model if isinstance(model, Mapping) else {}
+    tensors = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}
+    left = tuple(str(name) for name, value in named.items() if not isinstance(value, torch.Tensor))
+    return Weights(tensors, values, left if tensors else ())
 
 
 def state_dict_from_files(files: VerifiedFiles, path: str) -> dict[str, torch.Tensor]:
@@ -171,19 +178,26 @@ def _restricted(content: bytes, files: VerifiedFiles, path: str) -> Any:
 def _tensors_in(loaded: Any, path: str) -> dict[str, torch.Tensor]:
     import torch
 
+    found = _model_in(loaded)
+    if isinstance(found, Record) and (tensors := _module_tensors(found)):
+        return tensors
+    if isinstance(found, Mapping) and found and all(isinstance(value, torch.Tensor) for value in found.values()):
+        return {str(name): tensor for name, tensor in found.items()}
+    loaded = found
+    held = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else type(loaded).__name__
+    raise Unsupported(f"no state_dict in it; it holds {held}", where=path, hint="load it in your own factory")
+
+
+def _model_in(loaded: Any) -> Any:
+    """What a checkpoint keeps under the name of its state dict, or itself."""
     for _ in range(len(_WRAPPERS)):
-        if isinstance(loaded, Record) and (found := _module_tensors(loaded)):
-            return found
         if not isinstance(loaded, Mapping):
             break
-        if loaded and all(isinstance(value, torch.Tensor) for value in loaded.values()):
-            return {str(name): tensor for name, tensor in loaded.items()}
         inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), Mapping | Record)), None)
         if inner is None:
             break
         loaded = inner
-    held = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else type(loaded).__name__
-    raise Unsupported(f"no state_dict in it; it holds {held}", where=path, hint="load it in your own factory")
+    return loaded
 
 
 def _module_tensors(record: Record) -> dict[str, torch.Tensor]:

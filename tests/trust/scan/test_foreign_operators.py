@@ -21,6 +21,16 @@ def test_operators_that_tensorflow_does_not_have(rules_of):
     assert "RGS-OPR-001" in rules_of({"model.json": json.dumps(web)})
 
 
+@pytest.mark.parametrize(("layer", "is_known"), [("Dense", True), ("Mine", False), ("MatMul", False)])
+def test_layers_of_a_tensorflow_js_model_are_those_of_keras(rules_of, layer, is_known):
+    layers = [{"class_name": layer, "config": {"name": "a"}}]
+    topology = {"model_config": {"class_name": "Sequential", "config": {"name": "s", "layers": layers}}}
+    web = {"format": "layers-model", "modelTopology": topology, "weightsManifest": []}
+    assert ("RGS-OPR-001" not in rules_of({"model.json": json.dumps(web)})) == is_known
+    graph = {"modelTopology": {**topology, "node": [{"name": "x", "op": "Dense"}]}, "weightsManifest": []}
+    assert "RGS-OPR-001" in rules_of({"model.json": json.dumps(graph)})
+
+
 def test_operators_of_an_openvino_extension(rules_of):
     text = '<?xml version="1.0"?><net name="n" version="11"><layers>{}</layers><edges/></net>'
     layer = '<layer id="0" name="x" type="{}" version="{}"><output><port id="0"/></output></layer>'

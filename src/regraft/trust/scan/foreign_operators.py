@@ -105,8 +105,9 @@ class ForeignOperatorsFamily:
 
 def _judge(kind: str, description: Description, site: Site) -> Iterator[Finding]:
     if kind in _GRAPHS:
+        known = keras_layers() if kind == "tfjs" and _is_of_layers(site) else tensorflow_operators()
         for name in sorted(description.operators):
-            if name not in tensorflow_operators() and not name.startswith("_") and name not in _ALSO_TENSORFLOW:
+            if name not in known and not name.startswith("_") and name not in _ALSO_TENSORFLOW:
                 yield OF_TENSORFLOW.finding(f"needs the operator {name[:100]}", site.where(), name=name[:100])
     elif kind.startswith("openvino"):
         for name in sorted(description.opsets):
@@ -126,6 +127,20 @@ def _judge(kind: str, description: Description, site: Site) -> Iterator[Finding]
     else:
         for name in sorted(_COREML_CUSTOM & description.operators.keys()):
             yield OF_COREML.finding(f"has {description.operators[name]} custom layers", site.where(), name=name)
+
+
+def _is_of_layers(site: Site) -> bool:
+    """Is a model of TensorFlow.js an architecture of Keras rather than a graph?"""
+    whole = site.probe.json
+    topology = whole.get("modelTopology") if isinstance(whole, dict) else None
+    return isinstance(topology, dict) and "model_config" in topology and not {"node", "library"} & topology.keys()
+
+
+@functools.cache
+def keras_layers() -> frozenset[str]:
+    """Layers of Keras that only compute; what others do is judged by the Keras rules where they know it."""
+    text = files("regraft.trust.scan").joinpath("keras_layers.txt").read_text()
+    return frozenset(line for line in text.splitlines() if not line.startswith("#"))
 
 
 @functools.cache
