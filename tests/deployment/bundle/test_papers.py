@@ -79,7 +79,7 @@ def test_a_module_is_required_by_the_distribution_that_brings_it(
     assert requirement("strange_runtime") == "strange-runtime-gpu==1.2"
 
 
-def test_code_and_a_scan_without_an_end_are_told(tiny: Any, tmp_path: Path) -> None:
+def test_code_that_travels_is_told(tiny: Any, tmp_path: Path) -> None:
     source = tiny.write(tmp_path / "source/net.onnx").parent
     (source / "modeling.py").write_text("print('hello')\n")
     evidence = bundle(source, layout="oci", out=tmp_path / "out")
@@ -88,3 +88,11 @@ def test_code_and_a_scan_without_an_end_are_told(tiny: Any, tmp_path: Path) -> N
     without = bundle(source, layout="plain", out=tmp_path / "plain")
     assert "RGH-COD-001" not in [one.rule for one in without.findings]
     assert not (tmp_path / "plain/model/modeling.py").exists()
+
+
+def test_a_scan_that_did_not_end_is_told_in_any_layout(tiny: Any, tmp_path: Path) -> None:
+    source = tiny.write(tmp_path / "source/net.onnx").parent
+    (source / "state.pkl").write_bytes(b"\x80\x04\x95\xff\x00\x00\x00\x00\x00\x00\x00]q")  # ends within an opcode
+    for layout in ("plain", "oci"):
+        evidence = bundle(source, layout=layout, out=tmp_path / layout)
+        assert "RGH-SCN-002" in [one.rule for one in evidence.findings], evidence.parameters["evidence"]
