@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from regraft.cli.data_options import task_options
-from regraft.cli.options import Settings, common_options
+from regraft.cli.options import Settings, folder_options
 from regraft.cli.output import Shown, each
 
 
@@ -27,7 +27,7 @@ from regraft.cli.output import Shown, each
 @click.option("--memory-mb", type=click.IntRange(64), help="MiB that one attempt may hold.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
 @click.option("--seed", type=int, default=0, help="Of made-up inputs.")
-@common_options
+@folder_options
 def command(ref: str, to: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: Any) -> int:
     """The same network for another runtime, as a whole package (-o FOLDER) with tokenizer, label map and lineage;
     verified against the source before you see it.
