@@ -79,7 +79,7 @@ def weights_from_files(files: VerifiedFiles, path: str) -> Weights:
     named = model if isinstance(model, Mapping) else {}
     tensors = {str(name): value for name, value in named.items() if isinstance(value, torch.Tensor)}
     left = tuple(str(name) for name, value in named.items() if not isinstance(value, torch.Tensor))
-    return Weights(tensors, values, left if tensors else ())
+    return Weights(tensors, values, left)
 
 
 def state_dict_from_files(files: VerifiedFiles, path: str) -> dict[str, torch.Tensor]:
