@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.errors import UsageError
+from regraft.errors import PermitRefused, UsageError
 from regraft.package.formats.loading_policies import policy_for
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef, parse_reference
@@ -182,7 +182,11 @@ def permitted(
     try:
         path = model_path(package, runtime=runtime, factory=factory)
         is_scanned = trust_code or needs_permit(package, path)
-        permit = _permit(package, trust_code=trust_code, store=store) if is_scanned else None
+        if is_scanned:
+            permit = _permit(package, trust_code=trust_code, store=store)
+        else:
+            permit = None
+            _refuse_danger(package, store)
         yield Permitted(package, path, permit)
     finally:
         if package is not ref:
@@ -219,6 +223,8 @@ def load_weights(
         leave = None
         if needs_permit(package, path):
             leave = _permit(package, store=store, allow=allow, allow_file=allow_file)
+        else:
+            _refuse_danger(package, store)
         return weights_from_files(VerifiedFiles(package, leave), path)
     finally:
         if package is not ref:
@@ -250,6 +256,23 @@ def _permit(
     record = Record(evidence.digest, evidence)
     needs_code = trust_code and evidence.verdict is not Verdict.PASS
     return permit_from_scan(record, evidence.subject[0].sha256, trust_code=needs_code, values_only=values_only)
+
+
+def _refuse_danger(package: Package, store: Store | None) -> None:
+    """A file that can only be data is not loaded from a package that scan fails; what scan leaves open is.
+
+    Nothing is hashed for it, so that it costs no second reading of the weights.
+
+    Raises:
+        PermitRefused: the scan found danger, in this file or beside it.
+    """
+    evidence = scan(package, store=store, compute=False)
+    if evidence.verdict is Verdict.FAIL:
+        raise PermitRefused(
+            f"the scan found danger: {evidence.summary}",
+            where=str(package.ref),
+            hint=f"regraft scan {package.ref} shows each finding; name one file after # to load that alone",
+        )
 
 
 def _is_known_name(finding: Finding) -> bool:
