@@ -274,6 +274,8 @@ def test_ctrl_c_at_any_moment(
     for number in range(20):
         subject = (("scan", str(large)), ("inspect", str(large)), ("fetch", "pypi://thing==1.0"))[number % 3]
         code, stderr = stopped([*command, *subject], signal.SIGINT, DRAW.uniform(0.4, 1.6), env)
+        if "Could not import runpy" in stderr:  # the interpreter had not come as far as Regraft
+            continue
         seen.add(code)
         assert code in (0, 1, 3, 130), stderr
         assert "Traceback" not in stderr, stderr

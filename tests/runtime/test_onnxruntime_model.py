@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from regraft.errors import Damaged, Unsupported
+from regraft.errors import Damaged, PermitRefused, Unsupported
 from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 from regraft.workflow.load import load
 
@@ -113,7 +113,7 @@ def test_external_data_comes_from_the_package_alone(tmp_path, feeds):
     (tmp_path / "secret").write_bytes(bytes(64))
     content = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(content.replace(b"model.data", b"../secret\x00"))
-    with pytest.raises(Damaged, match="no file of the package"):
+    with pytest.raises((Damaged, PermitRefused), match=r"no file of the package|\.\./secret"):
         load(folder)
     (folder / "model.onnx").write_bytes(content)
     (folder / "model.data").write_bytes(b"\0" * 16)

@@ -99,10 +99,13 @@ def test_without_trust_nothing_of_it_is_imported(tmp_path):
     mark = tmp_path / "imported"
     with (folder / "modeling_twice.py").open("a") as code:
         code.write(f"\nopen({str(mark)!r}, 'w')\n")
-    with pytest.raises(PermitRefused, match="runs in the sandbox only") as refused:
+    with pytest.raises(PermitRefused, match="danger"):
         rg.load(folder)
-    assert "--trust-code" in refused.value.hint
     assert not mark.exists()
+    harmless, _ = package(tmp_path / "harmless")
+    with pytest.raises(PermitRefused, match="runs in the sandbox only") as refused:
+        rg.load(harmless)
+    assert "--trust-code" in refused.value.hint
 
 
 def test_what_scan_fails_on_is_refused_whoever_vouches_for_it(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.deployment.bench.subject import PermitSource, Variant, prepare, served_subject, stored_permit
-from regraft.errors import RegraftError, Unsupported
+from regraft.errors import RegraftError, Unsupported, UsageError
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources.interface import SourceOptions
@@ -149,7 +150,18 @@ def _own_code(ref: ModelRef, request: LoadRequest) -> Opened:
         )
     except Unsupported as error:
         return Opened(found.subjects, error=error)
+    except RegraftError:
+        raise
+    except Exception as error:
+        raise _raised(error, ref) from error
     return Opened(found.subjects, model)
+
+
+def _raised(error: Exception, ref: ModelRef) -> UsageError:
+    """What the user's own code raised, with its file and line."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"the factory raised {type(error).__name__}: {str(error)[:300]}"
+    return UsageError(what, where=f"{ref}, {frame.filename}:{frame.lineno}")
 
 
 def _weights_subject(model: Model) -> Subject:

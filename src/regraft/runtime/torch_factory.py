@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import NotFound, RegraftError, Unsupported, UsageError
+from regraft.errors import NotFound, Unsupported, UsageError
 from regraft.package.formats import Port
 from regraft.runtime.jax_model import JaxModel, jax_model
 from regraft.runtime.torch_module import TorchModel
@@ -145,7 +144,7 @@ def _built(
     if len(required) > 1 or (required and weights is None):
         takes = ", ".join(p.name for p in required)
         raise UsageError(f"the factory wants ({takes}); it is called with nothing, or with a state_dict", where=where)
-    result = _called(factory, (weights,) if required else (), place)
+    result = factory(weights) if required else factory()
     network, examples = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
     is_function = weights is None and callable(network) and bool(examples)
     if not isinstance(examples, Mapping) or not (_is_torch(network) or is_function):
@@ -157,20 +156,6 @@ def _built(
     if weights is not None and not required:
         _fill(network, weights, where)
     return network, examples
-
-
-def _called(factory: Callable[..., Any], arguments: tuple[Any, ...], place: str) -> Any:
-    """What the user's code returns; what it raises is told with its own file and line."""
-    try:
-        return factory(*arguments)
-    except RegraftError:
-        raise
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)[1:]
-        line = f", {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-        raise UsageError(
-            f"the factory raised {type(error).__name__}: {str(error)[:300]}", where=f"py:{place}{line}"
-        ) from error
 
 
 def _is_torch(network: object) -> bool:

@@ -83,7 +83,9 @@ def form_of(source: Opened) -> str:
         _, recognised = source.package.probe(source.path)
         kind = recognised.name if recognised is not None else ""
     loaded = source.model.runtime if source.model is not None else ""
-    if type(source.model).__name__ == "TorchModel":  # a pipeline around a program is eager code, too
+    if (
+        kind == "torch-export" and type(source.model).__name__ == "TorchModel"
+    ):  # a pipeline around a program is eager code, too
         return "torch"
     for form in FORMS.values():
         if kind in form.formats and form.runtime == loaded:

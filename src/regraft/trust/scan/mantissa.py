@@ -39,7 +39,7 @@ BLOCK = 4096
 WIDE_BLOCK = 65536
 """Elements of a block that is tested for flatness."""
 _CHUNK = 1 << 20
-_LEAST = 2048
+LEAST = 2048
 _LEAST_PHI2 = {"float64": 0.25, "float32": 0.25, "float16": 0.4, "bfloat16": 0.8}
 """Of 2,048 uniform odd bytes φ² is 0.062 ± 0.008; of text and programs it is 1 and more. In 16 bits the byte holds
 more than noise, so that it is not flat by nature."""
@@ -115,11 +115,11 @@ def _chunks(reader: Reader, dtype: str) -> Iterator[tuple[int, Words]]:
 
     width = WIDTHS[dtype]
     count = reader.size // width
-    if count < _LEAST:
+    if count < LEAST:
         return
     for start in range(0, count, _CHUNK):
         length = min(_CHUNK, count - start)
-        if length >= _LEAST:
+        if length >= LEAST:
             yield start, np.frombuffer(reader.read_exactly(start * width, length * width), f"<u{width}")
 
 
@@ -174,7 +174,7 @@ def _of_distinct(block: Words, shift: int, dtype: str) -> float:
 
     if _LOW_BYTES[dtype] > 1:
         block = np.unique(block & ((1 << 8 * WIDTHS[dtype] - 1) - 1))
-        if len(block) < _LEAST:
+        if len(block) < LEAST:
             return 0.0
     counts = np.bincount((block >> shift & 0xFF).astype(np.int64), minlength=256)
     return float(_odd_phi2(counts))
@@ -223,7 +223,7 @@ def _flat(words: Words, dtype: str) -> float | None:
     high = 8 * WIDTHS[dtype] - bits
     counts = np.bincount((words >> high).astype(np.int64), minlength=1 << bits).reshape(-1, 16)
     totals = counts.sum(axis=1)
-    frequent = counts[totals >= _LEAST].astype(np.float64)
+    frequent = counts[totals >= LEAST].astype(np.float64)
     if len(frequent) == 0 or frequent.sum() < 0.5 * len(words):
         return None
     expected = frequent.sum(axis=1, keepdims=True) / 16

@@ -72,6 +72,8 @@ _WITHOUT_LOW_BYTES = ("int", "uint", "bool", "float8", "string")
 """Types whose bytes are searched, and which have no low bytes that could be replaced unseen."""
 _MAX_NAMED, _MAX_LISTED = 8, 1000
 _NOT_READ = frozenset({"pickle", "joblib", "torchscript"})
+_WEIGHTS = ("float", "bfloat", "complex", "int", "uint", "q", "iq", "tq", "mx")
+"""How types of numbers that can be weights begin; texts, dates, records and objects are none."""
 """Formats whose own bytes hold names and code; the arrays in them are read where they lie in members."""
 
 
@@ -130,8 +132,8 @@ def _why_unread(place: WeightPlace) -> str | None:
     from regraft.trust.scan.mantissa import WIDTHS
 
     if place.reader is None:
-        return place.why
-    if place.dtype in WIDTHS or place.dtype.startswith(_WITHOUT_LOW_BYTES):
+        return place.why if place.dtype.startswith(_WEIGHTS) or not place.dtype else None
+    if place.dtype in WIDTHS or place.dtype.startswith(_WITHOUT_LOW_BYTES) or not place.dtype.startswith(_WEIGHTS):
         return None
     return "no test for this type"
 
@@ -144,11 +146,15 @@ def _without_places(site: Site) -> Iterator[tuple[str, str]]:
     is_read_by_member = site.is_container and kind not in RAW_HOLDERS
     if site.format is None or is_read_by_member or has_places(kind) or has_places(site.inside or ""):
         return
+    from regraft.trust.scan.mantissa import LEAST
+
     description = description_of(site)
     tensors = (description.tensors or ()) if isinstance(description, Description) else ()
     for tensor in tensors:
+        if tensor.elements < LEAST or not tensor.dtype.startswith(_WEIGHTS):
+            continue
         yield f"{tensor.name[:100]!r} ({tensor.dtype[:40]}): not read in {site.format.title}", tensor.name[:200]
-    if not tensors and (site.format.role is Role.WEIGHTS or kind == "openvino"):
+    if not tensors and kind not in _NOT_READ and (site.format.role is Role.WEIGHTS or kind == "openvino"):
         yield f"the tensors of {site.format.title}", ""
 
 
