@@ -62,7 +62,7 @@ def test_one_plan_ends_in_one_passport_and_decides(
     assert any("reproduce" in name for name in verdicts), verdicts
     weighs = {name: verdict for name, verdict in verdicts.items() if not name.startswith(("check", "bench"))}
     assert set(weighs.values()) == {Verdict.PASS}, verdicts  # how fast it is, is the machine's
-    decide.main(str(tmp_path / "made/packages/onnxruntime"), ["a wonderful film", "dull; I want a refund"])
+    decide.main(str(tmp_path / "made/packages/composite-onnx"), ["a wonderful film", "dull; I want a refund"])
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith(("thanks", "person"))
     assert said[1].startswith("lawyer's desk")
