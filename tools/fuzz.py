@@ -51,7 +51,7 @@ def main() -> int:
         families()
     for data in (*_seeds(), *_kept().values()):
         (chosen.corpus / _name(data)).write_bytes(data)
-    limits = [f"-max_total_time={chosen.seconds}", "-max_len=20000", "-rss_limit_mb=6000", "-timeout=60"]
+    limits = [f"-max_total_time={chosen.seconds}", "-max_len=20000", "-rss_limit_mb=3000", "-timeout=60"]
     atheris.Setup([sys.argv[0], str(chosen.corpus), f"-artifact_prefix={chosen.corpus}/", *limits], _split)
     atheris.Fuzz()
     return 0

@@ -160,14 +160,21 @@ class VerifiedFiles:
 
 def is_inert(package: Package, path: str) -> bool:
     """Can the usual loader of this file only parse data?"""
+    return loading_of(package, path) is Loading.INERT
+
+
+def loading_of(package: Package, path: str) -> Loading | None:
+    """What the usual loader of this file may do, from its header where that says more than its format; None where the
+    format is not known.
+    """
     probe, recognised = package.probe(path)
     if recognised is None:
-        return False
+        return None
     try:
         stated = recognised.describe(probe).loading
     except Damaged:
         stated = None
-    return (stated or recognised.loading) is Loading.INERT
+    return stated or recognised.loading
 
 
 def _permitted(manifest: Manifest, permit: Permit, where: str) -> dict[str, Digest]:

@@ -14,7 +14,7 @@ from regraft.deployment.loading import Opened
 from regraft.errors import BadFeeds, Damaged, Unsupported
 from regraft.package.formats import Loading, Port, Role
 from regraft.package.manifest import Manifest
-from regraft.runtime.verified import VerifiedFiles
+from regraft.runtime.verified import VerifiedFiles, loading_of
 
 if TYPE_CHECKING:
     from regraft.package.package import Package
@@ -82,18 +82,9 @@ def all_files(package: Package, manifest: Manifest) -> Iterator[Carried]:
 
 def runs_when_loaded(package: Package, files: Iterable[Carried]) -> list[str]:
     """Carried files of the package whose usual loader may execute what they hold: code, pickles, Keras layers."""
-    return [one.name for one in files if one.path and (one.kind == "code" or _may_execute(package, one.path))]
-
-
-def _may_execute(package: Package, path: str) -> bool:
-    probe, recognised = package.probe(path)
-    if recognised is None:
-        return False
-    try:
-        stated = recognised.describe(probe).loading
-    except Damaged:
-        stated = None
-    return (stated or recognised.loading) is Loading.CODE
+    return [
+        one.name for one in files if one.path and (one.kind == "code" or loading_of(package, one.path) is Loading.CODE)
+    ]
 
 
 def graph_of(opened: Opened) -> Graph:
