@@ -15,7 +15,7 @@ help:
 	@echo "make run     choose, adapt, convert, verify, measure and judge a model; writes build/report.html, report.png, packages/"
 	@echo "make run-image   the same for pictures; writes build/digits/report.html"
 	@echo "make survey  fetch, inspect and scan ten real packages; writes build/survey.html"
-	@echo "make test    lint, types, floors and all tests (downloads about 1.7 GB of real packages once)"
+	@echo "make test    lint, types, floors and all tests (once: 1.7 GB of real packages, and TensorFlow, 1.4 GB on disk)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make bench   the benchmarks, side by side with their peers; see benchmarks/RESULTS.md"
 	@echo "make fuzz    five minutes of hostile input for every parser; guided by coverage where atheris has a wheel"
