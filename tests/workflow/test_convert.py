@@ -148,4 +148,6 @@ def test_what_is_refused_is_refused_apart_too(model: Path, tmp_path: Path) -> No
         convert(model, to="onnx", out=tmp_path / "made", isolate=True)
     with pytest.raises(UsageError, match="nothing converts"):
         convert(model, to="wood", out=tmp_path / "made", isolate=True)
+    with pytest.raises(UsageError, match="limited"):
+        convert(model, to="openvino", out=tmp_path / "made", memory_mb=100)
     assert not (tmp_path / "made").exists()

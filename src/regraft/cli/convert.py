@@ -26,7 +26,7 @@ from regraft.cli.output import Shown, each
 @click.option("--time-limit", "time_limit_s", type=click.FloatRange(1, 1e6), help="Seconds that one attempt may take.")
 @click.option("--memory-mb", type=click.IntRange(64), help="MiB that one attempt may hold.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
-@click.option("--seed", type=int, default=0, help="Of made-up inputs.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of made-up inputs.")
 @folder_options
 def command(ref: str, to: str, feeds: Path | None, texts: Path | None, settings: Settings, **options: Any) -> int:
     """The same network for another runtime, as a whole package (-o FOLDER) with tokenizer, label map and lineage;

@@ -10,7 +10,7 @@ from regraft.compare.int8 import MARGIN
 from regraft.deployment.convert import Conversion, require_target
 from regraft.deployment.convert import convert as make
 from regraft.deployment.convert.chain import ARROW
-from regraft.errors import error_of
+from regraft.errors import UsageError, error_of
 from regraft.package.product import move_package
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict, evidence_from_json
@@ -63,12 +63,14 @@ def convert(
     Returns:
         the path of the new package, and its evidence.
     Raises:
-        As there.
+        UsageError: limits without `isolate`. And as there.
     """
     if isolate:
         options |= {"data": data, "columns": columns, "margin": margin, "seed": seed, "trust_code": trust_code}
         limits = Resources(0, memory_mb << 20 if memory_mb is not None else None, time_limit_s)
         return _convert_apart(ref, to, Path(out), store, offline=offline, limits=limits, **options)
+    if time_limit_s is not None or memory_mb is not None:
+        raise UsageError("nothing is limited in this very process", hint="limits want isolate=True")
     if data is not None:
         from regraft.adaptation.data import DataSpec
         from regraft.workflow.task_data import task_data
