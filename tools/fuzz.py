@@ -1,4 +1,4 @@
-"""Look for input that a parser or rule family cannot get through. usage: fuzz.py [--seconds N] [--corpus DIR] [FILE…]
+"""Look for input that a parser cannot get through. usage: fuzz.py [--seconds N] [--seed N] [--corpus DIR] [FILE…]
 
 Guided by coverage where atheris is installed (it is in the group of tests), by chance otherwise. It starts from the
 corpus of samples and from tests/trust/fuzz_corpus.zip. A fault is written to DIR with its traceback, as are inputs
@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0, help="0: another search each time")
     parser.add_argument("--corpus", type=Path, default=ROOT / ".cache/fuzz")
     parser.add_argument("--keep", action="store_true", help="put what an earlier run found in DIR into the zip")
     parser.add_argument("files", type=Path, nargs="*")
@@ -42,7 +43,7 @@ def main() -> int:
     try:
         import atheris
     except ImportError:
-        return _by_chance(chosen.corpus, chosen.seconds)
+        return _by_chance(chosen.corpus, chosen.seconds, chosen.seed or random.SystemRandom().randrange(1 << 32))
     with atheris.instrument_imports(include=["regraft"]):
         from regraft.package.formats import formats
         from regraft.trust.scan import families
@@ -51,7 +52,8 @@ def main() -> int:
         families()
     for data in (*_seeds(), *_kept().values()):
         (chosen.corpus / _name(data)).write_bytes(data)
-    limits = [f"-max_total_time={chosen.seconds}", "-max_len=20000", "-rss_limit_mb=3000", "-timeout=60"]
+    limits = [f"-seed={chosen.seed}", f"-max_total_time={chosen.seconds}"]
+    limits += ["-max_len=20000", "-rss_limit_mb=3000", "-timeout=60"]
     atheris.Setup([sys.argv[0], str(chosen.corpus), f"-artifact_prefix={chosen.corpus}/", *limits], _split)
     atheris.Fuzz()
     return 0
@@ -103,11 +105,10 @@ def _name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _by_chance(folder: Path, seconds: int) -> int:
+def _by_chance(folder: Path, seconds: int, seed: int) -> int:
     from tests.trust.fuzzing import NAMES, damaged, judge, seeds
 
     everything = list(seeds())
-    seed = random.SystemRandom().randrange(1 << 32)
     rng, deadline, tried, faults = random.Random(seed), time.monotonic() + seconds, 0, 0
     while time.monotonic() < deadline:
         name, content = rng.choice(everything)

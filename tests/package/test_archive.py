@@ -57,6 +57,13 @@ def kinds(archive: Archive) -> set[str | None]:
     return {problem.kind for problem in archive.audit()}
 
 
+@pytest.mark.parametrize("length", range(22))
+@pytest.mark.parametrize("at", [0, 1, 8, 17])
+def test_a_file_too_short_for_an_end_record_has_none(length: int, at: int) -> None:
+    with pytest.raises(Damaged, match="no end record"):
+        open_zip(reader((bytes(at) + b"PK\5\6" + bytes(22))[:length]))
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_zip_members_are_what_zipfile_wrote(method: int) -> None:
     archive = open_zip(reader(make_zip(CONTENT, method)))

@@ -193,7 +193,7 @@ class ZipArchive(Archive):
     def _find_end(self) -> _End:
         base = max(0, self.reader.size - _TAIL_BYTES)
         tail = self.reader.read_at(base, _TAIL_BYTES)
-        index = tail.rfind(_END_MAGIC, 0, len(tail) - _END.size + len(_END_MAGIC))
+        index = tail.rfind(_END_MAGIC, 0, max(0, len(tail) - _END.size + len(_END_MAGIC)))
         if index < 0:
             raise Damaged("no end record of a zip directory", where=self.reader.where)
         at = base + index
