@@ -11,7 +11,9 @@ from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.errors import BadFeeds, RegraftError, Unsupported, UsageError
 from regraft.runtime.feed_files import feeds_from_file
 from regraft.runtime.feeds import FLOAT_VALUES, INTEGER_VALUES, SIZES, FeedCase, generated_feeds, text_feeds
+from regraft.runtime.hard_texts import string_cases
 from regraft.runtime.interface import Signature
+from regraft.runtime.text_model import takes_texts
 
 if TYPE_CHECKING:
     from regraft.deployment.loading import Opened
@@ -67,6 +69,10 @@ def accepted_feeds(
     if own and not accepted:
         _refuse(refused)
     signature = reference.model.signature
+    if takes_texts(reference.model):
+        made = list(string_cases(signature.inputs[0].name))
+        found, not_found = runnable(made, reference.model, candidate, inputs=inputs)
+        return accepted + found, refused + not_found
     fixed = _fixed_sizes(signature, candidate.signature, inputs)
     for larger in _LARGER if _grows(signature, fixed) else _LARGER[:1]:
         try:
@@ -101,9 +107,10 @@ def runnable(
         try:
             who = "reference"
             reference(feeds_for(reference, case.feeds))
-            who = "candidate"
-            theirs = {inputs[name]: value for name, value in case.feeds.items() if name in inputs}
-            candidate(feeds_for(candidate, theirs))
+            if candidate is not reference:
+                who = "candidate"
+                theirs = {inputs[name]: value for name, value in case.feeds.items() if name in inputs}
+                candidate(feeds_for(candidate, theirs))
         except (Unsupported, BadFeeds) as error:
             refused.append((case, who, error))
         else:
@@ -137,6 +144,8 @@ def _given(reference: Opened, given: Feeds | Sequence[Feeds] | Sequence[str] | P
     if isinstance(given, Mapping):
         return [FeedCase("data", _arrays(given), "data")]
     if given and not isinstance(given, str) and all(isinstance(one, str) for one in given):
+        if takes_texts(reference.model):
+            return list(string_cases(reference.model.signature.inputs[0].name, [str(one) for one in given]))
         return list(text_feeds(text_encoder(reference), [one for one in given if isinstance(one, str)]))
     if isinstance(given, str) or not given:
         raise UsageError(_FEEDS)
