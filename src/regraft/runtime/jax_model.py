@@ -16,7 +16,7 @@ from regraft.runtime.jax_graph import JaxGraph, import_jax, running
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Reduce
 
-_MAX_KEPT = 8
+_MAX_KEPT = 32
 """Shapes of feeds whose traced and compiled forms are kept."""
 
 
@@ -57,6 +57,7 @@ class JaxModel:
         self._outputs: tuple[Port, ...] = ()
         self._graphs: dict[tuple[object, ...], tuple[JaxGraph, list[str]]] = {}
         self._compiled: dict[tuple[object, ...], Any] = {}
+        """Shared by copies with other weights, which are an argument of what is compiled, or in float64."""
 
     @property
     def signature(self) -> Signature:
@@ -85,12 +86,12 @@ class JaxModel:
 
         checked = self._checked(feeds)
         graph, names = self._traced(checked)
-        key = _key(checked)
+        key = (self._is_wide, *_key(checked))
         with running(is_wide=self._is_wide), self._telling(checked):
             if key not in self._compiled:
                 _make_room(self._compiled)
-                self._compiled[key] = import_jax().jit(lambda given: self._evaluated(graph, given))
-            results = self._compiled[key](checked)
+                self._compiled[key] = import_jax().jit(lambda weights, given: self._evaluated(graph, weights, given))
+            results = self._compiled[key](self.weights, checked)
         outputs = {name: np.array(value) for name, value in zip(names, map(_plain, results), strict=True)}
         self._outputs = tuple(Port(name, str(value.dtype), (None,) * value.ndim) for name, value in outputs.items())
         return outputs
@@ -159,7 +160,9 @@ class JaxModel:
 
     def _copy(self, weights: Mapping[str, Any], *, is_wide: bool) -> JaxModel:
         precision = "float64" if is_wide else None
-        return JaxModel(self.function, inputs=self._declared, precision=precision, weights=weights, where=self.where)
+        made = JaxModel(self.function, inputs=self._declared, precision=precision, weights=weights, where=self.where)
+        made._compiled = self._compiled
+        return made
 
     def close(self) -> None:
         """Drop what was compiled."""
@@ -188,8 +191,8 @@ class JaxModel:
             self._graphs[key] = (JaxGraph(closed, taken, weights=self.weights, where=self.where), names)
         return self._graphs[key]
 
-    def _evaluated(self, graph: JaxGraph, given: dict[str, Any]) -> list[Any]:
-        return graph.evaluate(given, graph.outputs, is_wide=self._is_wide)
+    def _evaluated(self, graph: JaxGraph, weights: dict[str, Any], given: dict[str, Any]) -> list[Any]:
+        return graph.evaluate({**weights, **given}, graph.outputs, is_wide=self._is_wide)
 
     def _telling(self, feeds: Mapping[str, Array]) -> _Telling:
         return _Telling(self.where, feeds)

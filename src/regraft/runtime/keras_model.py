@@ -164,11 +164,17 @@ class KerasModel:
         for name, variable in _variables(self.network).items():
             if name in weights:
                 variable.assign(weights[name])
-        return KerasModel(self.network, precision="float64" if self._is_wide else None, where=self.where)
+        made = KerasModel(self.network, precision="float64" if self._is_wide else None, where=self.where)
+        if self._names is None:
+            made._whole = self._whole.with_weights(weights)  # shares what is compiled
+        return made
 
     def cast(self, dtype: str) -> KerasModel:
         """The same network in float64."""
-        return KerasModel(self.network, precision=dtype, where=self.where)
+        made = KerasModel(self.network, precision=dtype, where=self.where)
+        if dtype == "float64" and self._names is None:
+            made._whole = self._whole.cast(dtype)  # shares what is compiled
+        return made
 
     def close(self) -> None:
         """Drop what was compiled."""
