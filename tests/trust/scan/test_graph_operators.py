@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 
 import pytest
@@ -64,6 +65,38 @@ def test_operators_of_torchscript():
     assert rules(family, "torchscript", "aten::save") == {"RGS-TSC-001"}
     assert rules(family, "torchscript", "aten::from_file") == {"RGS-TSC-001"}
     assert rules(family, "torchscript", "mylib::op") == {"RGS-TSC-002"}
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("_operator::add", None),
+        ("torch::sym_max", None),
+        ("math::trunc", None),
+        ("_operator::methodcaller", "RGS-TSC-003"),
+        ("_operator::call", "RGS-TSC-003"),
+        ("torch::os.system", "RGS-TSC-003"),
+        ("torch::hub.load", "RGS-TSC-003"),
+        ("torch::ops.load_library", "RGS-TSC-003"),
+        ("torch::_C._vmap_increment_nesting", "RGS-TSC-002"),
+    ],
+)
+def test_what_an_exported_program_looks_up_in_python(target, found):
+    assert rules(TorchscriptFamily(), "torch-export", "aten::add.Tensor", target) == ({found} if found else set())
+
+
+def test_a_branch_of_an_exported_program_is_looked_into(scan_files):
+    """torch finds `torch.os.system` among what the module imports, and calls it when the program is run."""
+    hidden = {"target": "torch.os.system", "inputs": [{"name": "", "arg": {"as_string": "true"}}]}
+    branch = {"arg": {"as_graph": {"name": "true_graph_0", "graph": {"nodes": [hidden]}}}}
+    nodes = [{"target": "torch.ops.higher_order.cond", "inputs": [branch]}]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("m/archive_format", "pt2")
+        archive.writestr("m/models/model.json", json.dumps({"graph_module": {"graph": {"nodes": nodes}}}))
+    evidence = scan_files({"m.pt2": buffer.getvalue()})
+    assert evidence.verdict is Verdict.FAIL
+    assert "RGS-TSC-003" in {finding.rule for finding in evidence.findings}
 
 
 def test_torchscript_that_saves_a_file_is_found_in_its_code(scan_files):

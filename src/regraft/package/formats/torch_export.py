@@ -18,7 +18,7 @@ from regraft.package.archive import Archive
 from regraft.package.formats.array_types import TORCH_SCALAR_TYPES, item_bytes
 from regraft.package.formats.interface import Description, Loading, Port, Probe, Problem, Role, Tensor
 from regraft.package.formats.torch_zip import root_of, small_text
-from regraft.package.limits import MAX_HEADER_BYTES, MAX_TENSORS
+from regraft.package.limits import MAX_HEADER_BYTES, MAX_NESTING, MAX_TENSORS
 
 _OLD_PROGRAM = "serialized_exported_program.json"
 _MAX_MODELS = 64
@@ -175,13 +175,22 @@ def _declared(program: Any, graph: Any) -> Iterator[Tensor]:
                     yield tensor
 
 
-def _operators(graph: Any) -> Iterator[str]:
+def _operators(graph: Any, depth: int = 0) -> Iterator[str]:
+    """What the nodes call, in the graphs of branches and loops, too; a registered operator is `namespace::name`.
+
+    Anything else is looked up in `torch`, `operator` or `math` by torch, and `torch::ops.name` is no operator.
+    """
     nodes = _dig(graph, "nodes")
     for node in nodes if isinstance(nodes, list) else ():
         target = node.get("target") if isinstance(node, dict) else None
         if isinstance(target, str):
             parts = target.removeprefix("torch.ops.").split(".")
+            if len(parts) == 1 and target != parts[0]:
+                parts = ["torch", f"ops.{parts[0]}"]
             yield "::".join([parts[0], ".".join(parts[1:])]) if len(parts) > 1 else target
+        inputs = node.get("inputs") if isinstance(node, dict) else None
+        for given in inputs if isinstance(inputs, list) and depth < MAX_NESTING else ():
+            yield from _operators(_dig(given, "arg", "as_graph", "graph"), depth + 1)
 
 
 def _ports(program: Any, graph: Any, specs: str, kind: str) -> Iterator[Port]:

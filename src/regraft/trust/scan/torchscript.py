@@ -9,6 +9,7 @@ from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.descriptions import description_of
 from regraft.trust.scan.interface import Rule, Site
+from regraft.trust.scan.pickle_dangers import danger_of
 
 FILE_OPERATOR = Rule(
     "RGS-TSC-001",
@@ -26,6 +27,15 @@ CUSTOM_OPERATOR = Rule(
     "Find the library, judge it, then pass --allow NAMESPACE::NAME.",
     cwe=829,
 )
+PYTHON_FUNCTION = Rule(
+    "RGS-TSC-003",
+    Severity.CRITICAL,
+    "An exported program that calls Python in place of an operator",
+    "torch looks a node's target up in the modules torch, operator and math, and in whatever these import: the program "
+    "calls it when it is run, with the arguments that its author wrote down.",
+    "Do not run this program. Report it to where you got it from.",
+    cwe=94,
+)
 
 _FILE_OPERATORS = frozenset(
     {"aten::save", "aten::from_file", "aten::_load_for_executorch", "aten::load", "aten::set_source"}
@@ -35,6 +45,17 @@ _KNOWN_NAMESPACES = frozenset(
     "mkldnn_prepacked metal_prepack vulkan_prepack xnnpack sparse inductor torch dim_order_ops executorch_prim et_vk "
     "llama delegate operator".split()
 )
+_LOOKED_UP = {"_operator": "operator", "operator": "operator", "math": "math", "torch": "torch"}
+"""Namespace of a node's target → the module that torch 2.13 looks it up in (`deserialize_operator`)."""
+_ON_NUMBERS = frozenset(
+    {f"_operator::{name}" for name in "eq ne le ge lt gt neg pos mul add sub floordiv mod pow truediv and_ or_".split()}
+    | {f"_operator::{name}" for name in "lshift rshift getitem".split()}
+    | {f"torch::sym_{name}" for name in "not int float ite max min sqrt sum".split()}
+    | {"math::trunc", "math::ceil", "math::floor"}
+)
+"""Functions that compute with the sizes of tensors and do nothing else; programs with free sizes are full of them.
+Source: torch 2.13, torch/_export/serde/serialize.py, _SYM_OPS."""
+_EXPORTED = frozenset({"torch-export", "aotinductor"})
 _FORMATS = frozenset({"torchscript", "executorch", "torch-export", "aotinductor", "torch-package"})
 
 
@@ -43,7 +64,7 @@ class TorchscriptFamily:
 
     name = "torchscript"
     judges: frozenset[str] = frozenset({"torchscript", "torch-export", "aotinductor", "torch-package"})
-    rules: Sequence[Rule] = (FILE_OPERATOR, CUSTOM_OPERATOR)
+    rules: Sequence[Rule] = (FILE_OPERATOR, CUSTOM_OPERATOR, PYTHON_FUNCTION)
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about one program."""
@@ -52,8 +73,11 @@ class TorchscriptFamily:
         description = description_of(site)
         if not isinstance(description, Description):
             return
+        is_exported = site.format.name in _EXPORTED
         for operator in description.operators:
-            if operator.split(".")[0] in _FILE_OPERATORS:
+            if is_exported and operator.split("::")[0] in _LOOKED_UP:
+                yield from _looked_up(operator, site)
+            elif operator.split(".")[0] in _FILE_OPERATORS:
                 yield FILE_OPERATOR.finding(f"calls {operator}", site.where(), name=operator)
             elif "::" in operator and operator.split("::")[0] not in _KNOWN_NAMESPACES:
                 yield CUSTOM_OPERATOR.finding(f"calls {operator}", site.where(), name=operator)
@@ -61,3 +85,15 @@ class TorchscriptFamily:
     def examine_package(self, package: Package, sites: Sequence[Site]) -> Iterator[Finding]:
         """Nothing: programs are judged one by one; their Python is the code family's."""
         return iter(())
+
+
+def _looked_up(operator: str, site: Site) -> Iterator[Finding]:
+    """A target that torch finds by its name in a module of Python."""
+    if operator in _ON_NUMBERS:
+        return
+    namespace, _, name = operator.partition("::")
+    effect = danger_of(_LOOKED_UP[namespace], name)
+    if effect is None:
+        yield CUSTOM_OPERATOR.finding(f"calls {operator}, which is no operator", site.where(), name=operator)
+    else:
+        yield PYTHON_FUNCTION.finding(f"calls {operator}: {effect}", site.where(), name=operator)
