@@ -22,6 +22,7 @@ from regraft.deployment.verify_evidence import impossible
 from regraft.errors import Damaged, RegraftError, Unsupported, UsageError
 from regraft.record.evidence import JSON, Draft, Evidence, Finding, Severity, Verdict
 from regraft.workflow.bench import permit_by_scan
+from regraft.workflow.fuzzing import Fuzzing, fuzzed
 
 if TYPE_CHECKING:
     from regraft.record.store import Store
@@ -44,6 +45,8 @@ def replicate(
     is_proven: bool = True,
     own_weights: bool = False,
     is_profiled: bool = False,
+    fuzz_s: float | None = None,
+    replay: Sequence[Path] = (),
     store: Store | None = None,
     seed: int = 0,
     runtime: str | None = None,
@@ -66,12 +69,15 @@ def replicate(
         map_file: a weight map (TOML) to use in place of finding one.
         map_out: where to write the map, to be looked at and edited.
         converter_out: where to write a Python script that converts the weights without Regraft.
-        tests_out: folder to make, with a regression test for every block of the candidate, where it is replicated.
+        tests_out: folder to make, with a regression test for every block of the candidate, where it is replicated, or
+            with a test of the counterexample that was found.
         is_proven: prove the map on the reference's values; False leaves what structure says.
         own_weights: compare the candidate with the weights that it has.
         is_profiled: time both, too, whole and module by module; torch alone.
+        fuzz_s: seconds to search for inputs, and weights, on which they differ after all, where they seem the same.
+        replay: counterexamples of such a search, that are judged again.
         store: where packages and scans are looked up.
-        seed: of made-up feeds.
+        seed: of made-up feeds, and of the search.
         runtime, reference_runtime: that load the candidate, the reference.
         factory, candidate_factory: `module:factory` that builds a network for weights without an architecture.
         threads: intra-op threads of both.
@@ -92,6 +98,7 @@ def replicate(
         if is_profiled:
             _profile(draft, ours, theirs, feeds, seed=seed)
         filled = theirs
+        outcome: Mapped | None = None
         if ours.model is not None and theirs.model is not None and not own_weights:
             outcome = _filled(draft, ours, theirs, feeds, seed=seed, map_file=map_file, is_proven=is_proven)
             _write(outcome, map_out, converter_out)
@@ -99,9 +106,36 @@ def replicate(
                 return concluded(draft, None)
             filled = msgspec.structs.replace(theirs, model=outcome.model)
         forward = verify(ours, filled, feeds=feeds, store=store, seed=seed, threads=threads, offline=offline)
-        if tests_out is not None:
+        if fuzz_s is not None or replay:
+            named = (str(reference), str(candidate)) if isinstance(candidate, str) else None
+            wanted = Fuzzing(seconds=fuzz_s, replay=replay, tests_out=tests_out, named=named, store=store, seed=seed)
+            _fuzz(draft, forward, ours, filled, outcome, feeds, wanted)
+        if tests_out is not None and all(one.rule != "replicate.counterexample" for one in draft.findings):
             _emit_tests(draft, forward, theirs, str(candidate), tests_out, seed=seed)
         return concluded(draft, forward)
+
+
+def _fuzz(
+    draft: Draft,
+    forward: Evidence,
+    ours: Opened,
+    filled: Opened,
+    outcome: Mapped | None,
+    feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
+    wanted: Fuzzing,
+) -> None:
+    """A search is worth its time only where nothing differs yet."""
+    if forward.verdict is Verdict.FAIL or ours.model is None or filled.model is None:
+        message = "it was not fuzzed: the two differ already, or one of them does not run"
+        draft.find(Finding("replicate.no_fuzz", Severity.INFO, message))
+        return
+    reference, candidate = ours.model, filled.model
+    inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where).names
+    cases, _ = accepted_feeds(ours, candidate, feeds, inputs=inputs, seed=wanted.seed)
+    if not cases:
+        return  # which is a finding of the comparison
+    mapped = outcome or Mapped(WeightMap((), {}, {}), candidate)
+    fuzzed(draft, ours, filled, mapped, cases, _telling(cases), inputs=inputs, wanted=wanted)
 
 
 def _emit_tests(draft: Draft, forward: Evidence, theirs: Opened, named: str, folder: Path, *, seed: int) -> None:

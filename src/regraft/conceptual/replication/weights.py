@@ -33,10 +33,12 @@ class Mapped(msgspec.Struct, frozen=True):
     Attributes:
         weight_map: of the two.
         model: the candidate with the reference's weights; None where some could not be mapped.
+        values: the reference's weights.
     """
 
     weight_map: WeightMap
     model: Any = None
+    values: dict[str, Array] = {}
 
 
 def map_onto(
@@ -84,7 +86,7 @@ def map_onto(
         return Mapped(found)
     made = found.to_candidate(values)
     _report_own(draft, found, weight_values(candidate, operator_graph(candidate, theirs)), made)
-    return Mapped(found, with_weights(candidate, made))
+    return Mapped(found, with_weights(candidate, made), values)
 
 
 def _without_unused(draft: Draft, found: WeightMap, candidate: Model, theirs: Mapping[str, Array]) -> WeightMap:

@@ -1,0 +1,123 @@
+"""Faults that ordinary inputs do not show: how many are found without and with --fuzz, and after how many inputs.
+
+usage: fuzzing.py [--inputs N] [--seeds N] [--ports N] [NAME…]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+from benchmarks.fuzzed import FAULTS, Fault
+from benchmarks.porting import models
+from benchmarks.ports import PORTS
+
+from regraft.compare.weight_map import map_weights
+from regraft.conceptual.fuzzing import Fuzzed, Pair, fuzz
+from regraft.deployment.verify import verify
+from regraft.runtime.graphs import operator_graph
+from regraft.runtime.named_weights import weight_values, with_weights
+from regraft.runtime.torch_factory import torch_model
+
+
+class Result(NamedTuple):
+    """What became of one fault, or of one correct port.
+
+    Attributes:
+        name, told: of it.
+        plain: verdict of `verify` with the same weights, on its own feeds.
+        found: seed by seed: inputs until the counterexample, None where there was none.
+        last: of the last search.
+        cpu_s: of one search, what was found made smaller.
+    """
+
+    name: str
+    told: str
+    plain: str
+    found: list[int | None]
+    last: Fuzzed
+    cpu_s: float
+
+
+def pair_of(reference: Any, candidate: Any, feeds: Any, seed: int) -> tuple[Pair, Any]:
+    """Both with the reference's weights."""
+    inputs = {name: name for name in feeds}
+    found = map_weights(reference, candidate, feeds, inputs=inputs)
+    values = weight_values(reference, operator_graph(reference, feeds))
+    filled = with_weights(candidate, found.to_candidate(values))
+    return Pair(reference, filled, feeds, inputs=inputs, weight_map=found, values=values, seed=seed), filled
+
+
+def measured(name: str, told: str, sides: tuple[Any, Any, Any], *, inputs: int, seeds: int, plain: bool) -> Result:
+    """Compare as `replicate` does, then search with several seeds."""
+    reference, candidate, feeds = sides
+    pair, filled = pair_of(reference, candidate, feeds, 0)
+    verdict = verify(reference, filled, localise=False).outcome if plain else ""
+    found: list[int | None] = []
+    began = time.process_time()
+    for seed in range(seeds):
+        if seed:
+            pair, _ = pair_of(reference, candidate, feeds, seed)
+        last = fuzz(pair, seconds=600, inputs=inputs, seed=seed)
+        found.append(last.counterexample.inputs if last.counterexample else None)
+    return Result(name, told, verdict, found, last, (time.process_time() - began) / seeds)
+
+
+def fault_sides(fault: Fault) -> tuple[Any, Any, Any]:
+    """Models, and feeds by name."""
+    network, examples = fault.reference()
+    feeds = {key: value.numpy() for key, value in examples.items()}
+    return torch_model(network, examples, threads=1), torch_model(*fault.candidate(), threads=1), feeds
+
+
+def table(results: Sequence[Result]) -> str:
+    """As Markdown."""
+    lines = [
+        "| fault | without | found with, of seeds | inputs, mean | weights | smallest inputs | CPU s |",
+        f"|{'---|' * 7}",
+    ]
+    for one in results:
+        hits = [count for count in one.found if count is not None]
+        mean = f"{sum(hits) / len(hits):.0f}" if hits else ""
+        counter = one.last.counterexample
+        small = "; ".join(f"{k} {list(v.shape)}" for k, v in counter.feeds.items()) if counter else ""
+        weights = counter.checkpoint.name if counter else ""
+        cells = [one.told, one.plain, f"{len(hits)} of {len(one.found)}", mean, weights, small, f"{one.cpu_s:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=[*FAULTS, *PORTS])
+    parser.add_argument("--inputs", type=int, default=1000, help="most inputs of one search")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ports", type=int, default=400, help="inputs for each correct port")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    results = []
+    for name in asked.names:
+        if name in FAULTS:
+            sides = fault_sides(FAULTS[name])
+            one = measured(name, FAULTS[name].name, sides, inputs=asked.inputs, seeds=asked.seeds, plain=True)
+        else:
+            sides = (*models(PORTS[name]), PORTS[name].feeds)
+            one = measured(name, f"{name}: a correct port", sides, inputs=asked.ports, seeds=1, plain=False)
+        results.append(one)
+        print(f"{name}: {one.plain} {one.found} {one.cpu_s:.1f} s, {one.last.refusals} {one.last.rounding}",
+              file=sys.stderr, flush=True)  # fmt: skip
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

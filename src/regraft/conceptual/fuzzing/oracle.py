@@ -1,0 +1,262 @@
+"""The reference as oracle: do both networks say the same to these inputs, under these weights?
+
+Both run in float64, too. A disagreement counts where float32 rounding of the *reference* does not explain it and the
+candidate has it in float64 as well: then it is another function, not another order of sums. What differs in float64
+guides the search long before it shows in float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.compare.deviation import Deviation, deviation
+from regraft.compare.exact import exact_model, feeds_for
+from regraft.compare.judge import Judgement, Threshold, threshold
+from regraft.compare.measure import Yardstick
+from regraft.compare.noise import Ratio, least_floor, ratios, unit_roundoff
+from regraft.conceptual.fuzzing.domain import REFUSALS
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from regraft.runtime.interface import Array, Feeds, Model
+
+PRECISION = "float32"
+_POOL = 64
+"""Inputs whose floors stand for all: on some a reference is exact by chance."""
+_KEPT = 8
+"""Shapes whose float64 twin is kept: some are exported for one shape."""
+_NEIGHBOURS = 2
+_NEAR = 2.0**-18
+"""By how much of itself each number of a neighbour differs: at a tie, or where all cancels, neighbours agree again."""
+USUAL = 1e4
+"""Magnitude up to which a candidate must be finite where the reference is, as `verify` demands."""
+
+
+class Answer(StrEnum):
+    """What comes of one set of inputs."""
+
+    SAME = "same"
+    DIFFERS = "differs"
+    ROUNDING = "rounding"
+    """Beyond the floor in float32 alone: the candidate loses digits that the reference keeps."""
+    REFUSED = "refused"
+    """The reference runs, and the candidate stops."""
+    SKIPPED = "skipped"
+    """The reference does not run, or answers with infinities or NaN in float64."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What one set of inputs says.
+
+    Attributes:
+        answer: in a word.
+        severity: of the difference in float64 (float32 without that), in fault thresholds; beyond 1 it differs.
+        output: where it is largest.
+        message: what differs, or why the candidate stopped.
+    """
+
+    answer: Answer
+    severity: float = 0.0
+    output: str = ""
+    message: str = ""
+
+
+class Twin:
+    """A model in float64.
+
+    Args:
+        model: to be cast.
+        feeds: by its own names, to see that float64 is kept.
+    Raises:
+        Unsupported: it is not kept.
+    """
+
+    def __init__(self, model: Model, feeds: Feeds) -> None:
+        self._model = model
+        self._made = exact_model(model, feeds)
+        self._others: dict[object, Model] = {}
+
+    def __call__(self, feeds: Feeds) -> dict[str, Array]:
+        """By the twin that was made first, where it takes this shape; else by one of its own: some are exported."""
+        key = _key(feeds)
+        with contextlib.suppress(*REFUSALS):
+            if key not in self._others:
+                return self._made(feeds_for(self._made, feeds))
+        if key not in self._others:
+            while len(self._others) >= _KEPT:
+                del self._others[next(iter(self._others))]
+            self._others[key] = exact_model(self._model, feeds)
+        return self._others[key](feeds_for(self._others[key], feeds))
+
+
+class Oracle:
+    """Both networks under one set of weights.
+
+    Args:
+        reference, candidate: with these weights.
+        feeds: that both take, by the reference's names.
+        inputs: reference's input → candidate's.
+        outputs: reference's output → candidate's.
+        seed: of jitter and neighbours.
+    Raises:
+        Unsupported: the reference has neither float64 nor jitter, or its floors are not calibrated.
+    """
+
+    def __init__(
+        self,
+        reference: Model,
+        candidate: Model,
+        feeds: Feeds,
+        *,
+        inputs: Mapping[str, str],
+        outputs: Mapping[str, str],
+        seed: int = 0,
+    ) -> None:
+        self._reference, self._candidate = reference, candidate
+        self._inputs, self._outputs, self._seed = inputs, outputs, seed
+        self._exact: Twin | None = None
+        self._wide: Twin | None = None
+        self._jitter: Yardstick | None = None
+        try:
+            self._exact = Twin(reference, feeds)
+            with contextlib.suppress(*REFUSALS):
+                self._wide = Twin(candidate, self._fed(feeds))
+        except Unsupported:
+            self._jitter = Yardstick(reference, feeds, method="jitter", seed=seed)
+        self._limits: Threshold = threshold("jitter" if self._jitter else "float64", PRECISION)
+        self._pool: dict[str, list[Deviation]] = {}
+        self.passes = 0
+
+    @property
+    def is_exact(self) -> bool:
+        """Both run in float64."""
+        return self._wide is not None
+
+    def judged(self, feeds: Feeds) -> Outcome:
+        """Run both; a difference is confirmed on neighbours."""
+        found = self._once(feeds)
+        if found.answer is not Answer.DIFFERS:
+            return found
+        for near in self._neighbours(feeds):
+            other = self._once(near)
+            if other.answer is not Answer.DIFFERS:
+                return Outcome(Answer.SAME, 0.0, found.output, "its neighbours agree")
+        return found
+
+    def _once(self, feeds: Feeds) -> Outcome:
+        self.passes += 1
+        try:
+            truth, own, unstable = self._right(feeds)
+        except REFUSALS:
+            return Outcome(Answer.SKIPPED)
+        try:
+            given = self._fed(feeds)
+            theirs = self._candidate(feeds_for(self._candidate, given))
+            wide = theirs if self._wide is None else self._wide(given)
+        except REFUSALS as error:
+            return Outcome(Answer.REFUSED, math.inf, message=error.what)
+        found = [self._compared(name, truth[name], own[name], theirs[other], wide[other], unstable.get(name))
+                 for name, other in self._outputs.items() if name in truth]  # fmt: skip
+        worst = max(found, key=lambda one: (_ORDER.index(one.answer), one.severity), default=Outcome(Answer.SKIPPED))
+        if worst.answer is Answer.ROUNDING and math.isinf(worst.severity) and _is_usual(feeds):
+            return msgspec.structs.replace(worst, answer=Answer.DIFFERS)
+        return worst
+
+    def _right(self, feeds: Feeds) -> tuple[dict[str, Array], dict[str, Deviation], dict[str, Array]]:
+        """The reference's exact answer, the error of its float32 run, and where that run is not to be trusted."""
+        import numpy as np
+
+        if self._exact is None:
+            assert self._jitter is not None
+            (answer,) = self._jitter.answers([feeds])
+            return answer.truth, answer.own[PRECISION], answer.unstable
+        said = self._reference(feeds_for(self._reference, feeds))
+        truth = self._exact(feeds)
+        if all(value.dtype.kind == "f" and value.size and not np.isfinite(value).any() for value in truth.values()):
+            raise Unsupported("the reference has no finite answer", where=self._reference.where)
+        own = {name: deviation(said[name], value) for name, value in truth.items()}
+        unstable: dict[str, Array] = {
+            name: np.isfinite(said[name]) != np.isfinite(value) if value.dtype.kind == "f" else said[name] != value
+            for name, value in truth.items()
+        }
+        return truth, own, unstable
+
+    def _fed(self, feeds: Feeds) -> dict[str, Array]:
+        return {self._inputs[name]: value for name, value in feeds.items() if name in self._inputs}
+
+    def _compared(
+        self, name: str, truth: Array, own: Deviation, theirs: Array, wide: Array, unstable: Array | None
+    ) -> Outcome:
+        if theirs.shape != truth.shape:
+            shapes = f"output {name} has the shape {theirs.shape}, the reference's has {truth.shape}"
+            return Outcome(Answer.DIFFERS, math.inf, name, shapes)
+        if not truth.size:
+            return Outcome(Answer.SAME, 0.0, name)
+        pool = self._pool.setdefault(name, [])
+        if len(pool) < _POOL:
+            pool.append(own)
+        plain, exact = (self._against(name, value, truth, own, unstable) for value in (theirs, wide))
+        if exact.severity > 1 and plain.severity > 1:
+            return exact if math.isinf(exact.severity) else msgspec.structs.replace(plain, severity=exact.severity)
+        if plain.severity > 1:
+            return msgspec.structs.replace(plain, answer=Answer.ROUNDING)
+        return Outcome(Answer.SAME, exact.severity, name)
+
+    def _against(self, name: str, value: Array, truth: Array, own: Deviation, unstable: Array | None) -> Outcome:
+        """One answer of the candidate against the truth, in floors of the reference."""
+        import numpy as np
+
+        error = deviation(value, truth)
+        excused = int(np.sum(unstable)) if unstable is not None else 0
+        if error.flips > excused:
+            return Outcome(Answer.DIFFERS, math.inf, name, f"{error.flips} integers of output {name} are others")
+        if error.incomparable > excused:
+            told = f"{error.incomparable} numbers of output {name} are finite in one of the two only"
+            return Outcome(Answer.DIFFERS, math.inf, name, told)
+        if truth.dtype.kind != "f":
+            return Outcome(Answer.SAME, 0.0, name)
+        ratio = self._ratio(name, error, own)
+        severity = self._limits.severity(ratio)
+        is_beyond = self._limits.judgement(ratio) is Judgement.BEYOND
+        told = f"output {name} is {ratio.rms:.3g} noise floors off (RMS), {ratio.peak:.3g} at the peak"
+        return Outcome(Answer.DIFFERS if is_beyond else Answer.SAME, severity, name, told)
+
+    def _ratio(self, name: str, error: Deviation, own: Deviation) -> Ratio:
+        pool = [*self._pool[name], own]
+        silent = [msgspec.structs.replace(one, rms=0.0, peaks=(0.0,) * len(one.peaks)) for one in pool[:-1]]
+        smallest = least_floor(pool, PRECISION)
+        return ratios([*silent, error], pool, unit=unit_roundoff(PRECISION), smallest=smallest)[-1]
+
+    def _neighbours(self, feeds: Feeds) -> list[dict[str, Array]]:
+        """The same with each real number moved by a few units in its last place; nothing, where there are none."""
+        import numpy as np
+
+        if not any(value.dtype.kind == "f" and value.any() for value in feeds.values()):
+            return []
+        random = np.random.default_rng(self._seed)
+
+        def near(value: np.ndarray) -> Array:
+            if value.dtype.kind != "f":
+                return value
+            return (value * (1 + _NEAR * random.uniform(-1, 1, value.shape))).astype(value.dtype)
+
+        return [{name: near(value) for name, value in feeds.items()} for _ in range(_NEIGHBOURS)]
+
+
+_ORDER = (Answer.SKIPPED, Answer.SAME, Answer.ROUNDING, Answer.REFUSED, Answer.DIFFERS)
+
+
+def _key(feeds: Feeds) -> tuple[object, ...]:
+    return tuple((name, value.shape) for name, value in sorted(feeds.items()))
+
+
+def _is_usual(feeds: Feeds) -> bool:
+    return all(not value.size or abs(value).max() <= USUAL for value in feeds.values() if value.dtype.kind == "f")
