@@ -1,6 +1,6 @@
 """Convert a network or a file by a peer alone. Run by benchmarks/converters.py in the peer's environment.
 
-usage: converters_peers.py exporter|olive NETWORK OUT.onnx, or onnx2tf MODEL.onnx OUT_FOLDER INPUT…
+usage: converters_peers.py exporter|olive NETWORK OUT.onnx, or onnx2tf MODEL.onnx OUT_FOLDER NAME:SIZE,SIZE…
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def olive(network: str, out: str) -> None:
 
 
 def onnx2tf(model: str, out: str, *inputs: str) -> None:
-    """A TFLite file with the names and layouts of the source."""
+    """A TFLite file with the names and layouts of the source; it gets the sizes that it wants to be told."""
     import onnx2tf as peer
 
     peer.convert(
@@ -51,7 +51,8 @@ def onnx2tf(model: str, out: str, *inputs: str) -> None:
         output_folder_path=out,
         non_verbose=True,
         copy_onnx_input_output_names_to_tflite=True,
-        keep_shape_absolutely_input_names=list(inputs),
+        overwrite_input_shape=list(inputs),
+        keep_shape_absolutely_input_names=[one.partition(":")[0] for one in inputs],
     )
 
 
