@@ -39,6 +39,6 @@ def converters_page() -> str:
         "|---|---|---|---|---|",
     ]
     for member in sorted(own_converters(), key=lambda member: (member.source, member.target, member.name)):
-        said = " ".join((type(member).__doc__ or "").split("\n\n")[0].split())
+        said = " ".join((member.__doc__ or "").split("\n\n")[0].split())
         lines.append(f"| `{member.name}` | `{member.source}` | `{member.target}` | {member.cost} | {said} |")
     return "\n".join(lines) + "\n"

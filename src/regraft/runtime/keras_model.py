@@ -191,7 +191,8 @@ class KerasModel:
     def _output_names(self) -> Sequence[str]:
         if self._names is not None:
             return self._names[1]
-        found: Sequence[str] = self.network.output_names
+        functional = getattr(self.network, "_functional", None) or self.network  # Keras 3 leaves a Sequential without
+        found: Sequence[str] = functional.output_names
         return found
 
     def _dtype(self, tensor: Any) -> str:

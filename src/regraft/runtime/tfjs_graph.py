@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,13 +47,34 @@ def graph_of_tfjs(path: Path, where: str = "") -> FrozenGraph:
     weights = weights_of(whole.get("weightsManifest"), lambda name: (path.parent / name).read_bytes())
     topology = whole.get("modelTopology") or {}
     if "node" not in topology:
-        return _graph_of_layers(topology, weights, where)
+        return frozen_network(_network_of_layers(topology, weights, where), where)
     definition = _definition(topology, weights, where)
     inputs, outputs = _signature(whole)
     placeholders, ends = loose_ends(definition)
     if not set(placeholders.values()) <= set(inputs.values()):
         inputs = placeholders  # some files sign for names that their graph does not have
     return with_ends(definition, inputs, outputs or ends, where)
+
+
+def keras_network_of_tfjs(path: Path, where: str = "") -> Any:
+    """A model of layers as a network of TensorFlow 2's Keras.
+
+    Args:
+        path, where: as for `graph_of_tfjs`.
+    Raises:
+        Damaged: weights are missing, or of another shape.
+        Unsupported: it is a graph model, or a layer carries code.
+    """
+    whole = json.loads(path.read_bytes())
+    topology = whole.get("modelTopology") or {}
+    if "node" in topology:
+        raise Unsupported(
+            "a graph model has operators and no layers, of which Keras consists; it becomes a SavedModel"
+            " (--to saved-model), ONNX or TFLite",
+            where=where,
+        )
+    weights = weights_of(whole.get("weightsManifest"), lambda name: (path.parent / name).read_bytes())
+    return _network_of_layers(topology, weights, where)
 
 
 def _definition(topology: Mapping[str, Any], weights: Weights, where: str) -> Any:
@@ -185,7 +207,7 @@ def _tensors(named: Any) -> dict[str, str]:
     return {str(key): str(info["name"]) for key, info in pairs if isinstance(info, dict) and info.get("name")}
 
 
-def _graph_of_layers(topology: Mapping[str, Any], weights: Weights, where: str) -> FrozenGraph:
+def _network_of_layers(topology: Mapping[str, Any], weights: Weights, where: str) -> Any:
     """A model of layers: the Keras of TensorFlow 2 rebuilds it from its configuration, and takes weights by name."""
     import_tensorflow()
     import tf_keras
@@ -198,7 +220,7 @@ def _graph_of_layers(topology: Mapping[str, Any], weights: Weights, where: str) 
         said = " ".join(str(error).split())[:300]
         raise Unsupported(f"Keras does not rebuild the layers: {said}", where=where) from error
     _set_weights(network, weights, where)
-    return frozen_network(network, where)
+    return network
 
 
 def _require_layers(config: Any, where: str) -> None:
@@ -219,10 +241,12 @@ def _require_layers(config: Any, where: str) -> None:
 
 
 def _set_weights(network: Any, weights: Weights, where: str) -> None:
+    """By name. Files from before TensorFlow 2.2 call a recurrent layer's weights without the name of its cell."""
     missing = []
     for variable in network.weights:
         name = variable.name.removesuffix(":0")
-        value = weights.get(name)
+        outer, _, last = name.rpartition("/")
+        value = weights.get(name, weights.get(posixpath.join(posixpath.dirname(outer), last)))
         if value is None or tuple(value.shape) != tuple(variable.shape):
             missing.append(name)
         else:

@@ -11,15 +11,7 @@ from regraft.plugins import Plugin, load_plugins
 _MEMBERS = (
     "onnx_from_torch:OnnxFromTorch",
     "openvino_from_onnx:OpenVinoFromOnnx",
-    "onnx_from_saved_model:OnnxFromSavedModel",
-    "onnx_from_tfjs:OnnxFromTfjs",
-    "onnx_from_keras:OnnxFromKeras",
-    "onnx_from_litert:OnnxFromLiteRt",
-    "saved_model_from_keras:SavedModelFromKeras",
-    "saved_model_from_tfjs:SavedModelFromTfjs",
-    "litert_from_saved_model:LiteRtFromSavedModel",
-    "litert_from_keras:LiteRtFromKeras",
-    "litert_from_tfjs:LiteRtFromTfjs",
+    "tensorflow_family:FAMILY",
     "onnx_slim_from_onnx:OnnxSlimFromOnnx",
     "onnx_optimised_from_onnx:OnnxOptimisedFromOnnx",
     "onnx_float16_from_onnx:OnnxFloat16FromOnnx",
@@ -35,7 +27,7 @@ _MEMBERS = (
     "onnx_from_torchscript:OnnxFromTorchScript",
     "aotinductor_from_torch_export:AotInductorFromTorchExport",
 )
-"""`module:Class` of every converter."""
+"""`module:Class` of every converter; `module:FAMILY` of several that are one class, a tuple of instances."""
 
 ENTRY_POINTS = "regraft.converters"
 """Group of entry points by which other distributions add converters."""
@@ -55,10 +47,11 @@ def broken() -> dict[str, str]:
 @functools.cache
 def own_converters() -> tuple[Converter, ...]:
     """The project's own."""
-    found = []
+    found: list[Converter] = []
     for spec in _MEMBERS:
         module, name = spec.split(":")
-        found.append(getattr(importlib.import_module(f"regraft.deployment.convert.hops.{module}"), name)())
+        member = getattr(importlib.import_module(f"regraft.deployment.convert.hops.{module}"), name)
+        found += member if isinstance(member, tuple) else [member()]
     return tuple(found)
 
 
