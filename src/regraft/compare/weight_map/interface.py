@@ -24,6 +24,7 @@ class Operand(msgspec.Struct, frozen=True):
         letters: one for each axis of the tensor, see `OUT`; empty where its shape says it all.
         is_flipped: it is used with its places in reverse (a transposed convolution).
         cell: group of operands of one recurrent layer; empty for others.
+        data: tensor that it is applied to, of an operator that takes several; empty for all of them.
         follows: position in `Reading.operands` of the operand whose result it is applied to; None for the data.
     """
 
@@ -32,6 +33,7 @@ class Operand(msgspec.Struct, frozen=True):
     letters: str = ""
     is_flipped: bool = False
     cell: str = ""
+    data: str = ""
     follows: int | None = None
 
 
@@ -56,7 +58,8 @@ class Reading(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: `move` (the numbers stay, their places change), `elementwise`, `unary`, `roles` (it takes weights in the
-            roles of `operands`), `size` (it makes no numbers of the network), `loop`, `other`.
+            roles of `operands`), `size` (it makes no numbers of the network), `state` (it makes zeros), `loop`,
+            `other`.
         operands: those in a role; for the others of `elementwise` and `unary` all that it takes, in order.
         word: what it does: `add`, `sub`, `mul`, `div`, `neg`, `rsqrt`; for a move how: `permute`, `reshape`, …
         move: what the move needs to know: the order of axes, the slice, the axes that are reversed.

@@ -17,6 +17,7 @@ from regraft.compare.matching import Match, layouts
 from regraft.compare.walk import Walk
 from regraft.compare.weight_map.applying import Applier
 from regraft.compare.weight_map.arrangement import Choice
+from regraft.compare.weight_map.interface import IN
 from regraft.compare.weight_map.sites import Site
 from regraft.errors import UsageError
 
@@ -288,6 +289,27 @@ class Prover:
             takers = [self._nodes[at] for tensor in weight.tensors for at in self._consumers.get(tensor, ())]
             if takers and not any(node.name in bad for node in takers) and self._reaches_data(takers):
                 self.proof.proven.add(name)
+        self._leave_silent()
+
+    def _leave_silent(self) -> None:
+        """What starts from zeros is not proven; it goes the way of what is proven of the same layer."""
+        silent = self._silent()
+        self.proof.proven -= silent
+        for i, choice in enumerate(self._matching.choices):
+            names = {pair.candidate.weight for pair in choice.pairs if pair.candidate.size(IN) > 1}
+            if names & silent and names & self.proof.proven:
+                self.proof.settled.add(i)
+
+    def _silent(self) -> set[str]:
+        """Weights of single recurrent steps that start from zeros: whatever these weights are, nothing changes."""
+        found: set[str] = set()
+        for site in self._sites[1]:
+            node = self._nodes[self._walk.order[site.node]] if site.node in self._walk.order else None
+            if site.role == "recur" and node is not None and not site.cell:
+                made: list[Any] = [self._walk.values.get(name) for name in node.inputs if name in self._walk.makers]
+                if any(hasattr(one, "dtype") and one.dtype.kind == "f" and not one.any() for one in made):
+                    found.add(site.piece.weight)
+        return found
 
     def _reaches_data(self, takers: Sequence[OperatorNode]) -> bool:
         """Is there a matched floating-point tensor behind? What is computed of weights alone is no evidence."""

@@ -75,6 +75,7 @@ class _Data(msgspec.Struct, frozen=True):
     root: str = ""
     immediate: int | None = None
     is_carried: bool = False
+    is_zero: bool = False
 
 
 def sites_of(graph: OperatorGraph, weights: Mapping[str, NamedWeight]) -> list[Site]:
@@ -134,7 +135,9 @@ class _Tracker:
             reading = reader.read(node)
             if reading.body is not None:
                 self._loop(node, reading, states)
-            if reading.kind in ("loop", "size"):
+            if reading.kind == "state":
+                states[node.outputs[0]] = _Data(root=node.outputs[0], is_zero=True)
+            if reading.kind in ("loop", "size", "state"):
                 continue
             given = [states.get(name) for name in node.inputs]
             if any(isinstance(state, _Data) for state in given):
@@ -187,7 +190,8 @@ class _Tracker:
         """Weights that work on each channel; what is added with places of its own is a table."""
         for derived in state:
             first = next((word for word in derived.path if word in _FIRST), "")
-            role = _FIRST.get(first, side)
+            is_slope = (first, side) == ("neg", "scale")  # Keras writes a slope as -a · relu(-x)
+            role = side if is_slope else _FIRST.get(first, side)
             piece = self._piece(derived)
             wide = [extent for extent in piece.extents if extent != 1]
             if role == "shift" and not first and self._is_bias(piece, data):
@@ -242,7 +246,10 @@ class _Tracker:
                 continue
             if operand.follows is not None and operand.cell not in layers:
                 below = _below(layers, operand.follows, data)
-            role = "recur" if operand.role == "contract" and data.is_carried else operand.role
+            own: Any = states.get(operand.data)
+            below = own if operand.data and isinstance(own, _Data) else below
+            is_state = below.is_carried or below.is_zero
+            role = "recur" if operand.role == "contract" and is_state else operand.role
             given = _Data() if role == "recur" else below
             for derived in state:
                 site = self._note(
@@ -356,12 +363,12 @@ def _is_weights(state: Any) -> bool:
 
 
 def _joined(states: Iterable[Any], root: str) -> _Data:
+    given = [state for state in states if isinstance(state, _Data)]
     anchors = lights = 0
-    is_carried = False
-    for state in states:
-        if isinstance(state, _Data):
-            anchors, lights, is_carried = anchors | state.anchors, lights | state.lights, is_carried or state.is_carried
-    return _Data(anchors, lights, root, None, is_carried)
+    for state in given:
+        anchors, lights = anchors | state.anchors, lights | state.lights
+    is_carried, is_zero = any(state.is_carried for state in given), all(state.is_zero for state in given)
+    return _Data(anchors, lights, root, None, is_carried, is_zero and bool(given))
 
 
 def _below(layers: Mapping[str, int], follows: int, data: _Data) -> _Data:

@@ -16,6 +16,8 @@ _SAME = frozenset(
     "to _to_copy contiguous clone alias detach detach_ lift_fresh_copy dropout dropout_ feature_dropout type_as "
     "convert_element_type".split()
 )
+_STATES = frozenset({"zeros", "zeros_like", "new_zeros"})
+"""What makes the state in which a recurrent layer starts; a weight that is applied to it is one of the state."""
 _RESHAPES = frozenset(
     "view reshape _unsafe_view flatten unflatten squeeze unsqueeze squeeze_ unsqueeze_ expand_as".split()
 )
@@ -66,7 +68,9 @@ class TorchReader:
             return Reading("move", _given(args[:1]), "same")
         if word in _RESHAPES or word in _PERMUTES or word in ("expand", "broadcast_to", "slice", "select", "flip"):
             return self._move(word, args, place)
-        if word in ("chunk", "split", "split_with_sizes", "unbind"):
+        if word in _STATES:
+            return Reading("state")
+        if word in ("chunk", "split", "unsafe_split", "unsafe_chunk", "split_with_sizes", "unbind"):
             return Reading("move", _given(args[:1]), "split", (_axis(place, 2 if word != "unbind" else 1),))
         if word in _ELEMENTWISE:
             return Reading("elementwise", _given(args[:2]), _ELEMENTWISE[word])
@@ -119,6 +123,8 @@ class TorchReader:
             return tuple(Operand(str(one), _NORMS[word][at]) for at, one in found.items() if isinstance(one, str))
         if word in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
             return _recurrent(place, args)
+        if word in ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"):
+            return _cell(args)
         if word == "cat":
             return tuple(Operand(str(one), "join") for one in args[0])
         if word == "einsum":
@@ -180,6 +186,15 @@ def _recurrent(place: Any, args: list[Any]) -> tuple[Operand, ...]:
             found.append(Operand(tensors[start + 3], "bias", cell=cell, follows=first + 1))
     assert layers >= 1
     return tuple(found)
+
+
+def _cell(args: list[Any]) -> tuple[Operand, ...]:
+    """One step of a recurrent layer: weights of the input and of the state, and two biases where there are any."""
+    data, state, *tensors = args
+    hidden = state[0] if isinstance(state, list) else state
+    found = [Operand(one, "contract", OUT + IN, data=of) for one, of in zip(tensors, (data, hidden), strict=False)]
+    biases = [(i, one) for i, one in enumerate(tensors[2:4]) if isinstance(one, str)]
+    return (*found, *(Operand(one, "bias", follows=i) for i, one in biases))
 
 
 def _permutation(word: str, args: list[Any], ndim: int) -> tuple[int, ...]:
