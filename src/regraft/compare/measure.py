@@ -12,6 +12,7 @@ from regraft.compare.deviation import Deviation, deviation, smallest_cosine
 from regraft.compare.exact import exact_model, feeds_for
 from regraft.compare.jitter import RUNS, jittered_feeds, jittered_runs
 from regraft.compare.noise import unit_roundoff
+from regraft.compare.recall import recalled
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -111,11 +112,11 @@ class Yardstick:
                 yield from answers
 
     def _exactly(self, feeds: Feeds) -> Answer:
-        truth = self._exact(feeds_for(self._exact, feeds))
+        truth = recalled(self._exact, feeds)
         own: dict[str, dict[str, Deviation]] = {}
         unstable: dict[str, Array] = {}
         for precision, model in self._runs.items():
-            outputs = model(feeds_for(model, feeds))
+            outputs = recalled(model, feeds)
             own[precision] = {
                 name: _by_chance(deviation(outputs[name], value), precision) for name, value in truth.items()
             }
@@ -173,7 +174,7 @@ class Yardstick:
 def plain_answers(reference: Model, feeds: Iterable[Feeds]) -> Iterator[Answer]:
     """What the reference itself says, for fixed limits, which need no floor."""
     for one in feeds:
-        yield Answer(reference(feeds_for(reference, one)), {}, {})
+        yield Answer(recalled(reference, one), {}, {})
 
 
 def is_repeated(once: Array, again: Array) -> bool:
@@ -258,7 +259,7 @@ def measured(
     """
     series = {name: OutputSeries(name) for name in outputs}
     for one, answer in zip(feeds, answers, strict=True):
-        theirs = candidate(feeds_for(candidate, {inputs[name]: value for name, value in one.items() if name in inputs}))
+        theirs = recalled(candidate, {inputs[name]: value for name, value in one.items() if name in inputs})
         for name, other in outputs.items():
             _add(series[name], answer, theirs[other], candidate.where)
             if tolerance is not None:

@@ -14,6 +14,7 @@ from regraft.compare.measure import Answer, OutputSeries, Tolerance, Yardstick, 
 from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.compare.pairing import Pairing, pair_inputs, pair_outputs
 from regraft.compare.precision import is_lower, recognised_precision
+from regraft.compare.recall import recalled
 from regraft.compare.reduce import reduce_origin
 from regraft.deployment.floors import kept_floors
 from regraft.deployment.loading import Opened
@@ -168,10 +169,10 @@ class Comparison:
     ) -> list[OutputSeries]:
         first = cases[0].feeds
         theirs = {inputs.names[name]: value for name, value in first.items() if name in inputs.names}
-        said = reference(feeds_for(reference, first)), candidate(feeds_for(candidate, theirs))
-        outputs = pair_outputs(*said, candidate.where)
-        self._repeated("reference", said[0], reference(feeds_for(reference, first)))
-        self._repeated("candidate", said[1], candidate(feeds_for(candidate, theirs)))
+        ours, others = recalled(reference, first), recalled(candidate, theirs)
+        outputs = pair_outputs(ours, others, candidate.where)
+        self._repeated("reference", ours, reference(feeds_for(reference, first)))
+        self._repeated("candidate", others, candidate(feeds_for(candidate, theirs)))
         self._outputs = outputs
         feeds = [case.feeds for case in cases]
         yardstick, answers = self._answers(reference, feeds, precisions)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from regraft.compare.noise import UNIT_ROUNDOFF
+from regraft.compare.recall import recalled
 from regraft.errors import BadFeeds, RegraftError, Unsupported, UsageError
 from regraft.runtime.feed_files import feeds_from_file
 from regraft.runtime.feeds import FLOAT_VALUES, INTEGER_VALUES, SIZES, FeedCase, generated_feeds, text_feeds
@@ -99,18 +100,16 @@ def runnable(
     cases: Sequence[FeedCase], reference: Model, candidate: Model, *, inputs: Mapping[str, str]
 ) -> tuple[list[FeedCase], list[Refusal]]:
     """The cases that both models accept; and of the others, which model refused them (`reference` or `candidate`)."""
-    from regraft.compare.exact import feeds_for
-
     accepted: list[FeedCase] = []
     refused: list[Refusal] = []
     for case in cases:
         try:
             who = "reference"
-            reference(feeds_for(reference, case.feeds))
+            recalled(reference, case.feeds)
             if candidate is not reference:
                 who = "candidate"
                 theirs = {inputs[name]: value for name, value in case.feeds.items() if name in inputs}
-                candidate(feeds_for(candidate, theirs))
+                recalled(candidate, theirs)
         except (Unsupported, BadFeeds) as error:
             refused.append((case, who, error))
         else:

@@ -12,6 +12,7 @@ import msgspec
 
 from regraft.compare.measure import Tolerance
 from regraft.compare.noise import UNIT_ROUNDOFF
+from regraft.compare.recall import recalling
 from regraft.deployment.comparison import Comparison
 from regraft.deployment.floors import spill_within
 from regraft.deployment.loading import AnyModel, LoadRequest, opened
@@ -103,7 +104,7 @@ def verify(
             "reference_runtime": reference_runtime, "factory": factory, "candidate_factory": candidate_factory,
         },
     )  # fmt: skip
-    with opened(reference, first) as ours, opened(candidate, second) as theirs:
+    with recalling(), opened(reference, first) as ours, opened(candidate, second) as theirs:
         draft.subject += theirs.subjects
         draft.materials += (*ours.subjects, *(task.materials if task is not None else ()))
         comparison = Comparison(draft, tolerance, precision, seed, spill_within(memory_mb, ours, theirs), task)

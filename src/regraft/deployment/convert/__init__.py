@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regraft.compare.recall import recalling
 from regraft.deployment.convert.chain import ARROW, Dropped, Judging, Link, Search, why_not
 from regraft.deployment.convert.forms import FORMS, form_named, form_of
 from regraft.deployment.convert.members import broken, converters
@@ -122,7 +123,7 @@ def convert(
     )
     if form_named(to).is_weights:
         return _weights(ref, to, out, request, draft)
-    with opened(ref, request) as source:
+    with recalling(), opened(ref, request) as source:
         draft.materials += (*source.subjects, *(task.materials if task is not None else ()))
         draft.subject += source.subjects[:1]
         if source.model is None or source.error is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.compare.exact import feeds_for
 from regraft.compare.pairing import pair_inputs
+from regraft.compare.recall import recalled
 from regraft.errors import BadFeeds, Unsupported
 
 if TYPE_CHECKING:
@@ -37,16 +37,16 @@ def shortfall(source: Model, product: Model, examples: Sequence[Feeds]) -> Short
     except Unsupported as error:
         return Shortfall(error.what, is_loss=True)
     refused: list[str] = []
-    said: dict[str, object] = {}
+    returned: Collection[str] = ()
     ran: Feeds | None = None
     for feeds in examples:
         theirs = {inputs[name]: value for name, value in feeds.items() if name in inputs}
         try:
-            said, ran = dict(product(feeds_for(product, theirs))), feeds
+            returned, ran = recalled(product, theirs), feeds
         except (Unsupported, BadFeeds):
             refused.append(" ".join(f"{name} {tuple(value.shape)}" for name, value in feeds.items()))
-    if ran is not None and (lost := _lost(list(source(ran)), list(said))):
-        return Shortfall(f"it returns {len(said)} of the source's outputs; {lost}", is_loss=True)
+    if ran is not None and (lost := _lost(list(recalled(source, ran)), list(returned))):
+        return Shortfall(f"it returns {len(returned)} of the source's outputs; {lost}", is_loss=True)
     if refused:
         return Shortfall(f"it does not run at every size that the source takes: not at {'; '.join(refused)}")
     return Shortfall()

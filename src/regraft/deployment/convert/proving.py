@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from regraft.compare.recall import recalled
 from regraft.errors import BadFeeds, Unsupported
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def prove(product: Model, model: Model, cases: Sequence[Feeds], inputs: Mapping[
             refused = refused or Unsupported(f"what was made does not run at {shapes}: {error.what}", where=model.where)
             continue
         ran += 1
-        if wrong := _misshapen(ours, model(feeds)):
+        if wrong := _misshapen(ours, recalled(model, feeds)):
             raise Unsupported(f"at {shapes} what was made returns {wrong}", where=model.where)
     if refused is not None and not ran:
         raise refused

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regraft.compare.recall import recalled
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
 from regraft.deployment.convert.proving import prove_graph
@@ -50,7 +51,7 @@ class OnnxFromTorch:
 
         model = source.loaded()
         onnx = _import_onnx(model.where)
-        outputs = list(model(source.feeds[0]))
+        outputs = list(recalled(model, source.feeds[0]))
         program = _program(model, source.feeds[0])
         proto = _exported(program, outputs, model.where)
         _name_dimensions(proto, model)
