@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from google.protobuf import text_format
 from onnx import TensorProto, helper, numpy_helper
 
 from regraft.deployment.bundle import bundle as bundle_as_it_is
@@ -118,6 +120,15 @@ def test_evidence_licence_and_digests_travel(text_package: Path, tmp_path: Path)
     assert [f.data["kind"] for f in evidence.findings if f.rule == "RGH-EVD-001"] == ["verify"]
 
 
+def triton_config(path: Path) -> Any:
+    """The file as Triton's own schema reads it, loaded past the package, which wants gRPC."""
+    (folder,) = importlib.util.find_spec("tritonclient").submodule_search_locations
+    spec = importlib.util.spec_from_file_location("model_config_pb2", Path(folder) / "grpc/model_config_pb2.py")
+    schema = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(schema)
+    return text_format.Parse(path.read_text(), schema.ModelConfig())
+
+
 def test_triton_joins_requests_where_everything_has_a_batch(text_package: Path, tmp_path: Path) -> None:
     bundle(text_package, layout="triton", out=tmp_path / "out", name="a name!")
     config = (tmp_path / "out/models/a-name/config.pbtxt").read_text()
@@ -126,6 +137,10 @@ def test_triton_joins_requests_where_everything_has_a_batch(text_package: Path, 
     assert 'name: "input_ids" data_type: TYPE_INT64 dims: [ -1 ]' in config
     assert 'name: "last_hidden_state" data_type: TYPE_FP32 dims: [ -1, 8 ]' in config
     assert "dynamic_batching { }" in config
+    read = triton_config(tmp_path / "out/models/a-name/config.pbtxt")
+    assert (read.name, read.backend) == ("a-name", "onnxruntime")
+    assert {port.name: list(port.dims) for port in read.input}["input_ids"] == [-1]
+    assert read.HasField("dynamic_batching")
     assert onnx.load(tmp_path / "out/models/a-name/1/model.onnx").graph.name == "lookup"
     assert [path.name for path in (tmp_path / "out/models").iterdir()] == ["a-name"], "Triton takes each for a model"
 
@@ -140,6 +155,9 @@ def test_triton_takes_a_network_without_a_batch_and_with_a_lone_number(
     assert "dynamic_batching" not in config
     assert 'name: "state" data_type: TYPE_FP32 dims: [ 2, -1, 128 ]' in config
     assert 'name: "sr" data_type: TYPE_INT64 dims: [ 1 ] reshape { shape: [ ] }' in config
+    read = triton_config(tmp_path / "out/models/vad/config.pbtxt")
+    assert {port.name: list(port.dims) for port in read.input}["state"] == [2, -1, 128]
+    assert [port.HasField("reshape") for port in read.input if port.name == "sr"] == [True]
 
 
 def test_model_server_is_told_the_precision(text_package: Path, tmp_path: Path) -> None:
