@@ -33,11 +33,63 @@ def no_pipeline():
 def nothing():
     return {}
 """
+NETWORKS = """
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+RNG = np.random.default_rng(0)
+BATCHES = [(RNG.standard_normal((8, 5)).astype("float32"), RNG.integers(0, 3, 8)) for _ in range(3)]
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)))
+
+
+class Port(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.randn(5, 5)), nn.Parameter(torch.randn(5))
+        self.c, self.d = nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.randn(3))
+
+    def forward(self, x):
+        return torch.tanh(x @ self.a + self.b) @ self.c + self.d
+
+
+def training(model):
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
+    loss = lambda outputs, batch: F.cross_entropy(outputs, batch["targets"])
+    return {"model": model, "batches": BATCHES, "loss": loss, "optimiser": optimiser}
+
+
+def ours():
+    torch.manual_seed(0)
+    return training(Network())
+
+
+def theirs():
+    return training(Port())
+
+
+def network():
+    return ours()["model"], {"x": torch.ones(3, 5)}
+
+
+def port():
+    return Port(), {"x": torch.ones(3, 5)}
+"""
 
 
 @pytest.fixture(autouse=True)
 def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sides_of_trainings.py").write_text(SIDES)
+    (tmp_path / "networks_of_trainings.py").write_text(NETWORKS)
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
@@ -93,3 +145,25 @@ def test_a_pipeline_that_cannot_be_timed_is_inconclusive() -> None:
 
     assert found.verdict is Verdict.INCONCLUSIVE
     assert "there are no steps" in next(one.message for one in found.findings if one.rule == "stage.not_timed")
+
+
+def test_renamed_weights_are_paired_by_a_map_that_replicate_wrote_and_a_user_edited(tmp_path: Path, capsys) -> None:
+    map_file = tmp_path / "map.toml"
+    networks = ["py:networks_of_trainings:network", "py:networks_of_trainings:port"]
+    assert run(["replicate", *networks, "-o", str(map_file), "-q"]) == 0
+    sides = ["py:networks_of_trainings:ours", "py:networks_of_trainings:theirs"]
+
+    paired = replicate_training(*sides, map_file=map_file)
+    assert paired.verdict is Verdict.PASS
+    compared = {one.of["stage"] for one in paired.measurements if "stage" in one.of}
+    assert {"forward", "backward", "optimiser", "training"} <= compared
+    assert replicate_training(*sides).verdict is Verdict.INCONCLUSIVE
+
+    map_file.write_text(map_file.read_text().replace('weight = "a"\naxes = "IO"', 'weight = "a"\naxes = "OI"'))
+    assert replicate_training(*sides, map_file=map_file).verdict is Verdict.FAIL  # not transposed any more
+
+    map_file.write_text(map_file.read_text().replace('weight = "first.bias"', 'weight = "first.base"'))
+    capsys.readouterr()
+    assert run(["replicate", "--training", *sides, "--map", str(map_file), "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["hint"], error["where"]) == ("did you mean first.bias?", str(map_file))

@@ -64,7 +64,7 @@ def command(reference: str, candidate: str, training: bool, settings: Settings, 
     if training:
         from regraft.workflow.training import replicate_training
 
-        wanted = {name: options[name] for name in ("seed", "is_profiled")}
+        wanted = {name: options[name] for name in ("map_file", "seed", "is_profiled")}
         return each([candidate], lambda ref: Shown(replicate_training(reference, ref, **wanted)), settings)
 
     def examine(ref: str) -> Shown:

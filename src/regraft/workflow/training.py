@@ -6,15 +6,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from regraft.compare.weight_map import WeightMap
+from regraft.compare.weight_map.document import map_from_toml
 from regraft.conceptual.pipelines.findings import add_pipeline_profile
 from regraft.conceptual.stages import STAGES, compare_stages
 from regraft.conceptual.stages.findings import add_stages
-from regraft.conceptual.stages.interface import StageResult, Status
+from regraft.conceptual.stages.interface import Side, StageResult, Status
 from regraft.conceptual.stages.sides import side_from_factory
 from regraft.errors import UsageError
 from regraft.package.reference import parse_reference
 from regraft.record.digest import digest_bytes
-from regraft.record.evidence import DigestKind, Draft, Evidence, Severity, Subject, Verdict, combine
+from regraft.record.evidence import JSON, DigestKind, Draft, Evidence, Severity, Subject, Verdict, combine
 
 _OUTCOMES = {Verdict.PASS: "replicated", Verdict.FAIL: "differs", Verdict.INCONCLUSIVE: "undecided"}
 
@@ -24,6 +26,7 @@ def replicate_training(
     candidate: str,
     *,
     stages: Sequence[str] | None = None,
+    map_file: Path | None = None,
     seed: int = 0,
     is_profiled: bool = False,
 ) -> Evidence:
@@ -33,27 +36,36 @@ def replicate_training(
         reference: `py:module:factory` of the user's; what it returns is described in docs/how-to/replicate-training.md.
         candidate: likewise.
         stages: of `STAGES`; None for all that both have.
+        map_file: a weight map (TOML), as `replicate` writes it; None for the candidate's `weight_map`, or equal names.
         seed: of probes and jitter.
         is_profiled: time the data pipelines, too, step by step, and try faster ways to run the candidate's.
     Returns:
         evidence of kind `replicate`: replicated passes, differs fails, undecided is inconclusive.
     Raises:
-        UsageError: a reference is no `py:`, or a factory returns something else.
+        UsageError, Damaged: a reference is no `py:`, a factory returns something else, or the map does not fit.
         NotFound: there is no such module or factory.
     """
     for ref in (reference, candidate):
         if not ref.startswith("py:"):
             raise UsageError("a training is code of your own", where=ref, hint="name it py:module:factory")
-    draft = Draft("replicate", parameters={"training": True, "stages": list(stages or STAGES), "seed": seed})
+    told: dict[str, JSON] = {"training": True, "stages": list(stages or STAGES), "seed": seed}
+    draft = Draft("replicate", parameters=told | {"map": str(map_file) if map_file else None})
     ours, theirs = side_from_factory(reference), side_from_factory(candidate)
     draft.subject.append(_subject(candidate))
     draft.materials.append(_subject(reference))
-    results = list(compare_stages(ours, theirs, stages=stages, seed=seed))
+    weights = None if map_file is None else _map(map_file, ours, theirs)
+    results = list(compare_stages(ours, theirs, weights=weights, stages=stages, seed=seed))
     add_stages(draft, results)
     if is_profiled:
         add_pipeline_profile(draft, ours, theirs)
     verdict = _verdict(draft, results)
     return draft.finish(outcome=_OUTCOMES[verdict], summary=_summary(draft, results, verdict), verdict=verdict)
+
+
+def _map(path: Path, ours: Side, theirs: Side) -> WeightMap:
+    """The map in a file, between the weights that both factories build."""
+    known, shapes = ({name: value.shape for name, value in side.weights().items()} for side in (ours, theirs))
+    return map_from_toml(path, shapes=shapes, reference_shapes=known)
 
 
 def _subject(ref: str) -> Subject:

@@ -26,7 +26,7 @@ class Applier:
         self._partial: dict[str, Array] = {}
 
     def of_pairs(self, pairs: Iterable[Pair]) -> dict[str, Array]:
-        """Weight of the candidate → array, float32.
+        """Weight of the candidate → array, float32; float64 where a source is (gradients of an exact run).
 
         Raises:
             UsageError: the numbers of a pair do not fit.
@@ -38,7 +38,8 @@ class Applier:
             name = pair.candidate.weight
             into = self._partial.get(name) if pair.candidate.part is not None else None
             if into is None:
-                into = np.zeros(self._weights[name].shape, np.float32)
+                given = [np.float32, *(self._values[one.piece.weight].dtype for one in pair.sources)]
+                into = np.zeros(self._weights[name].shape, np.float64 if np.float64 in given else np.float32)
             pair.place(self._values, into)
             if pair.candidate.part is not None:
                 self._partial[name] = into
