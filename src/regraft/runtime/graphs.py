@@ -39,6 +39,11 @@ def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) ->
     if kind in ("JaxModel", "KerasModel"):
         graph: OperatorGraph = any_model.graph(feeds)
         return graph
+    if kind == "TorchScriptModel":
+        from regraft.runtime.torch_graph import TorchGraph
+        from regraft.runtime.torch_unrolled import unrolled
+
+        return TorchGraph(unrolled(any_model, feeds), threads=threads)
     if kind in ("TorchModel", "TorchExportModel"):
         from regraft.runtime.torch_export import TorchExportModel, exported
         from regraft.runtime.torch_graph import TorchGraph

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from regraft.runtime.operator_graph import OperatorGraph
 
 
+_TORCH = ("TorchModel", "TorchScriptModel")
+
+
 class NamedWeight(msgspec.Struct, frozen=True):
     """One tensor of floating-point numbers that a model holds.
 
@@ -44,7 +47,7 @@ def named_weights(model: Model, graph: OperatorGraph) -> dict[str, NamedWeight]:
     kind = type(model).__name__
     any_graph: Any = graph
     any_model: Any = model
-    if kind == "TorchModel":
+    if kind in _TORCH:
         return _of_torch(any_model.module, any_graph)
     if kind in ("JaxModel", "KerasModel") and any_model.weights:
         return {
@@ -62,7 +65,7 @@ def weight_values(model: Model, graph: OperatorGraph) -> dict[str, Array]:
     kind = type(model).__name__
     any_model: Any = model
     weights = named_weights(model, graph)
-    if kind == "TorchModel":
+    if kind in _TORCH:
         from regraft.runtime.torch_tensors import array_from_tensor
 
         held = {**dict(any_model.module.named_parameters()), **dict(any_model.module.named_buffers())}
@@ -84,7 +87,7 @@ def with_weights(model: Model, values: Mapping[str, Array]) -> Model:
     """
     kind = type(model).__name__
     any_model: Any = model
-    if kind == "TorchModel":
+    if kind in _TORCH:
         return _torch_with(any_model, values)  # type: ignore[no-any-return]
     if kind in ("JaxModel", "KerasModel"):
         if not any_model.weights:
@@ -150,6 +153,8 @@ def _torch_with(model: Any, values: Mapping[str, Array]) -> Any:
     with torch.no_grad():
         for name, value in values.items():
             held[name].copy_(tensor_from_array(value, str(value.dtype)))
+    if not isinstance(model, TorchModel):
+        return model.with_module(module)
     signature = model.signature
     return TorchModel(
         module, inputs=signature.inputs, ranges=signature.ranges, threads=model.threads, where=model.where

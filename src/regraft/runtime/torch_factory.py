@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from regraft.errors import NotFound, Unsupported, UsageError
 from regraft.package.formats import Port
 from regraft.runtime.jax_model import JaxModel, jax_model
+from regraft.runtime.keras_model import KerasModel
 from regraft.runtime.torch_module import TorchModel
+from regraft.runtime.torch_script import TorchScriptModel
 from regraft.runtime.torch_tensors import cast_port, dtype_name, precision_of, torch_dtype
 from regraft.runtime.torch_weights import WEIGHT_FORMATS, state_dict_from_files
 
@@ -58,11 +60,12 @@ def model_from_factory(
     precision: str | None = None,
     runtime: str | None = None,
     where: str = "",
-) -> TorchModel | JaxModel:
+) -> TorchModel | TorchScriptModel | JaxModel | KerasModel:
     """Call `module:factory` of the user's and wrap the network that it returns.
 
-    What is no `torch.nn.Module` but can be called, and comes with example inputs, is taken as a function of JAX; see
-    `jax_model`.
+    A TorchScript module is called by position, in the order of the examples; a functional `keras.Model` is one by its
+    own layers. What else is no `torch.nn.Module` but can be called, and comes with example inputs, is taken as a
+    function of JAX; see `jax_model`.
 
     Args:
         place: `module:factory`; the module must be importable.
@@ -83,7 +86,11 @@ def model_from_factory(
             raise Unsupported(
                 "JAX cannot be told a number of threads once it is imported", where=where, hint="leave --threads out"
             )
+        if _is_keras(network):
+            return KerasModel(network, precision=precision, where=where)
         return jax_model(network, examples, precision=precision, where=where)
+    if _is_program(network):
+        return _program(network, examples, threads=threads, precision=precision, where=where)
     if runtime == "torch-cuda":
         from regraft.runtime.torch_cuda import TorchCudaModel
 
@@ -162,6 +169,33 @@ def _is_torch(network: object) -> bool:
     """Whether it is a `torch.nn.Module`; torch is not imported to find that out."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(network, torch.nn.Module)
+
+
+def _is_program(network: object) -> bool:
+    import torch
+
+    return isinstance(network, torch.jit.ScriptModule)
+
+
+def _program(
+    network: torch.jit.ScriptModule,
+    examples: Mapping[str, Any],
+    *,
+    threads: int | None,
+    precision: str | None,
+    where: str,
+) -> TorchScriptModel:
+    """A program whose arguments are described by examples, where there are any."""
+    dtype = precision_of(iter(network.parameters()))
+    ports = [cast_port(port, dtype) for port in _ports(network, examples, dtype)] if examples else None
+    model = TorchScriptModel(network, inputs=ports, threads=threads, where=where)
+    return model if precision is None else model.cast(precision)
+
+
+def _is_keras(network: object) -> bool:
+    """Whether it is a `keras.Model` that says its inputs; keras is not imported to find that out."""
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(network, keras.Model) and bool(network.inputs)
 
 
 def _fill(network: nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> None:

@@ -62,17 +62,26 @@ class TorchScriptModel:
 
     Args:
         module: the program.
+        inputs: names, dtypes and symbolic shapes of its arguments; None for what the program says of itself.
         threads: intra-op threads during a pass; None for torch's own number.
         where: how errors name it.
     """
 
     runtime = "torch"
 
-    def __init__(self, module: torch.jit.ScriptModule, *, threads: int | None = None, where: str = "") -> None:
+    def __init__(
+        self,
+        module: torch.jit.ScriptModule,
+        *,
+        inputs: Sequence[Port] | None = None,
+        threads: int | None = None,
+        where: str = "",
+    ) -> None:
         self.module = module.eval()
         self.where = where
         self.allows_nan = False
-        self._threads = threads
+        self.threads = threads
+        self._inputs = None if inputs is None else tuple(inputs)
         forward: Any = module.forward
         self._arguments = [argument for argument in forward.schema.arguments if argument.name != "self"]
         self._outputs: tuple[Port, ...] = ()
@@ -80,6 +89,8 @@ class TorchScriptModel:
     @property
     def signature(self) -> Signature:
         """Names as the program has them; it does not say the shapes, nor the dtypes of its tensors."""
+        if self._inputs is not None:
+            return Signature(self._inputs, self._outputs)
         ports = []
         for argument in self._arguments:
             if argument.has_default_value():
@@ -96,14 +107,10 @@ class TorchScriptModel:
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
         """One pass from the program's initial state."""
-        signature = self.signature
-        checked = checked_feeds(signature, feeds, where=self.where, allows_nan=self.allows_nan)
-        arguments = [self._argument(port, checked[port.name]) for port in signature.inputs]
-        with running_with(self._threads):
+        arguments = list(self.arguments(feeds).values())
+        with running_with(self.threads):
             try:
-                if hasattr(self.module, "reset_states"):
-                    self.module.reset_states()
-                result = self.module(*arguments)
+                result = self.started(arguments)
             except Exception as error:  # a program raises what it likes
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 raise Unsupported(
@@ -112,6 +119,22 @@ class TorchScriptModel:
         outputs = {name: array_from_tensor(tensor) for name, tensor in named_tensors(result)}
         self._outputs = tuple(Port(name, str(value.dtype), (None,) * value.ndim) for name, value in outputs.items())
         return outputs
+
+    def arguments(self, feeds: Feeds) -> dict[str, Any]:
+        """What a pass is given, in order: tensors, and lone numbers as Python has them.
+
+        Raises:
+            BadFeeds: they are not what the program takes.
+        """
+        signature = self.signature
+        checked = checked_feeds(signature, feeds, where=self.where, allows_nan=self.allows_nan)
+        return {port.name: self._argument(port, checked[port.name]) for port in signature.inputs}
+
+    def started(self, arguments: Sequence[Any]) -> Any:
+        """What the program returns when it starts anew; it raises what it likes."""
+        if hasattr(self.module, "reset_states"):
+            self.module.reset_states()
+        return self.module(*arguments)
 
     def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
         """Not for TorchScript: its interpreter calls no hooks.
@@ -134,7 +157,12 @@ class TorchScriptModel:
         import copy
 
         module: Any = copy.deepcopy(self.module).to(torch_dtype(dtype))  # its own copy() fails on nested modules
-        return TorchScriptModel(module, threads=self._threads, where=self.where)
+        inputs = None if self._inputs is None else [cast_port(port, dtype) for port in self._inputs]
+        return TorchScriptModel(module, inputs=inputs, threads=self.threads, where=self.where)
+
+    def with_module(self, module: torch.jit.ScriptModule) -> TorchScriptModel:
+        """The same with another module, as a copy of it with other weights is."""
+        return TorchScriptModel(module, inputs=self._inputs, threads=self.threads, where=self.where)
 
     def close(self) -> None:
         """Nothing to free beyond the module itself."""
