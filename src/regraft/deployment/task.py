@@ -14,6 +14,7 @@ from regraft.deployment.trial import text_encoder
 from regraft.errors import UsageError
 from regraft.progress import progress
 from regraft.record.evidence import Draft, Finding, Severity, Subject, Verdict
+from regraft.runtime.text_model import takes_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +133,8 @@ def _batches(
     assert reference.model is not None
     n = len(task.labels)
     size = _fixed_rows(reference.model, candidate, inputs) or min(ROWS_A_PASS, n)
-    encoder = None if isinstance(task.rows, Mapping) else text_encoder(reference)
+    is_text = takes_texts(reference.model)
+    encoder = None if isinstance(task.rows, Mapping) or is_text else text_encoder(reference)
     for start in range(0, n, size):
         places = np.minimum(np.arange(start, start + size), n - 1)  # the last row again, where too few are left
         count = min(size, n - start)
@@ -140,6 +142,9 @@ def _batches(
             yield count, {name: value[places] if value.ndim else value for name, value in task.rows.items()}
         elif encoder is not None:
             yield count, dict(encoder.feeds(encoder.tokenize([task.rows[place] for place in places])))
+        else:
+            name = reference.model.signature.inputs[0].name
+            yield count, {name: np.array([task.rows[place] for place in places], dtype=np.str_)}
 
 
 def _fixed_rows(reference: Model, candidate: Model, inputs: Mapping[str, str]) -> int | None:

@@ -17,6 +17,7 @@ from regraft.deployment.comparison import Comparison
 from regraft.deployment.floors import spill_within
 from regraft.deployment.loading import AnyModel, LoadRequest, opened
 from regraft.deployment.task import TaskData
+from regraft.deployment.texts import both_from_texts
 from regraft.deployment.verify_evidence import impossible
 from regraft.errors import LimitExceeded, Unsupported, UsageError
 from regraft.record.evidence import Draft, Evidence
@@ -110,7 +111,7 @@ def verify(
         comparison = Comparison(draft, tolerance, precision, seed, spill_within(memory_mb, ours, theirs), task)
         given = task.sample() if feeds is None and task is not None else feeds
         try:
-            comparison.run(ours, theirs, given, localise=localise, coverage=coverage, threads=threads)
+            comparison.run(*both_from_texts(ours, theirs), given, localise=localise, coverage=coverage, threads=threads)
         except (Unsupported, MemoryError, LimitExceeded) as error:
             draft.find(impossible(error, ""))
         if reduce is not None:

@@ -229,7 +229,9 @@ class OnnxRuntimeModel:
         self._session = None
 
     def _checked(self, feeds: Feeds) -> dict[str, Array]:
-        return checked_feeds(self.signature, feeds, where=self.where, allows_nan=self.allows_nan)
+        checked = checked_feeds(self.signature, feeds, where=self.where, allows_nan=self.allows_nan)
+        # onnxruntime 1.32 ends numpy's own strings at their first NUL
+        return {name: value.astype(object) if value.dtype.kind == "U" else value for name, value in checked.items()}
 
     def _traced_session(self, names: Sequence[str]) -> Any:
         key = tuple(names)

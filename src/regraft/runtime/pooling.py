@@ -41,7 +41,7 @@ class Pooling(msgspec.Struct, frozen=True):
     normalise: bool = False
     origin: str = "default"
 
-    def __call__(self, hidden: NDArray[np.floating], mask: NDArray[np.integer]) -> NDArray[np.float32]:
+    def __call__(self, hidden: NDArray[Any], mask: NDArray[Any]) -> NDArray[np.floating]:
         """Pool.
 
         Args:
@@ -57,13 +57,13 @@ class Pooling(msgspec.Struct, frozen=True):
         joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         return self.finish(joined)
 
-    def finish(self, pooled: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Normalise (B, D) vectors, where the package says so; a zero vector stays zero."""
+    def finish(self, pooled: NDArray[Any]) -> NDArray[np.floating]:
+        """Normalise (B, D) vectors, where the package says so; a zero vector stays zero. float64 stays float64."""
         import numpy as np
 
         if self.normalise:
             pooled = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-        return pooled.astype(np.float32, copy=False)
+        return pooled if pooled.dtype == np.float64 else pooled.astype(np.float32, copy=False)
 
 
 def pooling_of(files: VerifiedFiles, weights: str) -> Pooling:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Damaged, Unsupported, UsageError
 from regraft.progress import progress
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from regraft.record.permit import Permit
     from regraft.runtime.interface import Array, Model
 
-_HIDDEN = ("last_hidden_state", "token_embeddings")
-_POOLED = "sentence_embedding"
+HIDDEN = ("last_hidden_state", "token_embeddings")
+"""Outputs that hold a vector for each token."""
+POOLED = "sentence_embedding"
+"""Output that holds one vector a text."""
 _NO_LIMIT = 1 << 20
 """Above this `model_max_length` means that nobody thought of one."""
 _DEFAULT_TOKENS = 512
@@ -139,12 +141,20 @@ class TextEncoder:
         import numpy as np
 
         feeds = self.feeds(encodings)
-        outputs = self.model(feeds)
-        if _POOLED in outputs:
-            return self.pooling.finish(outputs[_POOLED])  # type: ignore[arg-type]
         lengths = np.array([len(encoding.ids) for encoding in encodings])
         mask = np.arange(feeds["input_ids"].shape[1]) < lengths[:, None]  # (B, T)
-        return self.pooling(_hidden(outputs, self.model.where), mask)  # type: ignore[arg-type]
+        return self.pooled(self.model(feeds), mask)
+
+    def pooled(self, outputs: dict[str, Array], mask: NDArray[Any]) -> NDArray[Any]:
+        """One vector a text, (B, D), from what the network returned.
+
+        Args:
+            outputs: `sentence_embedding` (B, D), or token vectors (B, T, D).
+            mask: (B, T), false for padding.
+        """
+        if POOLED in outputs:
+            return self.pooling.finish(outputs[POOLED])
+        return self.pooling(token_vectors(outputs, self.model.where), mask)
 
     @functools.cached_property
     def pad_id(self) -> int:
@@ -244,8 +254,13 @@ def _max_tokens(files: VerifiedFiles, weights: str) -> int:
     return min(limits, default=_DEFAULT_TOKENS)
 
 
-def _hidden(outputs: dict[str, Array], where: str) -> Array:
-    for name in _HIDDEN:
+def token_vectors(outputs: dict[str, Array], where: str) -> Array:
+    """The output that holds a vector for each token, (B, T, D).
+
+    Raises:
+        Unsupported: none or several could be it; they are listed.
+    """
+    for name in HIDDEN:
         if name in outputs:
             return outputs[name]
     found = [value for value in outputs.values() if value.ndim == 3]

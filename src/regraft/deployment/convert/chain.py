@@ -17,12 +17,15 @@ from regraft.deployment.convert.forms import form_named
 from regraft.deployment.convert.interface import Converter, Hop, Source
 from regraft.deployment.convert.members import own_converters
 from regraft.deployment.loading import LoadRequest, Opened, opened
+from regraft.deployment.texts import both_from_texts
 from regraft.deployment.verify import verify
 from regraft.errors import RegraftError, Unsupported
 from regraft.package.package import Package
 from regraft.record.evidence import Evidence, Verdict
 from regraft.record.permit import Permit, Scope
+from regraft.runtime.hard_texts import string_cases
 from regraft.runtime.isolated import IsolatedModel
+from regraft.runtime.text_model import TEXTS, takes_texts
 from regraft.runtime.verified import VerifiedFiles
 
 if TYPE_CHECKING:
@@ -194,6 +197,10 @@ class Search:
     ) -> tuple[Link, Opened]:
         """One hop: converted, written, loaded and verified. What was done for another way is not done again."""
         link = self._links.get(names) or self._converted(names, member, at)
+        if unrun := form_named(link.form).unrun:
+            link = msgspec.structs.replace(link, error=Unsupported(f"{unrun}: it was made, and not run"))
+            self._links[names] = link
+            return link, Opened(())
         judging = self._judging
         is_ours = link.hop.is_compiled and member in own_converters()
         permit = _as_compiled if is_ours else judging.permit
@@ -241,9 +248,12 @@ class Search:
             return msgspec.structs.replace(link, error=error)
         if judging.store is not None:
             judging.store.put_evidence(verification)
-        assert self._source.model is not None
-        assert found.model is not None
-        lacks = shortfall(self._source.model, found.model, self._examples)
+        source, product = both_from_texts(self._source, found)
+        assert source.model is not None
+        assert product.model is not None
+        is_text = takes_texts(product.model)
+        examples = [case.feeds for case in string_cases(TEXTS)] if is_text else self._examples
+        lacks = shortfall(source.model, product.model, examples)
         return msgspec.structs.replace(link, verification=verification, shortfall=lacks)
 
 
