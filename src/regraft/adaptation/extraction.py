@@ -18,9 +18,10 @@ from regraft.package.sources.interface import SourceOptions
 from regraft.progress import listening
 from regraft.record.permit import Permit
 from regraft.record.store import open_store
-from regraft.runtime import load, model_path
+from regraft.runtime import model_path
 from regraft.runtime.image import ImagePreprocessing, preprocessing_for, preprocessing_of
 from regraft.runtime.interface import Model
+from regraft.runtime.vouched import load_text_vouched, load_vouched
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,7 @@ class ExtractionTask(msgspec.Struct, frozen=True):
         output: file to write: safetensors with `features` (N, D) float32, or the network, from pixels to features,
             as an exported program.
         permit: leave from a scan, where the format needs one.
+        code_loader: what loads under leave to run code of the package, as `module:function`.
         tap: of an image network; None for its first output.
         search_path: folders in which the user's own code is looked up.
         store: folder of the store that the package was fetched to.
@@ -53,6 +55,7 @@ class ExtractionTask(msgspec.Struct, frozen=True):
     factory: str | None = None
     tap: str | None = None
     permit: Permit | None = None
+    code_loader: str = ""
     threads: int | None = None
     search_path: tuple[str, ...] = ()
     store: str | None = None
@@ -146,7 +149,7 @@ def _text_features(task: ExtractionTask, texts: list[str]) -> Extracted:
         raise Unsupported("a network of the user's own code has no tokenizer: texts cannot be given to it")
     began = time.perf_counter()
     with _package(task) as package:
-        encoder = text_encoder(package, task.permit, task.runtime, threads=task.threads)
+        encoder = text_encoder(package, task.permit, task.runtime, threads=task.threads, code_loader=task.code_loader)
     loaded = time.perf_counter()
     features = encoder.encode(texts)
     done = time.perf_counter()
@@ -157,12 +160,11 @@ def _text_features(task: ExtractionTask, texts: list[str]) -> Extracted:
 
 
 def text_encoder(
-    package: Package, permit: Permit | None, runtime: str | None, *, threads: int | None = None
+    package: Package, permit: Permit | None, runtime: str | None, *, threads: int | None = None, code_loader: str = ""
 ) -> TextEncoder:
     """The text encoder of a candidate, the same for features and for the package that is made of it."""
-    from regraft.runtime.text import load_text_encoder
-
-    return load_text_encoder(package, permit, runtime=runtime, threads=threads)
+    path = model_path(package, runtime=runtime)
+    return load_text_vouched(package, permit, code_loader=code_loader, path=path, runtime=runtime, threads=threads)
 
 
 def _image_features(task: ExtractionTask, images: NDArray[np.float32]) -> Extracted:
@@ -201,7 +203,7 @@ def _image_model(task: ExtractionTask) -> tuple[Model, ImagePreprocessing]:
     with _package(task) as package:
         path = model_path(package, runtime=task.runtime, factory=task.factory)
         options: dict[str, Any] = {"runtime": task.runtime, "threads": task.threads, "factory": task.factory}
-        model = load(package, task.permit, path=path, head=False, **options)
+        model = load_vouched(package, task.permit, code_loader=task.code_loader, path=path, head=False, **options)
         beside = preprocessing_of(VerifiedFiles(package, task.permit), path)
     return model, preprocessing_for(model, beside)
 

@@ -22,8 +22,8 @@ from regraft.record.evidence import Artifact, DigestKind, Draft, Evidence, Subje
 from regraft.record.passport import Passport, read_passport
 from regraft.record.permit import Permit
 from regraft.record.steps import step_key
-from regraft.runtime import model_path, needs_permit
-from regraft.runtime.permission import PermitSource, stored_permit
+from regraft.runtime import model_path
+from regraft.runtime.permission import PermitSource, code_loader_of, leave_to_load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,12 +129,7 @@ def examine(candidate: Candidate, setting: Setting) -> Examined:
         path = model_path(package, runtime=candidate.runtime, factory=candidate.factory)
         manifest = package.manifest()
         passport = read_passport(setting.store, manifest.digest)
-        permit = None
-        if needs_permit(package, path):
-            if setting.permit is not None:
-                permit = setting.permit(package, candidate.runtime)
-            else:
-                permit = stored_permit(package, manifest.digest, setting.store)
+        permit = leave_to_load(package, path, source=setting.permit, store=setting.store, runtime=candidate.runtime)
         size = sum(entry.size_bytes for entry in manifest.entries)
         subject = Subject(candidate.title, manifest.digest, manifest.digest_kind)
     return Examined(candidate, subject, size, passport, permit)
@@ -280,6 +275,7 @@ def _task(examined: Examined, setting: Setting, *, inputs: Path | None, output: 
         factory=candidate.factory,
         tap=candidate.tap,
         permit=examined.permit,
+        code_loader=code_loader_of(setting.permit),
         threads=setting.threads,
         search_path=setting.search_path,
         store=str(setting.store.root),

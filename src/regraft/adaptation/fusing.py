@@ -16,6 +16,7 @@ from regraft.package.formats import Role
 from regraft.package.licence import identify_licence
 from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.package.package import Package
+from regraft.runtime import model_path
 from regraft.runtime.image import SETTINGS, preprocessor_config
 from regraft.runtime.pipeline import (
     DESCRIPTION,
@@ -27,6 +28,8 @@ from regraft.runtime.pipeline import (
     TextSettings,
     description_json,
 )
+from regraft.runtime.verified import VerifiedFiles
+from regraft.runtime.vouched import runs_code
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,19 +76,26 @@ class Head(msgspec.Struct, frozen=True):
         return logits
 
 
-def write_text_encoder(folder: Path, package: Package, examined: Examined) -> tuple[Stage, TextSettings]:
+def write_text_encoder(
+    folder: Path, package: Package, examined: Examined, code_loader: str = ""
+) -> tuple[Stage, TextSettings]:
     """Write weights, configuration and tokenizer of a text encoder into a folder of its own below an empty one.
 
     Args:
         package: the open package of the encoder.
+        code_loader: as `regraft.runtime.vouched.load_vouched`; an encoder of code is copied, its code with it.
     Raises:
         Unsupported: the encoder is of a kind that cannot be written again.
     """
     candidate = examined.candidate
-    encoder = text_encoder(package, examined.permit, candidate.runtime)
+    encoder = text_encoder(package, examined.permit, candidate.runtime, code_loader=code_loader)
     place = (folder / ENCODER).parent
     place.mkdir()
-    kind = _write_encoder(place, encoder, candidate)
+    if runs_code(examined.permit):
+        kind = _copy_encoder(place, package, examined)
+        encoder.model.close()
+    else:
+        kind = _write_encoder(place, encoder, candidate)
     _write_tokenizer(place, encoder)
     limit = encoder.max_tokens if encoder.max_tokens < _NO_LIMIT else None
     settings = TextSettings(limit, encoder.lowercase, encoder.special_tokens)
@@ -173,6 +183,21 @@ def _write_encoder(folder: Path, encoder: TextEncoder, candidate: Candidate) -> 
     fields = {key: value for key, value in config.to_dict().items() if key not in _REMOTE}
     fields["architectures"] = [type(module).__name__]
     (folder / "config.json").write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return TRANSFORMERS
+
+
+def _copy_encoder(folder: Path, package: Package, examined: Examined) -> str:
+    """Copy weights, configuration and the Python files beside them, byte by byte; returns the kind."""
+    path = model_path(package, runtime=examined.candidate.runtime)
+    if not path.endswith(".safetensors"):
+        raise Unsupported("the weights of an encoder with code of its own must be safetensors", where=path)
+    files = VerifiedFiles(package, examined.permit)
+    files.copy(path, folder / "model.safetensors")
+    root = posixpath.dirname(path)
+    for entry in package.entries:
+        name = posixpath.relpath(entry.path, root or ".")
+        if entry.obstacle is None and (name == "config.json" or (name.endswith(".py") and "/" not in name)):
+            files.copy(entry.path, folder / name)
     return TRANSFORMERS
 
 

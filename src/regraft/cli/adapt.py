@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--mode", default="probe", show_default=True, help="probe: a linear head, the encoder stays as it is.")
 @click.option("--factory", metavar="MODULE:FUNCTION", help="Code of yours that builds the network for bare weights.")
 @click.option("--tap", help="Of an image network: which module's output is the feature.")
+@click.option("--trust-code", is_flag=True, help="Run code that the encoder brings, in the sandbox.")
 @common_options
 def command(ref: str, data: DataSpec, settings: Settings, **options: Any) -> int:
     """Make it mine: a head learnt on labelled rows, fused with the encoder into one package (-o FOLDER) with tokenizer

@@ -26,6 +26,7 @@ from regraft.cli.output import Shown, each, emit
 @click.option("--device", type=click.Path(path_type=Path), help="Budget (YAML, regraft.device/1) to judge by.")
 @click.option("--row-limit", type=click.FloatRange(0.1), default=20.0, help="Seconds for the timed passes of a row.")
 @click.option("--no-compare", is_flag=True, help="Leave out the error against the first model.")
+@click.option("--trust-code", is_flag=True, help="Run code that the packages bring, in the sandbox.")
 @click.option("--seed", type=int, default=0, help="Of the order of turns and of made-up inputs.")
 @common_options
 def command(
@@ -42,6 +43,7 @@ def command(
     device: Path | None,
     row_limit: float,
     no_compare: bool,
+    trust_code: bool,
     seed: int,
     settings: Settings,
 ) -> int:
@@ -63,6 +65,7 @@ def command(
         starts=starts, threads=threads or None, precision=precision or None, compare=not no_compare, seed=seed,
         feeds=read_texts(texts) if texts else feeds, budget=device, time_limit_s=row_limit,
         store=settings.store, offline=settings.offline,
+        trust_code=trust_code,
     )  # fmt: skip
     for evidence in single:
         settings.store.put_evidence(evidence)

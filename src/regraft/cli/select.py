@@ -25,6 +25,7 @@ _NAMED = re.compile(r"([\w .+-]+)=(?!=)(.+)", re.DOTALL)
 @click.option("--policy", type=click.Path(path_type=Path), help="Policy: its demands on scan and licence.")
 @click.option("--factory", "factories", multiple=True, metavar="NAME=MODULE:FUNCTION", help="Code that builds NAME.")
 @click.option("--tap", "taps", multiple=True, metavar="NAME=TAP", help="Of an image network: where its features are.")
+@click.option("--trust-code", is_flag=True, help="Run code that candidates bring, in the sandbox.")
 @click.option("--no-curve", is_flag=True, help="No learning curve: only the comparison.")
 @common_options
 def command(

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.deployment.bench.subject import PermitSource, Variant, prepare, served_subject, stored_permit
+from regraft.deployment.bench.subject import Variant, prepare, served_subject
 from regraft.errors import RegraftError, Unsupported, UsageError
 from regraft.package.package import Package, open_package
 from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.digest import digest_chunks
 from regraft.record.evidence import DigestKind, Subject
-from regraft.runtime import load, model_path, needs_permit
+from regraft.runtime import model_path
 from regraft.runtime.interface import Model
+from regraft.runtime.permission import PermitSource, code_loader_of, leave_to_load
 from regraft.runtime.served_model import SCHEMES, served_model
+from regraft.runtime.vouched import load_vouched
 
 if TYPE_CHECKING:
     from regraft.record.permit import Permit
-    from regraft.record.store import Store
 
 
 class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,13 +119,12 @@ def _loaded(package: Package, request: LoadRequest) -> Opened:
     path = ""
     try:
         path = model_path(package, runtime=request.runtime, factory=request.factory)
-        if needs_permit(package, path):
-            source: PermitSource | None = request.permit
-            store: Store | None = request.store
-            permit = source(package, request.runtime) if source else stored_permit(package, manifest.digest, store)
-        model = load(
+        source: PermitSource | None = request.permit
+        permit = leave_to_load(package, path, source=source, store=request.store, runtime=request.runtime)
+        model = load_vouched(
             package,
             permit,
+            code_loader=code_loader_of(source),
             runtime=request.runtime,
             path=path,
             threads=request.threads,

@@ -10,8 +10,9 @@ from regraft.runtime import load_verified, model_path
 from regraft.runtime.image import ImagePreprocessing, preprocessing_of
 from regraft.runtime.interface import LoadOptions
 from regraft.runtime.pipeline import description_of
-from regraft.runtime.text import TextEncoder, load_text_encoder
+from regraft.runtime.text import TextEncoder
 from regraft.runtime.verified import VerifiedFiles
+from regraft.runtime.vouched import load_text_vouched
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,11 +115,13 @@ def load_classifier(
     path: str | None = None,
     threads: int | None = None,
     precision: str | None = None,
+    code_loader: str = "",
 ) -> TextClassifier | ImageClassifier:
     """Load a package that `adapt` wrote, or what `convert` made of one: head, preprocessing and labels with it.
 
     Args:
         package, permit, runtime, path, threads, precision: as `regraft.runtime.load`.
+        code_loader: as `regraft.runtime.vouched.load_vouched`.
     Raises:
         Unsupported: it says nothing about labels, or of pictures not how they are prepared.
         As `regraft.runtime.load`.
@@ -135,7 +138,14 @@ def load_classifier(
             raise Unsupported("nothing beside the model says how pictures are prepared", where=chosen)
         model = load_verified(files, chosen, options, runtime=runtime)
         return ImageClassifier(model, preprocessing, description.labels, picture_shape=description.picture_shape)
-    encoder = load_text_encoder(
-        package, permit, runtime=runtime, path=chosen, threads=threads, precision=precision, head=True
+    encoder = load_text_vouched(
+        package,
+        permit,
+        code_loader=code_loader,
+        path=chosen,
+        head=True,
+        runtime=runtime,
+        threads=threads,
+        precision=precision,
     )
     return TextClassifier(encoder, description.labels)

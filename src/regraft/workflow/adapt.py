@@ -20,17 +20,20 @@ def adapt(
     out: str | os.PathLike[str],
     store: Store | None = None,
     offline: bool = False,
+    trust_code: bool = False,
     **options: Any,
 ) -> Adaptation:
     """Learn a head on an encoder's features and write both as one package that runs by itself.
 
     Args:
         ref, data, out, store, offline, options: as `regraft.adaptation.adapt.adapt`, which says what they mean.
+        trust_code: the user vouches for code that the encoder brings: it runs in the sandbox and goes into the new
+            package, whose users have to vouch for it again.
     Returns:
         the path of the package with evidence of kind `adapt`.
     Raises:
         As there.
     """
     store = store or open_store()
-    permit = permit_by_scan(store)
+    permit = permit_by_scan(store, trust_code=trust_code)
     return adapt_permitted(ref, data, out=out, store=store, offline=offline, permit=permit, **options)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
+
+import msgspec
 
 from regraft.deployment.bench import BenchOptions
 from regraft.deployment.bench import bench_each as measure_each
@@ -19,25 +21,30 @@ from regraft.workflow.load import scanned_permit
 if TYPE_CHECKING:
     from regraft.record.store import Store
 
+_IN_SANDBOX = "regraft.workflow.sandboxed:load_sandboxed"
+
 
 def bench(
     refs: str | os.PathLike[str] | ModelRef | Sequence[str | os.PathLike[str] | ModelRef],
     *,
     store: Store | None = None,
     offline: bool = False,
+    trust_code: bool = False,
     **options: Unpack[BenchOptions],
 ) -> Evidence:
     """Measure latency, throughput, CPU time, load, memory and size of one or several models.
 
     Args:
         refs, store, offline, options: as `regraft.deployment.bench.bench`, which says what they mean.
+        trust_code: the user vouches for code that the packages bring; it runs in the sandbox, and passes are timed from
+            outside of it.
     Returns:
         evidence of kind `bench`; about several packages its first subject is the set of them.
     Raises:
         As there.
     """
     several = [refs] if isinstance(refs, str | os.PathLike | ModelRef) else refs
-    return bench_each(several, store=store, offline=offline, **options)[0]
+    return bench_each(several, store=store, offline=offline, trust_code=trust_code, **options)[0]
 
 
 def bench_each(
@@ -45,17 +52,33 @@ def bench_each(
     *,
     store: Store | None = None,
     offline: bool = False,
+    trust_code: bool = False,
     **options: Unpack[BenchOptions],
 ) -> list[Evidence]:
     """As `bench`: the joint evidence, then, when there are several packages, one about each of them alone."""
     make_as_deployed(os.environ)
-    return measure_each(refs, store=store, offline=offline, permit=permit_by_scan(store), **options)
+    permit = permit_by_scan(store, trust_code=trust_code)
+    return measure_each(refs, store=store, offline=offline, permit=permit, **options)
 
 
-def permit_by_scan(store: Store | None) -> PermitSource:
-    """Leave to load a package that comes from scanning it now; the scan is kept in the store."""
+class ScannedLeave(msgspec.Struct, frozen=True):
+    """Leave to load a package that comes from scanning it now; the scan is kept in the store.
 
-    def permit(package: Package, _: str | None) -> Permit | None:
-        return scanned_permit(package, store=store)
+    Attributes:
+        store: None keeps no scan.
+        trust_code: the user vouches for code of the package.
+        code_loader: what loads under leave to run it; empty without.
+    """
 
-    return permit
+    store: Any
+    trust_code: bool = False
+    code_loader: str = ""
+
+    def __call__(self, package: Package, _: str | None) -> Permit | None:
+        """Scan. Raises: PermitRefused."""
+        return scanned_permit(package, store=self.store, trust_code=self.trust_code)
+
+
+def permit_by_scan(store: Store | None, *, trust_code: bool = False) -> PermitSource:
+    """Leave by scanning; with `trust_code` also to run code, in the sandbox."""
+    return ScannedLeave(store, trust_code, _IN_SANDBOX if trust_code else "")

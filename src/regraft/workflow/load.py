@@ -231,13 +231,15 @@ def load_weights(
             package.close()
 
 
-def scanned_permit(package: Package, *, store: Store | None) -> Permit:
+def scanned_permit(package: Package, *, store: Store | None, trust_code: bool = False) -> Permit:
     """Leave to load what a scan of an open package, now, found to be data; the scan is kept in the store.
+
+    With `trust_code`, leave to run its code where it is not only data.
 
     Raises:
         PermitRefused: the scan found danger, or could not decide.
     """
-    return _permit(package, store=store)
+    return _permit(package, store=store, trust_code=trust_code)
 
 
 def _permit(

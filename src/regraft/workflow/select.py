@@ -20,17 +20,19 @@ def select(
     *,
     store: Store | None = None,
     offline: bool = False,
+    trust_code: bool = False,
     **options: Any,
 ) -> Selection:
     """Compare candidates on labelled data, beside trivial baselines; which one serves it, and is reuse worth it?
 
     Args:
         candidates, data, store, offline, options: as `regraft.adaptation.select.select`, which says what they mean.
+        trust_code: the user vouches for code that candidates bring; it runs in the sandbox, and nowhere else.
     Returns:
         the choice with evidence of kind `select`.
     Raises:
         As there.
     """
     store = store or open_store()
-    permit = permit_by_scan(store)
+    permit = permit_by_scan(store, trust_code=trust_code)
     return select_permitted(candidates, data, store=store, offline=offline, permit=permit, **options)

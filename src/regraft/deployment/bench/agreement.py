@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from regraft.compare.judge import threshold
 from regraft.compare.measure import OutputSeries, Yardstick, measured
 from regraft.compare.noise import least_floor, ratios, unit_roundoff
@@ -16,10 +18,12 @@ from regraft.deployment.bench.passes import DEFAULT_TEXTS
 from regraft.deployment.loading import LoadRequest, Opened, opened
 from regraft.deployment.trial import accepted_feeds
 from regraft.errors import BadFeeds, Unsupported, UsageError
+from regraft.record.permit import Permit
 from regraft.record.store import open_store
 from regraft.runtime.feeds import FeedCase
 
 if TYPE_CHECKING:
+    from regraft.package.package import Package
     from regraft.runtime.interface import Feeds, Model
 
 _PRECISION = "float32"
@@ -115,5 +119,15 @@ def _request(start: Start) -> LoadRequest:
         precision=start.precision,
         store=open_store(Path(start.store)) if start.store else None,
         offline=start.offline,
-        permit=lambda *_: start.permit,
+        permit=_Leave(start.permit, start.code_loader),
     )
+
+
+class _Leave(msgspec.Struct, frozen=True):
+    """Leave that was given already. See `runtime.permission.PermitSource`."""
+
+    permit: Permit | None
+    code_loader: str
+
+    def __call__(self, package: Package, runtime: str | None) -> Permit | None:
+        return self.permit

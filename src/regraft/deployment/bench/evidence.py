@@ -112,7 +112,7 @@ def _measure_live(draft: Draft, live: Live) -> None:
         draft.measure("size_on_disk", live.variant.size_bytes, "bytes", n=1, of=of)
     _measure_starts(draft, "load_time", [one.load_ms for one in live.started], "ms", of)
     report_agreement(draft, live, of, _label(live))
-    if not live.variant.is_served:
+    if not live.variant.is_elsewhere:
         _measure_starts(draft, "peak_memory", [round(peak * _MIB) for peak in live.peaks_mib.values()], "bytes", of)
     if live.failure is not None:
         draft.find(_refusal(live.variant.name, live.variant.runtime, str(live.failure), live.failure.hint))
@@ -145,12 +145,12 @@ def _measure_row(draft: Draft, row: Row, run: Run) -> None:
     _measure_quantile(draft, "latency_p95", found.p95_ms, "ms", of)
     _measure_quantile(draft, "latency_p99", found.p99_ms, "ms", of)
     _measure_quantile(draft, "throughput", found.items_per_s, "samples/s", of)
-    if not row.live.variant.is_served:
+    if not row.live.variant.is_elsewhere:
         draft.measure("cpu_time", found.cpu_ms, "ms", n=found.n, of=of)
     if row.energies_j:
         _measure_quantile(draft, "energy_per_row", quantile([one / row.batch for one in row.energies_j], 0.5), "J", of)
     _judge_runs(draft, row, run, of)
-    if not row.live.variant.is_served and found.cpu_ms > 0 and found.p50_ms.value > _BUSY * found.cpu_ms:
+    if not row.live.variant.is_elsewhere and found.cpu_ms > 0 and found.p50_ms.value > _BUSY * found.cpu_ms:
         message = (
             f"{_place(row)}: {found.p50_ms.value:.3g} ms on the clock for {found.cpu_ms:.3g} "
             "ms of computing: the machine was busy with something else"

@@ -20,6 +20,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
         ref: pinned reference; `py:` for the user's own network.
         path: the file of the model within the package.
         permit: leave from a scan, where the format needs one.
+        code_loader: what loads under leave to run code of the package, as `module:function`.
         feeds_file: arrays for one pass; None for texts or made-up values.
         texts: what text packages are fed; empty for `DEFAULT_TEXTS`.
         store: folder of the store that the package was fetched to.
@@ -28,6 +29,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     ref: ModelRef
     path: str | None = None
     permit: Permit | None = None
+    code_loader: str = ""
     runtime: str | None = None
     threads: int | None = None
     precision: str | None = None

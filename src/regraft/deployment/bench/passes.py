@@ -126,13 +126,15 @@ def _description(package: Package) -> Description | None:
 
 
 def _loaded(package: Package, start: Start) -> Model:
-    from regraft.runtime import load
+    from regraft.runtime import model_path
+    from regraft.runtime.vouched import load_vouched
 
-    return load(
+    return load_vouched(
         package,
         start.permit,
+        code_loader=start.code_loader,
+        path=start.path or model_path(package, runtime=start.runtime),
         runtime=start.runtime,
-        path=start.path,
         threads=start.threads,
         precision=start.precision,
     )
@@ -148,14 +150,15 @@ def _has_tokenizer(package: Package, path: str) -> bool:
 
 def _text_encoder(package: Package, start: Start, path: str) -> TextEncoder:
     """With the head that the package declares; where the weights of that are missing, the encoder alone."""
-    from regraft.runtime.text import load_text_encoder
+    from regraft.runtime.vouched import load_text_vouched
 
     def load(*, head: bool) -> TextEncoder:
-        return load_text_encoder(
+        return load_text_vouched(
             package,
             start.permit,
-            runtime=start.runtime,
+            code_loader=start.code_loader,
             path=path,
+            runtime=start.runtime,
             threads=start.threads,
             precision=start.precision,
             head=head,

@@ -228,7 +228,7 @@ def _start(run: Run, live: Live) -> Start:
     variant = live.variant
     return msgspec.structs.replace(
         run.settings.request, ref=variant.ref, path=variant.path, permit=variant.permit, runtime=variant.runtime,
-        threads=variant.threads, precision=variant.precision,
+        threads=variant.threads, precision=variant.precision, code_loader=variant.code_loader,
     )  # fmt: skip
 
 

@@ -18,9 +18,10 @@ from regraft.record.digest import digest_bytes
 from regraft.record.evidence import DigestKind, Subject
 from regraft.record.permit import Permit
 from regraft.record.store import Store
-from regraft.runtime import model_path, needs_permit
-from regraft.runtime.permission import PermitSource, stored_permit
+from regraft.runtime import model_path
+from regraft.runtime.permission import PermitSource, code_loader_of, leave_to_load, stored_permit
 from regraft.runtime.served_model import SCHEMES, ServedModel, served_model
+from regraft.runtime.vouched import runs_code
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -35,6 +36,7 @@ class Variant(msgspec.Struct, frozen=True):
         label: in place of the package's own name, where several have the same.
         threads: None for the runtime's default.
         precision: that was demanded; None for the runtime's choice.
+        code_loader: what loads under leave to run code, as `module:function`.
     """
 
     ref: ModelRef
@@ -46,11 +48,12 @@ class Variant(msgspec.Struct, frozen=True):
     label: str | None = None
     threads: int | None = None
     precision: str | None = None
+    code_loader: str = ""
 
     @property
-    def is_served(self) -> bool:
-        """It runs behind a server: memory and CPU time of the process that asks are not its own."""
-        return self.ref.scheme in SCHEMES
+    def is_elsewhere(self) -> bool:
+        """It runs behind a server or in the sandbox: memory and CPU time of the process that asks are not its own."""
+        return self.ref.scheme in SCHEMES or runs_code(self.permit)
 
     @property
     def name(self) -> str:
@@ -124,11 +127,10 @@ def _variant(
     package: Package, manifest: Manifest, runtime: str | None, store: Store | None, permit: PermitSource | None
 ) -> Variant:
     path = model_path(package, runtime=runtime)
-    leave = None
-    if needs_permit(package, path):
-        leave = permit(package, runtime) if permit is not None else stored_permit(package, manifest.digest, store)
+    leave = leave_to_load(package, path, source=permit, store=store, runtime=runtime)
+    loader = code_loader_of(permit)
     size = sum(entry.size_bytes for entry in manifest.entries)
-    return Variant(package.ref, tuple(package.subjects(manifest)), size, path, leave, runtime)
+    return Variant(package.ref, tuple(package.subjects(manifest)), size, path, leave, runtime, code_loader=loader)
 
 
 def served_subject(model: ServedModel) -> Subject:
