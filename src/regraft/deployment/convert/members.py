@@ -10,6 +10,7 @@ from regraft.plugins import Plugin, load_plugins
 
 _MEMBERS = (
     "onnx_from_torch:OnnxFromTorch",
+    "onnx_from_jax:OnnxFromJax",
     "openvino_from_onnx:OpenVinoFromOnnx",
     "tensorflow_family:FAMILY",
     "onnx_slim_from_onnx:OnnxSlimFromOnnx",

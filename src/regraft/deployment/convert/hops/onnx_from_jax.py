@@ -1,0 +1,144 @@
+"""ONNX from functions of JAX, by jax2onnx, which follows the jaxpr; sizes with a name stay free."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from regraft.deployment.convert.hops.pooled_axes import drop_idle_axes
+from regraft.deployment.convert.interface import Hop, Source
+from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.proving import prove_graph
+from regraft.errors import MissingExtra, Unsupported
+
+if TYPE_CHECKING:
+    import onnx
+
+    from regraft.package.formats import Port
+    from regraft.runtime.jax_model import JaxModel
+
+_OPSET = 21
+"""The newest that every runtime here reads; jax2onnx would write 23."""
+_MAX_BYTES = (1 << 31) - 1
+
+
+class OnnxFromJax:
+    """Follows a function of JAX, a module of flax nnx or equinox; sizes with a name stay free where it allows that."""
+
+    name = "onnx_from_jax"
+    source = "jax"
+    target = "onnx"
+    cost = 3
+
+    def obstacle(self) -> str:
+        """JAX, jax2onnx and onnx must be installed."""
+        return missing("jax", extra="jax") or missing("jax2onnx", "onnx", extra="jax-onnx")
+
+    def convert(self, source: Source) -> Hop:
+        """Export with every named size free, and run the graph at every size of the examples.
+
+        A function that jax2onnx cannot follow so is exported at the sizes of the first example, with a note.
+
+        Raises:
+            Unsupported: jax2onnx has no ONNX for a primitive, or what it made does not run.
+            MissingExtra: jax2onnx is not installed.
+        """
+        from regraft.runtime.jax_model import JaxModel
+
+        model = source.loaded()
+        if not isinstance(model, JaxModel):
+            raise Unsupported("only functions of JAX are converted by this", where=source.where)
+        outputs = list(model(source.feeds[0]))
+        notes = [f"opset {_OPSET}"]
+        try:
+            proto = _exported(model, _shapes(model.signature.inputs), outputs)
+        except Unsupported as error:
+            proto = _exported(model, [source.feeds[0][port.name].shape for port in model.signature.inputs], outputs)
+            notes.append(f"sizes are fixed, because with free ones {error.what}")
+        drop_idle_axes(proto)
+        if proto.ByteSize() > _MAX_BYTES:
+            raise Unsupported(f"the graph has {proto.ByteSize()} bytes; 2 GiB is the most", where=model.where)
+        content = proto.SerializeToString()
+        prove_graph(content, model, source.feeds)
+        versions = {name: version(name) for name in ("jax", "jax2onnx", "onnx")}
+        return Hop({"model.onnx": content}, "onnxruntime", tuple(notes), versions)
+
+
+def _shapes(ports: Sequence[Port]) -> list[tuple[Any, ...]]:
+    """Shapes of the inputs, with a symbol of JAX for every size that has a name or none."""
+    import jax
+
+    symbols: dict[str, Any] = {}
+    named = [[_symbol(port.name, axis, extent) for axis, extent in enumerate(port.shape or ())] for port in ports]
+    words = sorted({extent for shape in named for extent in shape if isinstance(extent, str)})
+    if words:
+        symbols = dict(zip(words, jax.export.symbolic_shape(", ".join(words)), strict=True))
+    return [tuple(symbols.get(extent, extent) for extent in shape) for shape in named]
+
+
+def _symbol(name: str, axis: int, extent: int | str | None) -> int | str:
+    if isinstance(extent, int):
+        return extent
+    return extent if extent is not None and extent.isidentifier() else f"{name}_{axis}"
+
+
+def _exported(model: JaxModel, shapes: Sequence[tuple[Any, ...]], outputs: Sequence[str]) -> onnx.ModelProto:
+    """The graph under the names that the model's inputs and outputs have."""
+    try:
+        import jax2onnx
+    except ImportError as error:
+        raise MissingExtra("jax2onnx", extra="jax-onnx", where=model.where) from error
+    import jax
+
+    from regraft.runtime.jax_graph import running
+
+    ports = model.signature.inputs
+    places = [jax.ShapeDtypeStruct(shape, port.dtype) for port, shape in zip(ports, shapes, strict=True)]
+    try:
+        with _quiet(), running():
+            proto: onnx.ModelProto = jax2onnx.to_onnx(
+                _positional(model),
+                places,
+                opset=_OPSET,
+                input_names=[port.name for port in ports],
+                output_names=list(outputs),
+            )
+    except Exception as error:  # jax2onnx and jax raise what they like
+        said = " ".join(str(error).split())[:500]
+        raise Unsupported(f"jax2onnx cannot export it: {type(error).__name__}: {said}", where=model.where) from error
+    return proto
+
+
+def _positional(model: JaxModel) -> Callable[..., list[Any]]:
+    """The function as jax2onnx calls it: arrays in, a list of arrays out, the weights inside of it."""
+    from regraft.runtime.jax_model import named_leaves
+
+    names = [port.name for port in model.signature.inputs]
+
+    def call(*arrays: Any) -> list[Any]:
+        feeds = dict(zip(names, arrays, strict=True))
+        found = model.function(model.weights, feeds) if model.weights else model.function(feeds)
+        return [leaf for _, leaf in named_leaves(found)]
+
+    return call
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither jax2onnx nor what it writes graphs with speaks on stdout or stderr."""
+    loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
