@@ -106,13 +106,6 @@ class Softplus(Image):
         return (1 + x.exp()).log()
 
 
-class ZeroPadding(Image):
-    """max pooling is padded with zeros"""
-
-    def halved(self, x: torch.Tensor) -> torch.Tensor:
-        return F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2)
-
-
 class FixedArea(Image):
     """the mean is over a fixed area"""
 
@@ -172,7 +165,7 @@ FAULTS: dict[str, Fault] = {
     kind.__name__: _fault(kind)
     for kind in (
         LastToken, PaddingToken, FirstRowsMask, PaddedRight, WeakMask, Positions, FixedLength, Relu6, SameAtOddSizes,
-        Dilation, Softplus, ZeroPadding, FixedArea, OneRow, Epsilon, Clipped, HardGate, UnusedBranch, ShortMemory,
+        Dilation, Softplus, FixedArea, OneRow, Epsilon, Clipped, HardGate, UnusedBranch, ShortMemory,
     )
 }  # fmt: skip
 """Class → fault."""

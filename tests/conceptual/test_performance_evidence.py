@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from regraft.conceptual.performance import Block, Comparison
@@ -12,8 +13,8 @@ from regraft.errors import Unsupported
 from regraft.package.formats import Port
 from regraft.record.evidence import Draft, Severity
 from regraft.runtime.feeds import FeedCase
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 from regraft.runtime.quantiles import Quantile
-from regraft.runtime.torch_cuda import TorchCudaModel
 from regraft.runtime.torch_module import TorchModel
 
 
@@ -78,13 +79,32 @@ def test_what_is_not_shown_to_be_slower_blames_no_module(monkeypatch: pytest.Mon
     assert "module_lost" not in {one.name for one in draft.measurements}
 
 
-def test_only_eager_torch_has_modules() -> None:
-    network = model(Network())
-    on_gpu = TorchCudaModel.__new__(TorchCudaModel)  # a machine without one can make none
-    on_gpu.where = "py:here:network"
+def linear_in_onnx(network: Network) -> OnnxRuntimeModel:
+    """The same network, its one product in a scope."""
+    weights = [
+        numpy_helper.from_array(network.steps.linear.weight.detach().numpy().T.copy(), "w"),
+        numpy_helper.from_array(network.steps.linear.bias.detach().numpy(), "b"),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"], "/steps/linear/MatMul"),
+        helper.make_node("Add", ["product", "b"], ["y"], "/steps/linear/Add"),
+    ]
+    places = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "steps", 8]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "linear", places[:1], places[1:], weights)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return OnnxRuntimeModel(made.SerializeToString(), threads=1, where="linear.onnx")
 
-    with pytest.raises(Unsupported, match="torch-cuda has no modules to be timed"):
-        add_speed_profile(Draft("replicate"), network, on_gpu, [case(3)], inputs={"x": "x"})
+
+def test_other_runtimes_are_timed_whole_and_onnxruntime_by_scope() -> None:
+    network, draft = Network(), Draft("replicate")
+    add_speed_profile(draft, model(network), linear_in_onnx(network), [case(3), case(8)], inputs={"x": "x"})
+
+    (finding,) = draft.findings
+    assert (finding.rule, finding.severity) == ("replicate.profile", Severity.INFO)
+    assert finding.message.endswith("in steps/linear; torch is only timed as a whole")
+    (ratio,) = [one for one in draft.measurements if one.name == "pass_ratio"]
+    assert ratio.low <= ratio.value <= ratio.high
+    assert [one.of["scope"] for one in draft.measurements if one.name == "scope_time"] == ["steps/linear"]
 
 
 def test_without_feeds_nothing_is_timed() -> None:

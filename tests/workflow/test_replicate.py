@@ -144,6 +144,6 @@ def test_a_recording_of_another_framework_is_compared_as_it_is(tmp_path: Path) -
     assert "replicate.own_weights_only" in _rules(same)
     timed = rg.replicate("py:replication_factories:reference", f"trace:{recorded}", is_profiled=True)
     assert timed.verdict == "inconclusive"
-    assert "trace has no modules to be timed" in _rules(timed)["replicate.no_profile"]
+    assert "a model of trace takes no time of its own" in _rules(timed)["replicate.no_profile"]
     other = rg.replicate("py:replication_factories:deeper", f"trace:{recorded}")
     assert other.outcome == "differs"

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 COPIES = ("clone", "copy_", "_to_copy", "contiguous")
 ATTENTION = "scaled_dot_product"
+ROUNDS = 20
+"""Pairs of passes."""
+_WARM_UP_S = 2.0
 _MANY = 4
 """Times as many calls of an operator in a module as in the reference's are a loop."""
 _SHARE = 0.1
@@ -85,13 +88,40 @@ class Comparison(msgspec.Struct, frozen=True):
         return f"{told}; {slow.share:.0%} of what it loses is in {slow.name or 'the network itself'}{because}"
 
 
+class Passes(msgspec.Struct, frozen=True):
+    """Two implementations, timed as a whole.
+
+    Attributes:
+        ratio: candidate's time over the reference's, median over pairs of passes, with its interval.
+        reference_ms, candidate_ms: medians of passes, arrays in and arrays out.
+    """
+
+    ratio: Quantile
+    reference_ms: float
+    candidate_ms: float
+
+
+def compare_passes(reference: Callable[[], object], candidate: Callable[[], object], *, rounds: int = ROUNDS) -> Passes:
+    """Time passes of two networks in turns, whatever runs them.
+
+    Args:
+        reference, candidate: one pass each.
+        rounds: pairs of passes; the order changes from pair to pair, so that drift and caches favour neither.
+    """
+    for run in (reference, candidate):
+        warm_up(run, max_s=_WARM_UP_S)
+    times = _in_turns((reference, candidate), rounds)
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    return Passes(quantile([theirs / ours for ours, theirs in times], 0.5), medians[0], medians[1])
+
+
 def compare_speed(
     reference: nn.Module,
     candidate: nn.Module,
     inputs: Sequence[Any],
     *,
     keywords: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
-    rounds: int = 20,
+    rounds: int = ROUNDS,
     traced: int = 5,
 ) -> Comparison:
     """Time two torch networks in turns, then operator by operator.
@@ -110,13 +140,9 @@ def compare_speed(
     networks = (reference, candidate)
     runs = [_run(networks[i], inputs, keywords[i], who) for i, who in enumerate(("reference", "candidate"))]
     with torch.no_grad():
-        for run in runs:
-            warm_up(run, max_s=2.0)
-        times = _in_turns(runs, rounds)
+        whole = compare_passes(*runs, rounds=rounds)
         calls = [[list(_calls(networks[i], inputs, keywords[i])) for i in (0, 1)] for _ in range(traced)]
-    ratios = [theirs / ours for ours, theirs in times]
-    medians = [statistics.median(column) for column in zip(*times, strict=True)]
-    return Comparison(quantile(ratios, 0.5), medians[0], medians[1], _blocks(calls))
+    return Comparison(whole.ratio, whole.reference_ms, whole.candidate_ms, _blocks(calls))
 
 
 def _run(network: nn.Module, inputs: Sequence[Any], keywords: Mapping[str, Any], who: str) -> Callable[[], object]:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from regraft.runtime.feeds import FeedCase
     from regraft.runtime.interface import Model
 
-_RECORDED = ("trace", "generate")
-"""Runtimes whose models answer to what they were recorded with, or at a distance: nothing else can be tried."""
+_RECORDED = ("trace",)
+"""Runtimes whose models answer to what they were recorded with, and to nothing else."""
 _COVERAGE_SHARE, _MOST_COVERAGE_S = 0.25, 20.0
 _MEDIA_TYPE = "application/vnd.safetensors"
 

@@ -24,8 +24,8 @@ STEPS = 8
 """Of training: signs of gradients count then, and nothing is saturated yet."""
 _STEP = 0.02
 """Of a weight's size, that one step moves each of its numbers."""
-_LARGER = 4.0
-_LEAST_SPREAD = 0.1
+_LARGER = 8.0
+_LEAST_SPREAD = 0.3
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ def _fresh(reference: Model, values: Mapping[str, Array], seed: int) -> dict[str
 
 def _redrawn(value: Array, random: Any) -> Array:
     mean, spread = float(value.mean()), float(value.std())
-    made = mean + max(spread, _LEAST_SPREAD * abs(mean)) * random.standard_normal(value.shape)
+    made = mean + max(spread, _LEAST_SPREAD * (abs(mean) or 1.0)) * random.standard_normal(value.shape)
     if value.size and value.min() > 0:
         made = abs(made) + _LEAST_SPREAD * mean  # variances and scales stay positive
     return made.astype(value.dtype)  # type: ignore[no-any-return]

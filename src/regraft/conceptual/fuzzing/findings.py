@@ -51,9 +51,12 @@ def report_fuzzed(draft: Draft, found: Fuzzed, *, seed: int, kept: str = "") -> 
 
 def report_coverage(draft: Draft, found: FaultCoverage) -> None:
     """How many faults, planted in the reference, the kinds of inputs that were tried would have shown."""
-    if found.share is not None:
-        one = found.share
-        draft.measure("fault_coverage", one.value, "1", low=one.low, high=one.high, n=one.n, of={"feeds": "fuzzing"})
+    if found.share is None:
+        message = f"fault coverage is unknown: {found.reason}"
+        draft.find(Finding("feeds.coverage", Severity.INFO, message))
+        return
+    one = found.share
+    draft.measure("fault_coverage", one.value, "1", low=one.low, high=one.high, n=one.n, of={"feeds": "fuzzing"})
 
 
 def counterexample_finding(found: Counterexample, *, kept: str = "") -> Finding:
