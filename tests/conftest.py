@@ -49,6 +49,22 @@ def environment(tmp_path: Path) -> Callable[[str], Path]:
     return made
 
 
+@pytest.fixture
+def large_environment(tmp_path: Path) -> Callable[[str], Path]:
+    """As `environment`, for one that `make environments` leaves out; a test without it is skipped."""
+    from regraft.runtime.environments import environment_python, has_environment
+
+    def made(name: str) -> Path:
+        cache = tmp_path / "cache"
+        cache.mkdir(exist_ok=True)
+        (cache / "environments").symlink_to(ENVIRONMENTS)
+        if not has_environment(name):
+            pytest.skip(f"the environment {name} was not made: regraft doctor --environment {name}")
+        return environment_python(name)
+
+    return made
+
+
 @pytest.fixture(autouse=True)
 def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGRAFT_STORE", str(tmp_path / "store"))

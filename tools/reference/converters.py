@@ -25,6 +25,7 @@ def converters_page() -> str:
     for form in FORMS.values():
         makers = ", ".join(f"`{member.name}`" for member in own_converters() if member.target == form.name)
         by = f"`{form.runtime}`" if form.runtime else "nothing: weights alone"
+        by = f"nothing here: {form.unrun}" if form.unrun else by
         lowered = f", in {form.precision} on purpose" if form.precision else ""
         made = "from any other container of weights" if form.is_weights else makers or "nothing yet: a source only"
         lines.append(f"| `{form.name}` | {by}{lowered} | {made} |")

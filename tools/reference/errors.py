@@ -180,10 +180,10 @@ def _feeds() -> None:
 
 
 def _without_environment() -> object:
-    from regraft.runtime.environments import environment_python, environments
+    from regraft.runtime.environments import environment_python
 
     with mock.patch.dict(os.environ, {"REGRAFT_CACHE": "empty"}):
-        return environment_python(environments()[0], where="saved_model.pb")
+        return environment_python("tensorflow", where="saved_model.pb")
 
 
 def _without_lz4() -> None:

@@ -344,6 +344,7 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("RGD-EVN-002", "info", "An environment of its own that was not made", "`regraft doctor --environment NAME`"),
         ("RGD-CON-001", "info", "How many converters can work here", ""),
         ("RGD-CON-002", "info", "A converter without its library, environment or hardware", "The command it names."),
+        ("RGD-CON-003", "info", "A form that can be made here, and that nothing here runs", ""),
         ("RGD-TRV-001", "info", "torch and torchvision are built for the same device", ""),
         ("RGD-TRV-002", "medium", "torchvision for CUDA beside torch for CPU: it cannot be imported", "Uninstall it."),
         ("RGD-PLG-001", "info", "A plug-in that can be loaded", ""),

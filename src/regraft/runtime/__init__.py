@@ -35,6 +35,7 @@ _MEMBERS: tuple[str, ...] = (
     "litert_model:LiteRtRuntime",
     "keras_model:KerasRuntime",
     "tensorflow_model:TensorFlowRuntime",
+    "executorch_model:ExecuTorchRuntime",
     "torch_cuda:TorchCudaRuntime",
 )
 """`module:Class` of every member; for a file that several can load, the first one does."""

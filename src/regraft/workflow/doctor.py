@@ -27,7 +27,7 @@ from regraft.workflow.environment_checks import (
     check_tool,
     check_torchvision,
 )
-from regraft.workflow.foreign_checks import check_converters, check_environments
+from regraft.workflow.foreign_checks import check_converters, check_environments, check_forms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,7 @@ def doctor(
     draft.subject.append(Subject("this environment", digest_bytes(msgspec.json.encode(found))))
     checks = [*_python(), *_store(store or open_store(), reindex=reindex), *check_extras()]
     checks += _runtimes(import_runtimes=import_runtimes, timeout_s=timeout_s)
-    checks += [*check_environments(), *check_converters()]
+    checks += [*check_environments(), *check_converters(), *check_forms()]
     checks += [*check_plugins(timeout_s=timeout_s), check_tool("git", "git+https:// references need it"), check_gpu()]
     checks += _network() if network else []
     for check in checks:

@@ -33,3 +33,12 @@ def check_converters() -> Iterator[Check]:
         if why:
             what, _, fix = why.partition(": ")
             yield Check("RGD-CON-002", "converter", name, "missing", f"not run here: {what}", fix=fix or None)
+
+
+def check_forms() -> Iterator[Check]:
+    """Forms that can be made and not be judged, because nothing here runs them."""
+    from regraft.deployment.convert.forms import FORMS
+
+    for form in FORMS.values():
+        if form.unrun:
+            yield Check("RGD-CON-003", "form", form.name, "note", f"not run here: {form.unrun}")

@@ -179,7 +179,7 @@ def _best(search: Search, form: str, to: str, avoid: Collection[str]) -> tuple[L
         chain = search.follow(way)
         if not chain:
             continue
-        if chain[-1].is_whole or _wants_rows(chain[-1]):
+        if chain[-1].is_whole or _is_as_good_as_it_gets(chain[-1]):
             best = chain
             break
         names = tuple(link.converter for link in chain)
@@ -191,8 +191,12 @@ def _best(search: Search, form: str, to: str, avoid: Collection[str]) -> tuple[L
     return best
 
 
-def _wants_rows(link: Link) -> bool:
-    """What is judged by labelled rows alone is not judged better on another way."""
+def _is_as_good_as_it_gets(link: Link) -> bool:
+    """Would another way be judged no better: by labelled rows alone, at one size on purpose, or where nothing runs?"""
+    if form_named(link.form).unrun:
+        return True
+    if link.hop.is_one_size and link.verdict is Verdict.PASS:
+        return True
     found = link.verification.findings if link.verification is not None else ()
     return any(one.rule == "precision.needs_task_data" for one in found)
 

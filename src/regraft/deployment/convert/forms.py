@@ -20,6 +20,7 @@ class Form(msgspec.Struct, frozen=True):
         base: form whose converters take it, too; empty for none.
         precision: that its makers lower it to on purpose; empty when it keeps that of its source. A form of lower
             precision is an end, never a way to somewhere else.
+        unrun: why nothing here executes it, though something makes it; empty for others.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Form(msgspec.Struct, frozen=True):
     formats: tuple[str, ...] = ()
     base: str = ""
     precision: str = ""
+    unrun: str = ""
 
     @property
     def is_weights(self) -> bool:
@@ -44,6 +46,7 @@ FORMS = {
         Form("torch-gguf", "torch", ("gguf",), base="torch"),
         Form("onnx", "onnxruntime", ("onnx",)),
         Form("onnx-decoder", "onnxruntime"),
+        Form("onnx-text", "onnxruntime"),
         Form("onnx-slim", "onnxruntime", base="onnx"),
         Form("onnx-optimised", "onnxruntime", base="onnx"),
         Form("onnx-float16", "onnxruntime", base="onnx", precision="float16"),
@@ -52,6 +55,9 @@ FORMS = {
         Form("openvino-float16", "openvino", base="openvino", precision="float16"),
         Form("openvino-int8", "openvino", base="openvino", precision="int8"),
         Form("litert", "litert", ("tflite",)),
+        Form("executorch", "executorch", ("executorch",)),
+        Form("coreml", "coreml", ("coreml",), unrun="Core ML computes on Apple's systems alone"),
+        Form("tensorrt", "tensorrt", unrun="Regraft has no runtime for engines of TensorRT"),
         Form("keras", "keras", ("keras-v3", "keras-h5")),
         Form("saved-model", "tensorflow", ("tf-saved-model",)),
         Form("tfjs", "tensorflow", ("tfjs",)),

@@ -92,6 +92,7 @@ class Hop(msgspec.Struct, frozen=True):
         precision: that the runtime is to be told to compute in, when the product is loaded; None leaves it alone.
         is_compiled: it is native code that this very hop compiled from a network that is loaded already. Of the
             project's own converters this is believed, and the library run to verify it; a scan could never pass it.
+        is_one_size: the converter fixed sizes that its source leaves free, and would on any other way.
     """
 
     files: dict[str, bytes]
@@ -100,6 +101,7 @@ class Hop(msgspec.Struct, frozen=True):
     versions: dict[str, str] = {}
     precision: str | None = "float32"
     is_compiled: bool = False
+    is_one_size: bool = False
 
 
 class Converter(Protocol):

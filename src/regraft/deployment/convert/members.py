@@ -17,6 +17,7 @@ _MEMBERS = (
     "onnx_optimised_from_onnx:OnnxOptimisedFromOnnx",
     "onnx_float16_from_onnx:OnnxFloat16FromOnnx",
     "onnx_int8_from_onnx:OnnxInt8FromOnnx",
+    "onnx_text_from_onnx:OnnxTextFromOnnx",
     "openvino_float16_from_onnx:OpenVinoFloat16FromOnnx",
     "openvino_int8_from_openvino:OpenVinoInt8FromOpenVino",
     "torch_from_gguf:TorchFromGguf",
@@ -27,6 +28,8 @@ _MEMBERS = (
     "openvino_from_torch:OpenVinoFromTorch",
     "onnx_from_torchscript:OnnxFromTorchScript",
     "aotinductor_from_torch_export:AotInductorFromTorchExport",
+    "mobile_family:FAMILY",
+    "tensorrt_from_onnx:TensorRtFromOnnx",
 )
 """`module:Class` of every converter; `module:FAMILY` of several that are one class, a tuple of instances."""
 

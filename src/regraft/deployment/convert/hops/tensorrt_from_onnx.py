@@ -1,0 +1,69 @@
+"""A TensorRT engine from ONNX, by NVIDIA's own parser and builder, for the GPU at hand."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from regraft.deployment.convert.interface import Hop, Source
+from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Feeds, Model
+
+
+class TensorRtFromOnnx:
+    """Builds engines of ONNX graphs in float32, TensorFloat-32 off; free sizes range over those of the examples."""
+
+    name = "tensorrt_from_onnx"
+    source = "onnx"
+    target = "tensorrt"
+    cost = 4
+
+    def obstacle(self) -> str:
+        """TensorRT must be installed; it brings 2 GB of its own, and wants an NVIDIA GPU."""
+        if importlib.util.find_spec("tensorrt") is not None:
+            return ""
+        return "tensorrt is not installed, and needs an NVIDIA GPU: pip install tensorrt"
+
+    def convert(self, source: Source) -> Hop:
+        """Parse the graph and build an engine, which runs on this kind of GPU under this version alone.
+
+        Raises:
+            Unsupported: TensorRT is not installed, or cannot parse or build the graph; the message is its own.
+        """
+        if obstacle := self.obstacle():
+            raise Unsupported(obstacle, where=source.where)
+        import tensorrt
+
+        model = source.loaded()
+        logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+        builder = tensorrt.Builder(logger)
+        network = builder.create_network(0)
+        parser = tensorrt.OnnxParser(network, logger)
+        if not parser.parse(source.content()):
+            said = "; ".join(str(parser.get_error(number).desc()) for number in range(parser.num_errors))
+            raise Unsupported(f"TensorRT cannot parse the graph: {said[:500]}", where=source.where)
+        config = builder.create_builder_config()
+        config.clear_flag(tensorrt.BuilderFlag.TF32)
+        if profile := _profile(builder, model, source.feeds):
+            config.add_optimization_profile(profile)
+        engine = builder.build_serialized_network(network, config)
+        if engine is None:
+            raise Unsupported("TensorRT cannot build an engine of the graph", where=source.where)
+        notes = ("built for this GPU and this TensorRT; native code, which a scan cannot pass",)
+        return Hop({"model.engine": bytes(engine)}, "tensorrt", notes, {"tensorrt": str(tensorrt.__version__)})
+
+
+def _profile(builder: Any, model: Model, examples: Sequence[Feeds]) -> Any:
+    """The range of every input's sizes over the examples, tuned for the first; None where all are fixed."""
+    ports = [port for port in model.signature.inputs if not all(isinstance(extent, int) for extent in port.shape or ())]
+    if not ports:
+        return None
+    profile = builder.create_optimization_profile()
+    for port in ports:
+        shapes = [feeds[port.name].shape for feeds in examples]
+        least, most = (tuple(extreme(sizes) for sizes in zip(*shapes, strict=True)) for extreme in (min, max))
+        profile.set_shape(port.name, least, shapes[0], most)
+    return profile
