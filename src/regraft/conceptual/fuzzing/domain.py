@@ -63,7 +63,7 @@ class Domain(msgspec.Struct, frozen=True):
         }
 
     def settings(self) -> Iterator[dict[str, int]]:
-        """The usual sizes, each symbol at each other size, then all of them at their smallest and at their largest."""
+        """The usual sizes, each symbol at each other size, then all at their smallest (no rows apart) and largest."""
         yield dict(self.usual)
         others = {
             symbol: [size for size in sizes if size != self.usual[symbol]] for symbol, sizes in self.sizes.items()
@@ -74,7 +74,7 @@ class Domain(msgspec.Struct, frozen=True):
                     yield {**self.usual, symbol: sizes[turn]}
         if sum(bool(sizes) for sizes in others.values()) > 1:
             for choose in (min, max):
-                yield {symbol: choose(sizes) for symbol, sizes in self.sizes.items()}
+                yield {symbol: choose(size for size in sizes if size) for symbol, sizes in self.sizes.items()}
 
 
 def is_mask(port: Port, ranges: Mapping[str, tuple[int, int]]) -> bool:
