@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from regraft.errors import BadFeeds, PermitRefused, Unsupported
 from regraft.package.package import open_package
 from regraft.runtime import load as load_permitted
+from regraft.runtime.torch_script import TorchScriptModel
 from regraft.workflow.load import load
 
 
@@ -45,3 +50,37 @@ def test_a_program_that_is_cut_short_is_damaged_or_refused(silero, tmp_path):
     (tmp_path / "m.jit").write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(RegraftError):
         load(tmp_path / "m.jit")
+
+
+class Tokens(nn.Module):
+    """Ids through a view to a table; a mask that is cast; numbers that are scaled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        found = self.table(ids.view(-1).unsqueeze(0))
+        return (found * mask.to(torch.float32).view(1, -1, 1)).sum(1) * scale
+
+
+@pytest.mark.parametrize("how", ["traced", "scripted", "frozen"])
+def test_inputs_that_index_a_table_are_integers_and_masks_beside_them(how):
+    network = Tokens().eval()
+    ids = torch.ones(2, 3, dtype=torch.int64)
+    program = torch.jit.script(network) if how == "scripted" else torch.jit.trace(network, (ids, ids, torch.ones(2, 4)))
+    content = io.BytesIO()
+    torch.jit.save(torch.jit.freeze(program) if how == "frozen" else program, content)
+    model = TorchScriptModel(torch.jit.load(io.BytesIO(content.getvalue())))
+    assert [(port.name, port.dtype) for port in model.signature.inputs] == [
+        ("ids", "int64"), ("mask", "int64"), ("scale", "float32"),
+    ]  # fmt: skip
+
+
+def test_a_picture_that_is_cast_stays_a_picture():
+    class Pictures(nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.to(torch.float32).mean()
+
+    model = TorchScriptModel(torch.jit.script(Pictures()))
+    assert [port.dtype for port in model.signature.inputs] == ["float32"]

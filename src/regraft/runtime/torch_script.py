@@ -11,6 +11,7 @@ from regraft.errors import Damaged, Unsupported
 from regraft.package.formats import Port
 from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.interface import Signature, Tap
+from regraft.runtime.torch_script_inputs import integer_inputs
 from regraft.runtime.torch_tensors import (
     array_from_tensor,
     cast_port,
@@ -84,11 +85,12 @@ class TorchScriptModel:
         self._inputs = None if inputs is None else tuple(inputs)
         forward: Any = module.forward
         self._arguments = [argument for argument in forward.schema.arguments if argument.name != "self"]
+        self._integers = integer_inputs(forward.inlined_graph if hasattr(forward, "inlined_graph") else forward.graph)
         self._outputs: tuple[Port, ...] = ()
 
     @property
     def signature(self) -> Signature:
-        """Names as the program has them; it does not say the shapes, nor the dtypes of its tensors."""
+        """Names as the program has them. It does not say the shapes; its operators tell integers from other tensors."""
         if self._inputs is not None:
             return Signature(self._inputs, self._outputs)
         ports = []
@@ -97,7 +99,8 @@ class TorchScriptModel:
                 continue
             kind = str(argument.type)
             scalar = _SCALARS.get(kind)
-            ports.append(Port(argument.name, scalar or self.effective_precision, () if scalar else None))
+            tensor = "int64" if argument.name in self._integers else self.effective_precision
+            ports.append(Port(argument.name, scalar or tensor, () if scalar else None))
         return Signature(tuple(ports), self._outputs)
 
     @property

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import BertConfig, BertModel
 
+import regraft as rg
 from regraft.deployment.convert.hops.onnx_from_torchscript import OnnxFromTorchScript
 from regraft.deployment.convert.hops.openvino_from_torch import OpenVinoFromTorch
 from regraft.deployment.convert.hops.torch_export_from_torch import TorchExportFromTorch
@@ -55,6 +57,14 @@ def ir(files: dict[str, bytes]) -> Model:
 def test_each_form_is_the_same_network_at_every_size(attention: TorchModel, converter, load) -> None:
     product = load(converted(converter, attention))
     assert verify(attention, product, localise=False).verdict is Verdict.PASS
+
+
+def test_a_network_of_token_ids_is_the_same_as_torchscript(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
+    BertModel(config).save_pretrained(tmp_path / "bert")
+    made = rg.convert(tmp_path / "bert", to="torchscript", out=tmp_path / "script")
+    assert made.evidence.verdict is Verdict.PASS, made.evidence.findings
 
 
 class Steps(nn.Module):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import re
+import traceback
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.deployment.convert.interface import Hop, Source
@@ -18,8 +21,10 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Feeds
     from regraft.runtime.torch_module import TorchModel
 
-_LOOKED_AT = re.compile("Converting a tensor to a Python (boolean|number|float)")
-"""What torch.jit.trace warns of when Python looks at a value; integers are sizes, and these are proven."""
+_SIZES = frozenset({"aten::size", "aten::dim", "aten::numel", "aten::len", "prim::GetAttr"})
+"""Where a way back through a trace ends that did not begin with a value of an input; weights are always the same."""
+
+_OURS = frozenset({__file__})
 
 
 class TorchScriptFromTorch:
@@ -70,20 +75,62 @@ def _traced(model: TorchModel, feeds: Feeds) -> torch.jit.ScriptModule:
     named = _named(model, [port.name for port in ports])
     jit: Any = torch.jit
     try:
-        with torch.no_grad(), warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
+        with torch.no_grad(), warnings.catch_warnings(), _watching() as looks:
+            warnings.simplefilter("ignore")
             traced = jit.trace(named, tensors, strict=False, check_trace=False)
         frozen: torch.jit.ScriptModule = jit.freeze(traced.eval())
     except Exception as error:
         text = " ".join(str(error).split())[:500]
         raise Unsupported(f"torch.jit cannot trace the network: {text}", where=model.where) from error
-    branches = [str(warning.message) for warning in said if _LOOKED_AT.search(str(warning.message))]
-    if branches:
+    if looks:
         raise Unsupported(
-            f"a branch or a loop depends on values, and a trace would keep what its example took: {branches[0][:200]}",
+            f"a branch or a loop depends on values, and a trace would keep what its example took: {looks[0]}",
             where=model.where,
         )
     return frozen
+
+
+@contextlib.contextmanager
+def _watching() -> Iterator[list[str]]:
+    """While a network is traced: where Python looks at a value that comes from an input.
+
+    Sizes are values to the tracer, too. A branch that they decide is no reason to refuse: that it is taken at every
+    size is proven by running them.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    tensor: Any = torch.Tensor
+    looking = {tensor.__bool__, tensor.__int__, tensor.__float__, tensor.__index__, tensor.item, tensor.tolist}
+    found: list[str] = []
+
+    class Watching(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function in looking and _is_of_values(args[0]):
+                frame = next(one for one in reversed(traceback.extract_stack()) if one.filename not in _OURS)
+                found.append(f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}")
+            return function(*args, **(kwargs or {}))
+
+    with Watching():
+        yield found
+
+
+def _is_of_values(tensor: torch.Tensor) -> bool:
+    """Does a tensor of the running trace come from a value of an input, and not from sizes alone?"""
+    import torch
+
+    internal: Any = torch._C
+    if internal._get_tracing_state() is None:
+        return False
+    waiting, seen = [internal._get_value_trace(tensor).node()], set()
+    while waiting:
+        node = waiting.pop()
+        if node.kind() == "prim::Param":
+            return True
+        if node.kind() not in _SIZES and node not in seen:
+            seen.add(node)
+            waiting += [value.node() for value in node.inputs()]
+    return False
 
 
 def _named(model: TorchModel, names: list[str]) -> torch.nn.Module:
