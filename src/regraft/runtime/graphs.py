@@ -16,7 +16,7 @@ def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) ->
     """The operators of a model, each of which can be run alone.
 
     Args:
-        model: of torch, ONNX Runtime, OpenVINO, LiteRT, JAX or Keras.
+        model: of torch, ONNX Runtime, OpenVINO, LiteRT, tract, JAX or Keras.
         feeds: inputs that it accepts: an eager torch model is exported with them.
         threads: of each operator.
     Raises:
@@ -32,7 +32,7 @@ def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) ->
         from regraft.runtime.openvino_graph import OpenVinoGraph
 
         return OpenVinoGraph(any_model)
-    if model.runtime == "litert":
+    if model.runtime in ("litert", "tract"):
         from regraft.runtime.litert_graph import LiteRtGraph
 
         return LiteRtGraph(model, feeds)

@@ -1,4 +1,4 @@
-"""A TFLite graph as operators that run alone, each cut out of the file, on the kernels of a trace."""
+"""A TFLite graph, or an ONNX graph in tract, as operators that run alone, each cut out of the file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MAX_PARTS = 512
 
 
 class LiteRtGraph:
-    """The operators of a LiteRT model, as one pass over given feeds shows them.
+    """The operators of a model whose traces name what each takes, as one pass over given feeds shows them.
 
     Args:
-        model: of LiteRT, in this process or isolated.
+        model: of LiteRT or tract, in this process or isolated.
         feeds: inputs that it accepts.
     """
 
@@ -57,12 +57,12 @@ class LiteRtGraph:
         Raises:
             Unsupported: always.
         """
-        raise Unsupported("the weights of a TFLite file cannot be replaced", where=self.where)
+        raise Unsupported(f"weights of a model in {self._model.runtime} cannot be replaced", where=self.where)
 
     def run(self, node: OperatorNode, values: Values, *, precision: str = "float32") -> dict[str, Any]:
         """Run one operator; see `OperatorGraph.run`. Tensors whose values are not given are the file's own."""
         if precision == "float64":
-            raise Unsupported(f"LiteRT has no float64 kernel for {node.operator}", where=self.where)
+            raise Unsupported(f"{self._model.runtime} has no float64 kernel for {node.operator}", where=self.where)
         given = {name: values[name] for name in dict.fromkeys(node.inputs) if name in values}
         key = f"{node.name} {sorted(given)}"
         if key not in self._parts:

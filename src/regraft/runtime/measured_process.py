@@ -17,7 +17,10 @@ from regraft.runtime import load
 from regraft.runtime.interface import Model
 from regraft.runtime.measure import ProcessCost, ProcessTask, sample
 
-_LIBRARIES = {"onnxruntime": ("numpy", "onnxruntime", "onnx"), "openvino": ("numpy", "openvino"), "numpy": ("numpy",)}
+_LIBRARIES = {
+    "onnxruntime": ("numpy", "onnxruntime", "onnx"), "openvino": ("numpy", "openvino"), "tract": ("numpy", "onnx"),
+    "numpy": ("numpy",),
+}  # fmt: skip
 _TORCH = ("numpy", "torch")
 
 

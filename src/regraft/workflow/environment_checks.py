@@ -24,6 +24,7 @@ RUNTIMES = (
     ("onnx", "onnx", "pip install onnx"),
     ("onnxruntime", "onnxruntime", "pip install onnxruntime"),
     ("openvino", "openvino", "pip install openvino"),
+    ("tract", "tract", "pip install tract"),
     ("tensorflow", "tensorflow", "regraft doctor --environment tensorflow"),
     ("keras", "keras", "pip install keras"),
     ("jax", "jax", "pip install jax"),

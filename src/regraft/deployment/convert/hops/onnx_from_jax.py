@@ -73,7 +73,7 @@ def _shapes(ports: Sequence[Port]) -> list[tuple[Any, ...]]:
     """Shapes of the inputs, with a symbol of JAX for every size that has a name or none."""
     import jax
 
-    symbols: dict[str, Any] = {}
+    symbols: dict[int | str, Any] = {}
     named = [[_symbol(port.name, axis, extent) for axis, extent in enumerate(port.shape or ())] for port in ports]
     words = sorted({extent for shape in named for extent in shape if isinstance(extent, str)})
     if words:
