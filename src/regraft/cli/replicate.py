@@ -29,20 +29,8 @@ from regraft.cli.output import Shown, each
 @click.option("--candidate-factory", help="The same for the candidate.")
 @click.option("--training", is_flag=True, help="Both are py: factories of trainings: compare these, stage by stage.")
 @click.option("--profile", "is_profiled", is_flag=True, help="Time both: networks by module, pipelines by step.")
-@click.option(
-    "--fuzz",
-    "fuzz_s",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    help="Search for inputs, and weights, on which they differ after all.",
-)
-@click.option(
-    "--replay",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A counterexample that --fuzz kept: is it one still?",
-)
+@click.option("--fuzz", "fuzz_s", type=float, metavar="SECONDS", help="Search for inputs on which they differ yet.")
+@click.option("--replay", multiple=True, type=click.Path(path_type=Path), help="A counterexample: is it one still?")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of a pass; default: the runtime's.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of made-up inputs.")
 @common_options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from regraft.deployment.trial import accepted_feeds
 from regraft.deployment.verify import verify
 from regraft.deployment.verify_evidence import impossible
 from regraft.errors import Damaged, RegraftError, Unsupported, UsageError
+from regraft.package.product import require_free
 from regraft.record.evidence import JSON, Draft, Evidence, Finding, Severity, Verdict
 from regraft.workflow.bench import permit_by_scan
 from regraft.workflow.fuzzing import Fuzzing, fuzzed
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from regraft.runtime.feeds import FeedCase
     from regraft.runtime.interface import Feeds
 
-_OWN = ("trace", "onnxruntime", "openvino", "litert", "numpy")
+_OWN = ("trace", "openvino", "litert", "numpy")
 """Runtimes whose models have the weights that they have."""
+_FILE = "onnxruntime"
+"""What a converter made has the reference's weights already: where no map is found, they are compared."""
 
 
 def replicate(
@@ -73,7 +77,7 @@ def replicate(
             with a test of the counterexample that was found.
         is_proven: prove the map on the reference's values; False leaves what structure says.
         own_weights: compare the candidate with the weights that it has.
-        is_profiled: time both, too, whole and module by module; torch alone.
+        is_profiled: time both, too: as a whole, networks of torch by module, those of ONNX Runtime by scope.
         fuzz_s: seconds to search for inputs, and weights, on which they differ after all, where they seem the same.
         replay: counterexamples of such a search, that are judged again.
         store: where packages and scans are looked up.
@@ -85,13 +89,18 @@ def replicate(
     Returns:
         evidence of kind `replicate`: replicated passes, differs fails, undecided is inconclusive.
     Raises:
-        UsageError, Damaged: the map or the feeds make no sense. And what opening a package raises.
+        UsageError, Damaged: the map, the feeds or a counterexample make no sense, or the folder for tests is taken.
+            And what opening a package raises.
     """
+    if tests_out is not None:
+        require_free(tests_out)
+    if fuzz_s is not None and not 0 < fuzz_s < math.inf:
+        raise UsageError("a search takes a number of seconds above 0", where=f"{fuzz_s}", hint="--fuzz 60")
     common = LoadRequest(threads=threads, store=store, offline=offline, permit=permit_by_scan(store))
     first = msgspec.structs.replace(common, runtime=reference_runtime, factory=factory)
     second = msgspec.structs.replace(common, runtime=runtime, factory=candidate_factory)
     draft = Draft("replicate", parameters={"seed": seed, "is_proven": is_proven, "own_weights": own_weights,
-                                           "map": str(map_file) if map_file else None})  # fmt: skip
+                                           "map": str(map_file) if map_file else None, "fuzz_s": fuzz_s})  # fmt: skip
     with opened(reference, first) as ours, opened(candidate, second) as theirs:
         draft.subject += theirs.subjects
         draft.materials += ours.subjects
@@ -198,6 +207,34 @@ def _filled(
             message = f"the weights of the {role} ({model.runtime}) cannot be seen or replaced: compared as they are"
             draft.find(Finding("replicate.own_weights_only", Severity.INFO, message))
             return Mapped(WeightMap((), {}, {}), candidate)
+    if candidate.runtime != _FILE or map_file is not None:
+        return _mapped(draft, ours, theirs, feeds, seed=seed, map_file=map_file, is_proven=is_proven)
+    tried = Draft("replicate")
+    outcome = _mapped(tried, ours, theirs, feeds, seed=seed, map_file=None, is_proven=is_proven)
+    if outcome is not None and outcome.model is not None:
+        draft.findings += tried.findings
+        draft.measurements += tried.measurements
+        return outcome
+    blocking = [one.message for one in tried.findings if one.severity is not Severity.INFO]
+    message = f"its initialisers are compared as they are, no map fills all of them: {'; '.join(blocking[:2])}"
+    draft.find(Finding("replicate.own_weights_only", Severity.INFO, message))
+    return Mapped(outcome.weight_map if outcome is not None else WeightMap((), {}, {}), candidate)
+
+
+def _mapped(
+    draft: Draft,
+    ours: Opened,
+    theirs: Opened,
+    feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
+    *,
+    seed: int,
+    map_file: Path | None,
+    is_proven: bool,
+) -> Mapped | None:
+    """The map, and the candidate filled by it; None, and a finding, where it cannot be looked for."""
+    reference, candidate = ours.model, theirs.model
+    assert reference is not None
+    assert candidate is not None
     try:
         inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where).names
         cases, _ = accepted_feeds(ours, candidate, feeds, inputs=inputs, seed=seed)
