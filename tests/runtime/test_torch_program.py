@@ -59,3 +59,18 @@ def test_its_graph_can_be_a_part_of_another_network() -> None:
     (expected,) = graph({"pixels": PIXELS}).values()
     assert np.array_equal(found.numpy(), expected)
     assert exact.dtype is torch.float64
+
+
+class Shorter(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, : torch.sym_sum([x.shape[1], -3, x.shape[0]])]
+
+
+def test_sums_of_sizes_are_written_down_which_torch_refuses() -> None:
+    tensor = torch.arange(24.0).reshape(2, 12)
+    auto = torch.export.Dim.AUTO
+    program = torch.export.export(Shorter(), (tensor,), dynamic_shapes=({0: auto, 1: auto},))
+    assert any(node.target is torch.sym_sum for node in program.graph.nodes)
+    graph = torch.export.load(io.BytesIO(program_bytes(program))).module()
+    for rows, columns in ((2, 12), (3, 7)):
+        assert graph(torch.zeros(rows, columns)).shape == (rows, columns - 3 + rows)

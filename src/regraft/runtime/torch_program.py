@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,29 @@ def program_bytes(program: ExportedProgram) -> bytes:
     for node in program.graph.nodes:
         for key in _REVEALING:
             node.meta.pop(key, None)
+    _spell_sums(program.graph_module)
     content = io.BytesIO()
     torch.export.save(program, content)
     return content.getvalue()
+
+
+def _spell_sums(module: torch.fx.GraphModule) -> None:
+    """Sums of sizes as additions: torch 2.13 has them as `sym_sum` here and there, which it cannot write down."""
+    import torch
+
+    def value(item: Any) -> Any:
+        return item.meta["val"] if isinstance(item, torch.fx.Node) else item
+
+    for part in module.modules():  # with the branches of the program
+        if not isinstance(part, torch.fx.GraphModule):
+            continue
+        for node in [one for one in part.graph.nodes if one.target is torch.sym_sum]:
+            total, *rest = node.args[0]
+            with part.graph.inserting_before(node):
+                for item in rest:
+                    added = part.graph.call_function(operator.add, (total, item))
+                    added.meta["val"] = value(total) + value(item)
+                    total = added
+            node.replace_all_uses_with(total)
+            part.graph.erase_node(node)
+        part.recompile()

@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from regraft.package.formats import Description, Probe
+from regraft.package.limits import MAX_NESTING
 from regraft.package.reader import BytesReader
 from regraft.record.evidence import Verdict
 from regraft.trust.scan.interface import Site
@@ -85,18 +86,30 @@ def test_what_an_exported_program_looks_up_in_python(target, found):
     assert rules(TorchscriptFamily(), "torch-export", "aten::add.Tensor", target) == ({found} if found else set())
 
 
-def test_a_branch_of_an_exported_program_is_looked_into(scan_files):
-    """torch finds `torch.os.system` among what the module imports, and calls it when the program is run."""
-    hidden = {"target": "torch.os.system", "inputs": [{"name": "", "arg": {"as_string": "true"}}]}
-    branch = {"arg": {"as_graph": {"name": "true_graph_0", "graph": {"nodes": [hidden]}}}}
-    nodes = [{"target": "torch.ops.higher_order.cond", "inputs": [branch]}]
+def branching_program(target, depth):
+    """A program that calls this in a branch, that many of them in each other."""
+    node = json.dumps({"target": target, "inputs": [{"name": "", "arg": {"as_string": "true"}}]})
+    for _ in range(depth):  # by hand: json does not write that deep
+        graph = f'{{"as_graph": {{"name": "true_graph_0", "graph": {{"nodes": [{node}]}}}}}}'
+        node = f'{{"target": "torch.ops.higher_order.cond", "inputs": [{{"arg": {graph}}}]}}'
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("m/archive_format", "pt2")
-        archive.writestr("m/models/model.json", json.dumps({"graph_module": {"graph": {"nodes": nodes}}}))
-    evidence = scan_files({"m.pt2": buffer.getvalue()})
+        archive.writestr("m/models/model.json", f'{{"graph_module": {{"graph": {{"nodes": [{node}]}}}}}}')
+    return buffer.getvalue()
+
+
+def test_a_branch_of_an_exported_program_is_looked_into(scan_files):
+    """torch finds `torch.os.system` among what the module imports, and calls it when the program is run."""
+    evidence = scan_files({"m.pt2": branching_program("torch.os.system", 1)})
     assert evidence.verdict is Verdict.FAIL
     assert "RGS-TSC-003" in {finding.rule for finding in evidence.findings}
+    assert scan_files({"m.pt2": branching_program("torch.ops.aten.add.Tensor", 2)}).verdict is Verdict.PASS
+
+
+def test_branches_that_nobody_looks_into_are_not_cleared(scan_files):
+    evidence = scan_files({"m.pt2": branching_program("torch.os.system", MAX_NESTING + 1)})
+    assert evidence.verdict is Verdict.INCONCLUSIVE
 
 
 def test_torchscript_that_saves_a_file_is_found_in_its_code(scan_files):

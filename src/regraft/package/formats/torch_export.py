@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from regraft.errors import Damaged, MissingExtra, Unsupported
+from regraft.errors import Damaged, LimitExceeded, MissingExtra, Unsupported
 from regraft.package.archive import Archive
 from regraft.package.formats.array_types import TORCH_SCALAR_TYPES, item_bytes
 from regraft.package.formats.interface import Description, Loading, Port, Probe, Problem, Role, Tensor
@@ -189,8 +189,11 @@ def _operators(graph: Any, depth: int = 0) -> Iterator[str]:
                 parts = ["torch", f"ops.{parts[0]}"]
             yield "::".join([parts[0], ".".join(parts[1:])]) if len(parts) > 1 else target
         inputs = node.get("inputs") if isinstance(node, dict) else None
-        for given in inputs if isinstance(inputs, list) and depth < MAX_NESTING else ():
-            yield from _operators(_dig(given, "arg", "as_graph", "graph"), depth + 1)
+        for given in inputs if isinstance(inputs, list) else ():
+            branch = _dig(given, "arg", "as_graph", "graph")
+            if branch is not None and depth >= MAX_NESTING:
+                raise LimitExceeded(f"branches more than {MAX_NESTING} deep in each other")
+            yield from _operators(branch, depth + 1) if branch is not None else ()
 
 
 def _ports(program: Any, graph: Any, specs: str, kind: str) -> Iterator[Port]:

@@ -55,6 +55,8 @@ _ON_NUMBERS = frozenset(
 )
 """Functions that compute with the sizes of tensors and do nothing else; programs with free sizes are full of them.
 Source: torch 2.13, torch/_export/serde/serialize.py, _SYM_OPS."""
+_WITH_GRAPHS = frozenset({"higher_order::cond"})
+"""Operators that call graphs of the file, whose own operators are judged like all others."""
 _EXPORTED = frozenset({"torch-export", "aotinductor"})
 _FORMATS = frozenset({"torchscript", "executorch", "torch-export", "aotinductor", "torch-package"})
 
@@ -79,6 +81,8 @@ class TorchscriptFamily:
                 yield from _looked_up(operator, site)
             elif operator.split(".")[0] in _FILE_OPERATORS:
                 yield FILE_OPERATOR.finding(f"calls {operator}", site.where(), name=operator)
+            elif is_exported and operator in _WITH_GRAPHS:
+                continue
             elif "::" in operator and operator.split("::")[0] not in _KNOWN_NAMESPACES:
                 yield CUSTOM_OPERATOR.finding(f"calls {operator}", site.where(), name=operator)
 

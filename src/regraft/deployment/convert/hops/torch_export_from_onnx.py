@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
 from regraft.deployment.convert.proving import prove
-from regraft.errors import Unsupported
+from regraft.errors import BadFeeds, Unsupported
 from regraft.package.formats import Port
 
 if TYPE_CHECKING:
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
     from regraft.deployment.convert.operators.network import OnnxNetwork
     from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.torch_export import TorchExportModel
 
 _COPIES = ("aten.lift_fresh_copy.default", "aten.lift_fresh.default", "aten.detach_.default", "aten.detach.default")
 """What torch.export writes around a constant: copies against changes in place, of which there are none."""
-_FACTORS = (2, 4, 16)
-"""By which an example grows when torch refuses it as too small."""
+_ROOMY = 64
+"""Elements along an axis from which on what is halved five times is still more than one."""
+_MOST_ELEMENTS = 1 << 19
+"""Of an example that was made larger."""
 
 
 class TorchExportFromOnnx:
@@ -49,17 +52,13 @@ class TorchExportFromOnnx:
         import torch
 
         from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
-        from regraft.runtime.torch_export import TorchExportModel
-        from regraft.runtime.torch_program import program_bytes
 
         model = source.loaded()
         if not isinstance(model, OnnxRuntimeModel):
             raise Unsupported("only ONNX graphs are converted by this", where=source.where)
         network = network_from_onnx(model.proto, where=model.where)
-        feeds, notes = _walked(network, model, source.feeds)
-        program = _exported(network, model.signature.inputs, feeds[0])
-        content = program_bytes(program)
-        product = TorchExportModel.from_program(torch.export.load(io.BytesIO(content)), where=model.where)
+        feeds, larger, notes = _walked(network, model, source.feeds)
+        content, product = _program(network, model, feeds, larger)
         names = {original: argument for argument, original in network.arguments.items()}
         prove(product, model, feeds, names)
         notes += [f"input {old} is called {new}" for old, new in names.items() if old != new]
@@ -104,10 +103,11 @@ def _defined_by_functions(proto: onnx.ModelProto, table: Any) -> list[tuple[str,
     return sorted(found)
 
 
-def _walked(network: OnnxNetwork, model: Model, examples: Sequence[Feeds]) -> tuple[list[Feeds], list[str]]:
-    """The examples that the network runs on, one with every symbolic size above 1 first, and a note about the others.
-
-    ONNX runtimes compute with windows that are larger than the image, which gives nothing; torch refuses them.
+def _walked(
+    network: OnnxNetwork, model: Model, examples: Sequence[Feeds]
+) -> tuple[list[Feeds], list[Feeds], list[str]]:
+    """The examples that the network runs on, the most general first; a larger one that it runs on, if there is any; and
+    a note about those that it refuses.
 
     Raises:
         Unsupported: it runs on none of them; as for the first.
@@ -120,13 +120,77 @@ def _walked(network: OnnxNetwork, model: Model, examples: Sequence[Feeds]) -> tu
             feeds.append(example)
         else:
             refused.append((example, error))
-    feeds.sort(key=lambda example: not _is_general(model, example))
-    if examples and not (feeds and _is_general(model, feeds[0])):
-        grown = (_grown(model, examples[0], factor) for factor in _FACTORS)
-        feeds[:0] = next(([example] for example in grown if _refusal(network, model, example) is None), [])
     if not feeds:
-        raise refused[0][1] if refused else Unsupported("there are no inputs that it accepts", where=model.where)
-    return feeds, [f"torch does not run it at {_shapes(example)}: {error.what}" for example, error in refused[:1]]
+        raise (
+            refused[0][1]
+            if refused
+            else Unsupported("there are no inputs that it accepts", where=model.where, hint="give some: --feeds FILE")
+        )
+    feeds.sort(key=lambda example: not _is_general(model, example))
+    grown = (_grown(model, feeds[0], keeps_batch=keeps) for keeps in (True, False))
+    larger = next(([one] for one in grown if one is not None and _refusal(network, model, one) is None), [])
+    return (
+        feeds,
+        larger,
+        [f"torch does not run it at {_shapes(example)}: {error.what}" for example, error in refused[:1]],
+    )
+
+
+def _program(
+    network: OnnxNetwork, model: Model, feeds: Sequence[Feeds], larger: Sequence[Feeds]
+) -> tuple[bytes, TorchExportModel]:
+    """Export at the larger example, and at the first of the others where that program does not run at all of them.
+
+    Sizes decide branches of some graphs, so that the larger example can be another network than the small ones are.
+
+    Raises:
+        Unsupported: as the last export.
+    """
+    best: tuple[int, bytes, TorchExportModel] | None = None
+    refused: Unsupported | None = None
+    for example in (*larger, feeds[0]):
+        try:
+            content, product = _written(_exported(network, model.signature.inputs, example), model.where)
+        except Unsupported as error:
+            refused = error
+            continue
+        runs = sum(_runs(product, network, one) for one in feeds)
+        if best is None or runs > best[0]:
+            best = runs, content, product
+        if runs == len(feeds):
+            break
+    if best is None:
+        assert refused is not None
+        raise refused
+    return best[1:]
+
+
+def _written(program: ExportedProgram, where: str) -> tuple[bytes, TorchExportModel]:
+    """The program's file, and what is read from it.
+
+    Raises:
+        Unsupported: torch cannot write it down.
+    """
+    import torch
+    from torch._export.serde.serialize import SerializeError
+
+    from regraft.runtime.torch_export import TorchExportModel
+    from regraft.runtime.torch_program import program_bytes
+
+    try:
+        content = program_bytes(program)
+    except SerializeError as error:
+        said = str(error).strip().splitlines()[-1][:300]
+        raise Unsupported(f"torch cannot write the program down: {said}", where=where) from error
+    return content, TorchExportModel.from_program(torch.export.load(io.BytesIO(content)), where=where)
+
+
+def _runs(product: TorchExportModel, network: OnnxNetwork, feeds: Feeds) -> bool:
+    try:
+        product({argument: feeds[name] for argument, name in network.arguments.items()})
+    except (Unsupported, BadFeeds):
+        return False
+    return True
 
 
 def _refusal(network: OnnxNetwork, model: Model, feeds: Feeds) -> Unsupported | None:
@@ -155,14 +219,37 @@ def _is_general(model: Model, feeds: Feeds) -> bool:
     return all(feeds[name].shape[axis] > 1 for name, axes in _symbolic(model, feeds).items() for axis in axes)
 
 
-def _grown(model: Model, feeds: Feeds, factor: int) -> Feeds:
-    """The same values repeated along every axis without a fixed size."""
+def _grown(model: Model, feeds: Feeds, *, keeps_batch: bool) -> Feeds | None:
+    """The same values repeated along the axes without a fixed size, all as often.
+
+    torch.export also learns from inner sizes: one that is 1 in the example limits the inputs to those where it is.
+
+    Args:
+        model: whose signature names the axes.
+        feeds: an example.
+        keeps_batch: leave first axes, and those that are called like one, as they are where that is more than 1.
+    Returns:
+        None where the axes are long enough, or what comes out is too much.
+    """
     import numpy as np
 
-    grown = {}
-    for name, axes in _symbolic(model, feeds).items():
-        grown[name] = np.tile(feeds[name], [factor if axis in axes else 1 for axis in range(feeds[name].ndim)])
-    return grown
+    extents = {port.name: port.shape or () for port in model.signature.inputs}
+    batch = {shape[0] for shape in extents.values() if shape and isinstance(shape[0], str)}
+
+    def grows(name: str, axis: int) -> bool:
+        is_batch = axis == 0 or extents[name][axis : axis + 1] in {(one,) for one in batch}
+        return not (keeps_batch and is_batch and feeds[name].shape[axis] > 1)
+
+    axes = {name: [i for i in found if grows(name, i)] for name, found in _symbolic(model, feeds).items()}
+    sizes = [feeds[name].shape[i] for name, found in axes.items() for i in found if feeds[name].shape[i]]
+    factor = 1
+    while sizes and min(sizes) * factor < _ROOMY:
+        factor *= 2
+    repeats = {name: [factor if i in axes[name] else 1 for i in range(value.ndim)] for name, value in feeds.items()}
+    total = sum(value.size * int(np.prod(repeats[name])) for name, value in feeds.items())
+    if factor == 1 or total > _MOST_ELEMENTS:
+        return None
+    return {name: np.tile(value, repeats[name]) for name, value in feeds.items()}
 
 
 def _shapes(feeds: Feeds) -> str:

@@ -21,6 +21,7 @@ _MAX_STEPS = 512
 """Passes of a loop that is unrolled."""
 _SPELLED = 64
 """Elements of an integer constant that a branch writes itself."""
+_REFUSED = "this branch cannot be computed at the sizes that the program was exported for"
 
 
 def _graph(call: Call, name: str) -> onnx.GraphProto:
@@ -54,19 +55,35 @@ def branch(call: Call, values: Sequence[Value]) -> Sequence[Value]:
     }
     constants = {stored.attribute: call.network.tensor(stored) for stored in _constants(call, (then, otherwise))}
 
-    def side(graph: onnx.GraphProto) -> Any:
+    def side(graph: onnx.GraphProto, *, is_refused: bool = False) -> Any:
         def compute(*operands: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            if is_refused:
+                torch.ops.aten._assert_async.msg(torch.zeros((), dtype=torch.bool), _REFUSED)
             own = dict(zip(constants, operands[len(captured) :], strict=True))
             with call.network.inside(own):
                 environment = call.outer | dict(zip(captured, operands, strict=False))
-                made = [call.network.tensor(value) for value in _outputs(call, graph, environment)]
-            return tuple(tensor.clone() for tensor in made)  # a branch must not return what it was given
+                try:
+                    made = [call.network.tensor(value) for value in _outputs(call, graph, environment)]
+                except Unsupported:
+                    unfit.append(graph)
+                    raise
+            # neither what it was given nor a view
+            return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in made)
 
         return compute
 
     predicate = call.network.tensor(condition).reshape(())
     operands = (*captured.values(), *constants.values())
-    return list(torch.ops.higher_order.cond(predicate, side(then), side(otherwise), operands))
+    unfit: list[onnx.GraphProto] = []
+    try:
+        return list(torch.ops.higher_order.cond(predicate, side(then), side(otherwise), operands))
+    except Unsupported:
+        if not torch.compiler.is_exporting():
+            raise
+    # the branch that the example does not take may want other sizes, and ONNX runtimes refuse it only when it is taken
+    fits = otherwise if unfit[0] is then else then
+    sides = [side(fits, is_refused=graph is not fits) for graph in (then, otherwise)]
+    return list(torch.ops.higher_order.cond(predicate, *sides, operands))
 
 
 def _constants(call: Call, graphs: Sequence[onnx.GraphProto]) -> list[Stored]:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812  its customary name
 
 from regraft.deployment.convert.operators.interface import Family
-from regraft.deployment.convert.operators.known_numbers import sym_max
+from regraft.deployment.convert.operators.known_numbers import sym_max, sym_min
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from regraft.deployment.convert.operators.network import Call
 
 FAMILY = Family()
+
+
+def _max_pool1d(x: Tensor, *options: Any, return_indices: bool = False) -> Any:
+    """torch 2.13 exports its `max_pool1d` for the length of the example alone, and that with indices for any."""
+    values, places = F.max_pool1d(x, *options, return_indices=True)
+    return (values, places) if return_indices else values
+
+
+_MAXIMA: dict[int, Callable[..., Any]] = {1: _max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 _AVERAGES = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-_MAXIMA = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 def _by_rank(table: dict[int, Callable[..., Any]], rank: int) -> Callable[..., Any]:
@@ -53,6 +61,30 @@ def padded(x: Tensor, around: Sequence[tuple[Any, Any]], value: float = 0.0) -> 
         return x, [before for before, _ in around]
     flat = [amount for pair in reversed(around) for amount in pair]
     return F.pad(x, flat, value=value), [0] * len(around)
+
+
+def _lacking(
+    sizes: Sequence[Any],
+    around: Sequence[tuple[Any, Any]],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> list[Any]:
+    """How much each axis is shorter than the window of a pool, where there is one window all the same.
+
+    ONNX rounds the number of windows down, which gives none. ONNX Runtime rounds the quotient towards zero: a window
+    that lacks less than a stride is there, cut off. One that lacks more is left to torch, which refuses it.
+    """
+    found = []
+    for size, (before, after), width, stride, dilation in zip(sizes, around, kernel, strides, dilations, strict=True):
+        least = (width - 1) * dilation + 1 - before - after
+        is_enough = isinstance(least, int) and least <= 1  # no axis is empty
+        found.append(0 if is_enough or stride == 1 else sym_max(sym_min(least - size, stride - 1), 0))
+    return found
+
+
+def _is_whole(lacking: Sequence[Any]) -> bool:
+    return all(isinstance(one, int) and one == 0 for one in lacking)
 
 
 @FAMILY.maps("Conv(X, W, B?; auto_pad='NOTSET', dilations?, group=1, kernel_shape?, pads?, strides?)")
@@ -150,6 +182,9 @@ def _max_pool(
     rank = x.ndim - 2
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
     around = paddings(x.shape[2:], kernel_shape, strides, dilations, auto_pad, pads)
+    if not ceil_mode:
+        lacking = _lacking(x.shape[2:], around, kernel_shape, strides, dilations)
+        around = [(before, after + more) for (before, after), more in zip(around, lacking, strict=True)]
     kind = x.dtype
     x = x if x.is_floating_point() else x.float()
     original = x.shape
@@ -183,14 +218,32 @@ def _average_pool(
     rank = x.ndim - 2
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
     around = paddings(x.shape[2:], kernel_shape, strides, dilations, auto_pad, pads)
+    lacking = [0] * rank if ceil_mode else _lacking(x.shape[2:], around, kernel_shape, strides, dilations)
     plain = all(isinstance(a, int) and a == b and 2 * a <= k for (a, b), k in zip(around, kernel_shape, strict=True))
-    if plain and all(dilation == 1 for dilation in dilations):
+    plain = plain and all(dilation == 1 for dilation in dilations)
+    if not _is_whole(lacking):
+        if plain and not any(a for a, _ in around):
+            return _averaged_short(x, kernel_shape, strides, lacking, bool(count_include_pad))
+        around = [(before, after + more) for (before, after), more in zip(around, lacking, strict=True)]
+    elif plain:
         pool = _by_rank(_AVERAGES, rank)
         result: Tensor = pool(
             x, kernel_shape, strides, [a for a, _ in around], bool(ceil_mode), bool(count_include_pad)
         )
         return result
     return _averaged(x, kernel_shape, strides, dilations, around, bool(ceil_mode), bool(count_include_pad))
+
+
+def _averaged_short(
+    x: Tensor, kernel: Sequence[int], strides: Sequence[int], lacking: Sequence[Any], counts_padding: bool
+) -> Tensor:
+    """Without padding, of what may be shorter than the window: there is one window then, of fewer elements."""
+    x = F.pad(x, [amount for more in reversed(lacking) for amount in (0, more)])
+    result: Tensor = _by_rank(_AVERAGES, len(kernel))(x, kernel, strides)
+    for width, more in zip(kernel, lacking, strict=True):
+        if not counts_padding:
+            result = result * (width / (width - more))
+    return result
 
 
 def _averaged(

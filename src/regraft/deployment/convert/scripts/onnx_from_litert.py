@@ -1,8 +1,10 @@
 """ONNX from TFLite, by tf2onnx; runs in the environment `tensorflow`."""
 
+import tempfile
 from pathlib import Path
 
 from onnx_ends import refuse_foreign
+from tflite_dense import with_dense_weights
 
 from regraft.runtime.tensorflow_graph import import_tensorflow
 
@@ -20,8 +22,14 @@ def convert(model, out, options):
     import onnx
     import tf2onnx
 
-    proto, _ = tf2onnx.convert.from_tflite(model, opset=OPSET)
+    content = Path(model).read_bytes()
+    dense = with_dense_weights(content)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "model.tflite"
+        place.write_bytes(dense)
+        proto, _ = tf2onnx.convert.from_tflite(str(place), opset=OPSET)
     refuse_foreign(proto)
     onnx.save(proto, str(Path(out) / "model.onnx"))
     versions = {"tensorflow": tf.__version__, "tf2onnx": tf2onnx.__version__, "onnx": onnx.__version__}
-    return {"model": "model.onnx", "notes": [f"opset {OPSET}"], "versions": versions}
+    notes = [f"opset {OPSET}", *(["sparse weights were written out"] if dense is not content else [])]
+    return {"model": "model.onnx", "notes": notes, "versions": versions}
