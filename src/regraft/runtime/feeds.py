@@ -171,6 +171,8 @@ def _case(
 def _values(
     kind: str, port: Port, shape: tuple[int, ...], limits: tuple[int, int] | None, random: np.random.Generator
 ) -> Array:
+    import numpy as np
+
     if "float" in port.dtype:
         dtype = "float32" if port.dtype == "bfloat16" else port.dtype
         return _floats(kind if kind in FLOAT_VALUES else "normal", shape, dtype, random)
@@ -180,6 +182,10 @@ def _values(
         masks = "mask" in port.name.lower() and (limits or (0, 1)) == (0, 1)
         kind = kind if kind in INTEGER_VALUES else "uniform"
         return (_mask(kind, shape) if masks else _integers(kind, shape, limits, random)).astype(port.dtype)
+    if port.dtype == "string":
+        from regraft.runtime.hard_texts import PLAIN  # which makes cases of its own
+
+        return np.resize(np.array(PLAIN), shape)
     raise Unsupported(f"no values are made up for {port.dtype}, as input {port.name!r} wants")
 
 

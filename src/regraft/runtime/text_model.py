@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from regraft.errors import Unsupported
+from regraft.errors import Damaged, Unsupported
 from regraft.package.formats import Port
 from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.text import POOLED
 
 if TYPE_CHECKING:
+    from regraft.package.package import Package
     from regraft.runtime.interface import Array, Feeds, Model, Reduce
     from regraft.runtime.text import TextEncoder
 
@@ -25,6 +27,16 @@ def takes_texts(model: Model) -> bool:
     """Is its only input a list of strings?"""
     ports = model.signature.inputs
     return len(ports) == 1 and ports[0].dtype == "string" and len(ports[0].shape or ()) == 1
+
+
+def takes_strings(package: Package, path: str) -> bool:
+    """As `takes_texts`, of a file that is not loaded."""
+    probe, recognised = package.probe(path)
+    if recognised is None or recognised.name != "onnx":
+        return False
+    with contextlib.suppress(Damaged):
+        return [port.dtype for port in recognised.describe(probe).inputs] == ["string"]
+    return False
 
 
 class TextModel:

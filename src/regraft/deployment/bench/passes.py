@@ -18,6 +18,7 @@ from regraft.package.sources.interface import SourceOptions
 from regraft.record.store import open_store
 from regraft.runtime.measure import batch_of
 from regraft.runtime.served_model import SCHEMES, served_model
+from regraft.runtime.text_model import takes_strings
 
 if TYPE_CHECKING:
     from regraft.deployment.bench.messages import Start
@@ -95,6 +96,8 @@ def load_passes(start: Start) -> Passes:
 
 def _whole_package(package: Package, start: Start, path: str) -> Passes | None:
     """Passes from strings or pictures; None for a package that says nothing about either."""
+    if takes_strings(package, path):
+        return _string_passes(_loaded(package, start), start)
     if _has_tokenizer(package, path):
         return _text_passes(_text_encoder(package, start, path), start)
     preprocessing = _preprocessing(package, start, path)
@@ -168,6 +171,25 @@ def _text_encoder(package: Package, start: Start, path: str) -> TextEncoder:
         return load(head=True)
     except Unsupported:
         return load(head=False)
+
+
+def _string_passes(model: Model, start: Start) -> Passes:
+    """Over a graph that holds its tokenizer."""
+    import numpy as np
+
+    texts = list(start.texts or DEFAULT_TEXTS)[:_MAX_TEXTS]
+    random.Random(start.seed).shuffle(texts)  # noqa: S311
+    (port,) = model.signature.inputs
+
+    def of(batch: int, length: int | None = None) -> Callable[[], object]:
+        if length is not None:
+            raise Unsupported("how many tokens a text has is known to the graph alone", where=model.where)
+        rounds = itertools.cycle(texts)
+        return lambda: model({port.name: np.array(_next(rounds, batch), dtype=object)})
+
+    return Passes(
+        model, of, f"{len(texts)} texts, to {', '.join(one.name for one in model.signature.outputs)}", not start.texts
+    )
 
 
 def _text_passes(encoder: TextEncoder, start: Start) -> Passes:

@@ -106,8 +106,8 @@ class GraphBuilder:
         """
         from onnx import TensorProto, helper
 
-        carried = [(kind, [None]) for kind in kinds]
-        heads: list[tuple[int, list[str | None]]] = [(TensorProto.INT64, []), (TensorProto.BOOL, [])]
+        carried: list[tuple[int, list[Any]]] = [(kind, [None]) for kind in kinds]
+        heads: list[tuple[int, list[Any]]] = [(TensorProto.INT64, []), (TensorProto.BOOL, [])]
         taken = [_value(*one) for one in zip(inputs, [*heads, *carried], strict=True)]
         made = [_value(*one) for one in zip(outputs, [heads[1], *carried], strict=True)]
         return helper.make_graph(self.nodes, name, taken, made, self.constants)
