@@ -114,6 +114,23 @@ def test_a_length_that_only_the_reference_takes_is_told() -> None:
     assert found.counterexample is None
 
 
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).tanh()
+
+
+def test_inputs_of_every_kind_show_faults_that_are_planted_in_the_reference() -> None:
+    pair = own(Layer(), Layer(), torch.ones(2, 8))
+    found = pair.coverage([{"x": np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)}], seconds=60)
+    assert found.share is not None
+    assert found.share.value == 1.0
+
+
 def test_free_axes_and_ranges_are_found_by_asking() -> None:
     reference, candidate, feeds = fault_sides(FAULTS["LastToken"])
     domain, _, _ = domain_of(reference, candidate, feeds, inputs={name: name for name in feeds})

@@ -44,6 +44,10 @@ def report_fuzzed(draft: Draft, found: Fuzzed, *, seed: int, kept: str = "") -> 
     if found.counterexample is not None:
         draft.find(counterexample_finding(found.counterexample, kept=kept))
         return
+    if not found.inputs:
+        message = f"it was not fuzzed: {found.skipped} inputs were tried, and none could be judged"
+        draft.find(Finding("replicate.no_fuzz", Severity.UNKNOWN, message, fix="give it more time: --fuzz 60"))
+        return
     if found.bound is not None:
         draft.measure("disagreement_bound", found.bound, "1", n=found.independent)
     draft.find(Finding("replicate.fuzz", Severity.INFO, _nothing(found)))
