@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regraft.runtime.operator_graph import OperatorGraph
 
 
+_WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "BatchNormalization", "PRelu", "LSTM", "GRU", "RNN"})
 _TORCH = ("TorchModel", "TorchScriptModel")
 
 
@@ -79,7 +80,7 @@ def with_weights(model: Model, values: Mapping[str, Array]) -> Model:
     """The same network with other values in some of its weights.
 
     Args:
-        model: of torch, JAX (a pytree) or Keras; a network of Keras is changed itself.
+        model: of torch, JAX (a pytree), Keras or ONNX; a network of Keras is changed itself.
         values: weight → array of its shape.
     Raises:
         Unsupported: the runtime's weights cannot be replaced.
@@ -98,6 +99,10 @@ def with_weights(model: Model, values: Mapping[str, Array]) -> Model:
             )
         _check({name: tuple(value.shape) for name, value in any_model.weights.items()}, values, model.where)
         return any_model.with_weights(values)  # type: ignore[no-any-return]
+    if kind == "OnnxRuntimeModel":
+        from regraft.runtime.onnx_filling import with_constants
+
+        return with_constants(any_model, values)
     raise Unsupported(
         f"weights cannot be put into a model of {model.runtime}",
         where=model.where,
@@ -130,11 +135,16 @@ def _of_torch(module: Any, graph: Any) -> dict[str, NamedWeight]:
 
 
 def _of_constants(graph: OperatorGraph) -> dict[str, NamedWeight]:
-    """What a graph of a file holds: floating-point constants with at least one axis; lone numbers are settings."""
+    """What a graph of a file holds: floating-point constants with at least one axis that operators take.
+
+    Lone numbers are settings, but for those of operators that have weights alone.
+    """
+    taken = {name for node in graph.nodes for name in node.inputs}
+    parts = {name for node in graph.nodes if node.operator in _WEIGHTED for name in node.inputs[1:]}
     found = {}
     for name in graph.constant_names:
-        value = graph.constant(name)
-        if value is not None and value.dtype.kind == "f" and value.ndim and value.size > 1:
+        value = graph.constant(name) if name in taken else None
+        if value is not None and value.dtype.kind == "f" and value.ndim and (value.size > 1 or name in parts):
             found[name] = NamedWeight(name, tuple(value.shape), str(value.dtype), (name,))
     return found
 

@@ -205,6 +205,10 @@ class OnnxRuntimeModel:
 
         return OnnxStepwiseModel(self, dtype)
 
+    def with_graph(self, content: bytes, weights: OnnxWeights | None = None) -> OnnxRuntimeModel:
+        """Another graph, run as this one is."""
+        return OnnxRuntimeModel(content, threads=self._threads, where=self.where, weights=weights)
+
     def optimised_proto(self) -> onnx.ModelProto:
         """The graph as onnxruntime's optimiser rewrites it before a pass.
 

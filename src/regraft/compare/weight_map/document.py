@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from regraft.compare.weight_map.mapping import GIVEN, WeightMap
-from regraft.compare.weight_map.pieces import Pair, Piece, Source
+from regraft.compare.weight_map.pieces import Norm, Pair, Piece, Source
 from regraft.errors import Damaged, UsageError
 
 SCHEMA = "regraft.weight-map/1"
@@ -32,6 +32,15 @@ class _Source(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     parts: int = 1
 
 
+class _Norm(msgspec.Struct, forbid_unknown_fields=True):
+    scale: str
+    shift: str
+    centre: str
+    variance: str
+    epsilon: float
+    is_added: bool = False
+
+
 class _Pair(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     weight: str
     axes: str
@@ -44,6 +53,7 @@ class _Pair(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     blocks: tuple[int, ...] = ()
     inputs: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     is_flipped: bool = False
+    norm: _Norm | None = None
 
 
 class _Document(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -78,7 +88,7 @@ def map_from_toml(
         raise Damaged(f"its schema is {document.schema!r}, not {SCHEMA!r}", where=str(path))
     pairs = tuple(_read(one, shapes, reference_shapes, str(path)) for one in document.pair)
     done = {pair.candidate.weight for pair in pairs}
-    used = {source.piece.weight for pair in pairs for source in pair.sources}
+    used = {name for pair in pairs for name in pair.needed}
     return WeightMap(
         pairs,
         dict(shapes),
@@ -110,7 +120,8 @@ def _lines(weight_map: WeightMap) -> Iterator[str]:
         yield f"reference = [{', '.join(map(_value, fields['reference']))}]"
         shape = weight_map.shapes[pair.candidate.weight]
         ours = [weight_map.reference_shapes[source.piece.weight] for source in pair.sources]
-        yield f"# {' + '.join(map(str, ours)) or 'zeros'} → {shape}"
+        told = "" if pair.norm is None else ", with the norm behind it"
+        yield f"# {' + '.join(map(str, ours)) or 'zeros'} → {shape}{told}"
 
 
 def _value(value: Any) -> str:
@@ -126,9 +137,10 @@ def _plain(pair: Pair) -> _Pair:
         _Source(one.piece.weight, one.piece.axes, one.piece.part, one.rows, one.heads, one.parts)
         for one in pair.sources
     ]
+    norm = None if pair.norm is None else msgspec.convert(pair.norm, _Norm, from_attributes=True)
     return _Pair(
         pair.candidate.weight, pair.candidate.axes, sources, pair.status, pair.why, pair.candidate.part, pair.is_sum,
-        pair.heads, pair.blocks, pair.inputs, pair.is_flipped,
+        pair.heads, pair.blocks, pair.inputs, pair.is_flipped, norm,
     )  # fmt: skip
 
 
@@ -136,6 +148,7 @@ def _defaults(pair: Pair) -> dict[str, Any]:
     """All fields, those that have their default too."""
     plain = _plain(pair)
     found = {name: getattr(plain, name) for name in _Pair.__struct_fields__}
+    found["norm"] = msgspec.to_builtins(plain.norm)
     found["reference"] = [{name: getattr(one, name) for name in _Source.__struct_fields__} for one in plain.reference]
     return found
 
@@ -150,7 +163,17 @@ def _read(
         )
         for own in one.reference
     )
-    return Pair(candidate, sources, one.is_sum, one.heads, one.blocks, one.inputs, one.is_flipped, GIVEN, one.why)
+    norm = None if one.norm is None else msgspec.convert(one.norm, Norm, from_attributes=True)
+    for name in norm.weights if norm is not None else ():
+        _check_known(name, reference_shapes, where, "reference")
+    return Pair(candidate, sources, one.is_sum, one.heads, one.blocks, one.inputs, one.is_flipped, GIVEN, one.why, norm)
+
+
+def _check_known(weight: str, shapes: Mapping[str, tuple[int, ...]], where: str, role: str) -> None:
+    if weight not in shapes:
+        close = difflib.get_close_matches(weight, list(shapes), n=1, cutoff=0.3)
+        hint = f"did you mean {close[0]}?" if close else ""
+        raise UsageError(f"the {role} has no weight {weight!r}", where=where, hint=hint)
 
 
 def _piece(
@@ -161,10 +184,7 @@ def _piece(
     where: str,
     role: str,
 ) -> Piece:
-    if weight not in shapes:
-        close = difflib.get_close_matches(weight, list(shapes), n=1, cutoff=0.3)
-        hint = f"did you mean {close[0]}?" if close else ""
-        raise UsageError(f"the {role} has no weight {weight!r}", where=where, hint=hint)
+    _check_known(weight, shapes, where, role)
     if len(axes) != len(shapes[weight]):
         raise UsageError(
             f"{weight} has {len(shapes[weight])} axes, {axes!r} names {len(axes)}", where=where, hint='axes = "OI"'

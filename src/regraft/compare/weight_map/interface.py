@@ -64,6 +64,7 @@ class Reading(msgspec.Struct, frozen=True):
         word: what it does: `add`, `sub`, `mul`, `div`, `neg`, `rsqrt`; for a move how: `permute`, `reshape`, …
         move: what the move needs to know: the order of axes, the slice, the axes that are reversed.
         body: of a loop.
+        epsilon: of a norm whose statistics are weights; None for all else.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class Reading(msgspec.Struct, frozen=True):
     word: str = ""
     move: tuple[Any, ...] = ()
     body: Body | None = None
+    epsilon: float | None = None
 
 
 class Reader(Protocol):

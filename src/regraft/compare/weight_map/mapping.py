@@ -75,7 +75,7 @@ class WeightMap(msgspec.Struct, frozen=True):
         Raises:
             UsageError: an array does not fit (an edited map).
         """
-        given = [pair for pair in self.pairs if all(one.piece.weight in reference for one in pair.sources)]
+        given = [pair for pair in self.pairs if all(name in reference for name in pair.needed)]
         whole = {pair.candidate.weight for pair in self.pairs} - {
             pair.candidate.weight for pair in self.pairs if pair not in given
         }
@@ -88,7 +88,7 @@ class WeightMap(msgspec.Struct, frozen=True):
         found: dict[str, Array] = {}
         for pair in self.pairs:
             value = candidate.get(pair.candidate.weight)
-            if value is None:
+            if value is None or pair.norm is not None:  # what is folded cannot be told apart
                 continue
             for source in pair.sources:
                 name = source.piece.weight
@@ -216,7 +216,7 @@ def _map(ours: Traced, theirs: Traced, matching: Matching, proof: Proof | None) 
             if key in pairs and _sources(pairs[key]) != _sources(pair):
                 conflicts.setdefault(pair.candidate.weight, [*_sources(pairs[key])]).extend(_sources(pair))
             pairs.setdefault(key, msgspec.structs.replace(pair, status=status))
-    used = {one.piece.weight for pair in pairs.values() for one in pair.sources}
+    used = {name for pair in pairs.values() for name in pair.needed}
     done = {pair.candidate.weight for pair in pairs.values()}
     return WeightMap(
         tuple(pairs.values()),

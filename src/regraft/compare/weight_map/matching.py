@@ -10,6 +10,7 @@ import msgspec
 
 from regraft.compare.weight_map.arrangement import Choice, of_cells, of_lights, of_units, with_flattened
 from regraft.compare.weight_map.colours import coloured, is_same
+from regraft.compare.weight_map.folding import folded
 from regraft.compare.weight_map.interface import IN, OUT
 from regraft.compare.weight_map.sites import Site
 from regraft.compare.weight_map.units import Cell, Network, Unit, network_of
@@ -40,15 +41,30 @@ def matched(ours: Sequence[Site], theirs: Sequence[Site]) -> Matching:
     Args:
         ours, theirs: sites of the reference and of the candidate, in order.
     """
-    plain = [network_of(sites, is_grouped=False) for sites in (ours, theirs)]
-    colours = coloured(plain[0].units, plain[1].units)
-    if is_same(*colours):
-        return _by_colour((plain[0], plain[1]), colours)
-    grouped = [network_of(sites, is_grouped=True) for sites in (ours, theirs)]
-    colours = coloured(grouped[0].units, grouped[1].units)
-    if is_same(*colours):
-        return _by_colour((grouped[0], grouped[1]), colours)
-    return _in_order((grouped[0], grouped[1]))
+    exact = _exact(ours, theirs)
+    if exact is not None:
+        return exact
+    norms = [sum(site.behind is not None for site in sites) for sites in (ours, theirs)]
+    for has_places in (False, True) if norms[0] > norms[1] else ():
+        without = folded(ours, has_places=has_places)
+        exact = _exact(without.sites, theirs) if without.norms else None
+        if exact is not None:
+            return msgspec.structs.replace(exact, choices=[without.choice(one) for one in exact.choices])
+    return _in_order(_networks(ours, theirs, is_grouped=True))
+
+
+def _networks(ours: Sequence[Site], theirs: Sequence[Site], *, is_grouped: bool) -> tuple[Network, Network]:
+    return network_of(ours, is_grouped=is_grouped), network_of(theirs, is_grouped=is_grouped)
+
+
+def _exact(ours: Sequence[Site], theirs: Sequence[Site]) -> Matching | None:
+    """The matching of networks that use weights in the same places; None for others."""
+    for is_grouped in (False, True):
+        networks = _networks(ours, theirs, is_grouped=is_grouped)
+        colours = coloured(networks[0].units, networks[1].units)
+        if is_same(*colours):
+            return _by_colour(networks, colours)
+    return None
 
 
 def _by_colour(networks: tuple[Network, Network], colours: tuple[dict[int, int], dict[int, int]]) -> Matching:

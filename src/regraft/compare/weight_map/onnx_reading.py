@@ -43,13 +43,17 @@ class OnnxReader:
         given = tuple(Operand(name, "") for name in node.inputs)
         if word in _SAME:
             return Reading("move", given[:1], "same")
-        if word in _RESHAPES or word in ("Transpose", "Slice", "Split", "Expand"):
+        if word in _RESHAPES or word in ("Transpose", "Expand"):
             return Reading("move", given[:1], "data")
+        if word in ("Slice", "Split"):
+            return Reading("move", given[:1], "slice")
         if word in _ELEMENTWISE:
             return Reading("elementwise", given, _ELEMENTWISE[word])
         if word in _UNARY:
             return Reading("unary", given[:1], _UNARY[word])
-        return Reading("roles", found) if (found := self._operands(word, node)) else Reading("other")
+        epsilon = self.graph.settings(node)["epsilon"] if word == "BatchNormalization" else None
+        found = self._operands(word, node)
+        return Reading("roles", found, epsilon=epsilon) if found else Reading("other")
 
     def _operands(self, word: str, node: OperatorNode) -> tuple[Operand, ...]:
         names, settings = node.inputs, self.graph.settings(node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -101,6 +101,45 @@ class Source(msgspec.Struct, frozen=True):
         return found if self.rows is None else found[slice(*self.rows)]
 
 
+class Norm(msgspec.Struct, frozen=True):
+    """A norm with fixed statistics that is part of the projection in front of it.
+
+    Attributes:
+        scale, shift: weights of the reference; empty where the norm has none.
+        centre, variance: its statistics.
+        epsilon: added to the variance.
+        is_added: the candidate's weight is what the projection adds, not what it multiplies by.
+    """
+
+    scale: str
+    shift: str
+    centre: str
+    variance: str
+    epsilon: float
+    is_added: bool = False
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Of the reference, all that there are."""
+        return tuple(name for name in (self.scale, self.shift, self.centre, self.variance) if name)
+
+    def folded(self, value: Array, reference: Mapping[str, Array]) -> Array:
+        """What the projection's weight, or what it adds, is with the norm in it, in float64.
+
+        Args:
+            value: (O, I, *S).
+            reference: weight → array.
+        """
+        import numpy as np
+
+        along = (-1, *(1,) * (value.ndim - 1))
+        wide: dict[str, Any] = {name: reference[name].astype(np.float64).reshape(along) for name in self.weights}
+        factor = wide.get(self.scale, 1.0) / np.sqrt(wide[self.variance] + self.epsilon)
+        if not self.is_added:
+            return np.asarray(value * factor)
+        return np.asarray((value - wide[self.centre]) * factor + wide.get(self.shift, 0.0))
+
+
 class Pair(msgspec.Struct, frozen=True):
     """A weight of the candidate, and what it is in the reference.
 
@@ -113,6 +152,7 @@ class Pair(msgspec.Struct, frozen=True):
         inputs: extents into which I is split, and the order in which the candidate has them (a flattened image):
             `((C, H, W), (1, 2, 0))`; None where I is the same.
         is_flipped: places are reversed.
+        norm: of the reference that is folded into the candidate's weight; None for most.
         status: `proven`, `consistent`, `ambiguous`, or `given` by the user.
         why: what it rests on.
     """
@@ -126,6 +166,13 @@ class Pair(msgspec.Struct, frozen=True):
     is_flipped: bool = False
     status: str = "consistent"
     why: str = ""
+    norm: Norm | None = None
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """All weights of the reference that go into it."""
+        own = tuple(source.piece.weight for source in self.sources)
+        return own if self.norm is None else (*own, *self.norm.weights)
 
     def place(self, reference: Mapping[str, Array], into: Array) -> None:
         """Write the candidate's numbers into an array of the whole weight's shape.
@@ -142,6 +189,8 @@ class Pair(msgspec.Struct, frozen=True):
             value = np.zeros((self.candidate.size(OUT), self.candidate.size(IN), *self.candidate.space), into.dtype)
         else:
             value = self._joined([source.canonical(reference[source.piece.weight]) for source in self.sources])
+        if self.norm is not None:
+            value = self.norm.folded(value, reference)
         try:
             self.candidate.placed(self._turned(value), into)
         except ValueError as error:

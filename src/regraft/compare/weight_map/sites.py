@@ -41,6 +41,8 @@ class Site(msgspec.Struct):
         is_flipped: its places are used in reverse.
         cell: the recurrent layer that it is part of.
         path: what is done to the weight before it is used.
+        behind: heavy site whose result a norm works on, with nothing in between.
+        epsilon: of that norm.
     """
 
     index: int
@@ -54,6 +56,8 @@ class Site(msgspec.Struct):
     is_flipped: bool = False
     cell: str = ""
     path: tuple[str, ...] = ()
+    behind: int | None = None
+    epsilon: float = 0.0
 
     @property
     def is_heavy(self) -> bool:
@@ -231,6 +235,8 @@ class _Tracker:
         made: dict[int, int] = {}
         layers: dict[str, int] = {}
         result, below = data, data
+        first = states.get(node.inputs[0])
+        behind = first.immediate if reading.epsilon is not None and isinstance(first, _Data) else None
         for position, operand in enumerate(reading.operands):
             state: Any = states.get(operand.tensor)
             if not _is_weights(state):
@@ -242,6 +248,7 @@ class _Tracker:
                     piece = self._piece(derived, operand)
                     role = "scale" if operand.role == "slope" else operand.role
                     site = self._note(role, piece, node, data=anchor, follows=follows, cell=operand.cell or cell)
+                    self.sites[site].behind, self.sites[site].epsilon = behind, reading.epsilon or 0.0
                     result = msgspec.structs.replace(result, lights=result.lights | 1 << site)
                 continue
             if operand.follows is not None and operand.cell not in layers:

@@ -1,8 +1,8 @@
 """Make weights of one implementation into weights of another. Needs numpy and safetensors; torch for its own files.
 
-usage: python convert.py REFERENCE CANDIDATE
+usage: python convert.py REFERENCE CANDIDATE [MODEL]
     REFERENCE: weights to read: .safetensors, .npz, or a state_dict of torch (.pt, .pth, .bin)
-    CANDIDATE: .safetensors or .npz to write
+    CANDIDATE: .safetensors or .npz to write; or .onnx, which is MODEL with these weights in it (needs onnx)
 """
 
 import json
@@ -13,11 +13,12 @@ import numpy as np
 MAP = "{}"
 
 
-def main(source, target):
+def main(source, target, model=None):
     """Read, re-lay, write."""
     document = json.loads(MAP)
     reference = read(source)
     needed = {one["weight"] for pair in document["pairs"] for one in pair["reference"]}
+    needed |= {name for pair in document["pairs"] for name in parts_of(pair["norm"])}
     missing = sorted(needed - set(reference))
     if missing:
         sys.exit(f"{source} lacks {len(missing)} weights of the map: {', '.join(missing[:5])}")
@@ -26,7 +27,10 @@ def main(source, target):
         dtype = reference[pair["reference"][0]["weight"]].dtype if pair["reference"] else np.float32
         into = made.setdefault(pair["weight"], np.zeros(pair["shape"], dtype))
         place(pair, reference, into)
-    write(target, made)
+    if model is not None:
+        write_into(model, target, made)
+    else:
+        write(target, made)
     print(f"{target}: {len(made)} weights")
 
 
@@ -38,9 +42,12 @@ def place(pair, reference, into):
         axis, start, stop = pair["part"]
         view = into[(slice(None),) * axis + (slice(start, stop),)]
     shape = [view.shape[axis] for axis in order]
-    if not pair["reference"]:
+    if not pair["reference"] and pair["norm"] is None:
         return
-    value = joined(pair, [canonical(one, reference[one["weight"]]) for one in pair["reference"]])
+    parts = [canonical(one, reference[one["weight"]]) for one in pair["reference"]]
+    value = joined(pair, parts) if parts else np.zeros((view.size, 1))
+    if pair["norm"] is not None:
+        value = folded(pair["norm"], value, reference)
     if pair["blocks"]:
         cut = value.reshape(len(pair["blocks"]), -1, *value.shape[1:])
         value = cut[pair["blocks"]].reshape(value.shape)
@@ -51,6 +58,22 @@ def place(pair, reference, into):
     if pair["is_flipped"]:
         value = np.flip(value, axis=tuple(range(2, value.ndim)))
     view[...] = value.reshape(shape).transpose(np.argsort(order))
+
+
+def parts_of(norm):
+    """Names of the weights of a norm."""
+    names = [norm[role] for role in ("scale", "shift", "centre", "variance")] if norm is not None else []
+    return [name for name in names if name]
+
+
+def folded(norm, value, reference):
+    """A projection's weight, or what it adds, with the norm behind it."""
+    along = (-1, *(1,) * (value.ndim - 1))
+    wide = {name: reference[name].astype(np.float64).reshape(along) for name in parts_of(norm)}
+    factor = wide.get(norm["scale"], 1.0) / np.sqrt(wide[norm["variance"]] + norm["epsilon"])
+    if norm["is_added"]:
+        return (value - wide[norm["centre"]]) * factor + wide.get(norm["shift"], 0.0)
+    return value * factor
 
 
 def joined(pair, parts):
@@ -119,7 +142,26 @@ def write(path, weights):
         save_file(weights, path)
 
 
+def write_into(model, path, weights):
+    """An ONNX model with other initializers; what it computed from initializers alone becomes one."""
+    import onnx
+    from onnx import numpy_helper
+
+    proto = onnx.load(model)
+    graph = proto.graph
+    dtypes = {one.name: numpy_helper.to_array(one).dtype for one in graph.initializer}
+    nodes = [node for node in graph.node if not any(name in weights for name in node.output)]
+    kept = [one for one in graph.initializer if one.name not in weights]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+    for name, value in weights.items():
+        typed = np.ascontiguousarray(value.astype(dtypes.get(name, np.float32)))
+        graph.initializer.append(numpy_helper.from_array(typed, name))
+    onnx.save(proto, path)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) != (4 if sys.argv[-1].endswith(".onnx") else 3):
         sys.exit(__doc__)
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

@@ -32,6 +32,7 @@ _NORMS = {
     "batch_norm": {1: "scale", 2: "shift", 3: "centre", 4: "variance"},
     "instance_norm": {1: "scale", 2: "shift", 3: "centre", 4: "variance"},
     "_native_batch_norm_legit_no_training": {1: "scale", 2: "shift", 3: "centre", 4: "variance"},
+    "native_batch_norm": {1: "scale", 2: "shift", 3: "centre", 4: "variance"},
     "prelu": {1: "slope"}, "_prelu_kernel": {1: "slope"},
 }  # fmt: skip
 """Operator → position of an argument → its role."""
@@ -76,7 +77,9 @@ class TorchReader:
             return Reading("elementwise", _given(args[:2]), _ELEMENTWISE[word])
         if word in _UNARY:
             return Reading("unary", _given(args[:1]), _UNARY[word])
-        return Reading("roles", operands) if (operands := self._operands(word, args, place)) else Reading("other")
+        epsilon = self.graph.settings(node).get("eps") if "batch_norm" in word else None
+        operands = self._operands(word, args, place)
+        return Reading("roles", operands, epsilon=epsilon) if operands else Reading("other")
 
     def _move(self, word: str, args: list[Any], place: Any) -> Reading:
         tensor = _given(args[:1])

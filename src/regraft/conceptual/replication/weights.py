@@ -13,7 +13,7 @@ from regraft.compare.exact import feeds_for
 from regraft.compare.weight_map import WeightMap, map_weights
 from regraft.compare.weight_map.document import map_from_toml
 from regraft.compare.weight_map.proof import live
-from regraft.record.evidence import Draft, Finding, Severity, Where
+from regraft.record.evidence import JSON, Draft, Finding, Severity, Where
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.named_weights import named_weights, weight_values, with_weights
 
@@ -145,6 +145,7 @@ def _report(draft: Draft, found: WeightMap, values: Mapping[str, Array], unasked
         _report_extra(draft, found.missing, "candidate", found.shapes)
         needed = [name for name in found.left_over if name not in unasked]
         _report_extra(draft, needed, "reference", found.reference_shapes)
+    _report_folded(draft, found)
     tied = [name for name, sources in found.conflicts.items() if not _are_equal(values, sources)]
     for name in tied:
         sources = " and ".join(found.conflicts[name])
@@ -167,6 +168,18 @@ def _report(draft: Draft, found: WeightMap, values: Mapping[str, Array], unasked
             )
         )  # fmt: skip
     return not found.missing and not tied and not found.resized
+
+
+def _report_folded(draft: Draft, found: WeightMap) -> None:
+    """Norms of the reference that are part of other weights in the candidate, by the first of their weights."""
+    found_norms = ((pair.candidate.weight, pair.norm) for pair in found.pairs if pair.norm is not None)
+    norms = {name: norm for name, norm in found_norms if not norm.is_added}
+    if not norms:
+        return
+    pairs = [f"{norm.weights[0].rpartition('.')[0] or norm.weights[0]} in {name}" for name, norm in norms.items()]
+    message = f"batch norms are folded into the weights in front of them: {_listed(pairs)}"
+    data: dict[str, JSON] = {name: list(norm.weights) for name, norm in norms.items()}
+    draft.find(Finding("replicate.folded", Severity.INFO, message, Where(candidate=next(iter(norms))), data=data))
 
 
 def _report_resized(draft: Draft, found: WeightMap) -> None:
