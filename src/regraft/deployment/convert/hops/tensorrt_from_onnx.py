@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.deployment.convert.interface import Hop, Source
@@ -42,7 +44,9 @@ class TensorRtFromOnnx:
         builder = tensorrt.Builder(logger)
         network = builder.create_network(0)
         parser = tensorrt.OnnxParser(network, logger)
-        if not parser.parse(source.content()):
+        with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
+            is_parsed = parser.parse_from_file(str(source.copy_to(Path(folder))))  # weights may lie beside the graph
+        if not is_parsed:
             said = "; ".join(str(parser.get_error(number).desc()) for number in range(parser.num_errors))
             raise Unsupported(f"TensorRT cannot parse the graph: {said[:500]}", where=source.where)
         config = builder.create_builder_config()
