@@ -133,9 +133,10 @@ def _fuzz(
     feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
     wanted: Fuzzing,
 ) -> None:
-    """A search is worth its time only where nothing differs yet."""
-    if forward.verdict is Verdict.FAIL or ours.model is None or filled.model is None:
-        message = "it was not fuzzed: the two differ already, or one of them does not run"
+    """A search is worth its time only where nothing differs yet, and both answer the same each time."""
+    is_random = any(one.rule == "verify.not_deterministic" for one in forward.findings)
+    if forward.verdict is Verdict.FAIL or is_random or ours.model is None or filled.model is None:
+        message = "it was not fuzzed: the two differ already, or one of them does not run, or by chance"
         draft.find(Finding("replicate.no_fuzz", Severity.INFO, message))
         return
     reference, candidate = ours.model, filled.model

@@ -28,9 +28,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def searched(name: str, inputs: int, seed: int = 0) -> Fuzzed:
-    """The search ends by the number of inputs: 600 s are never reached."""
-    pair, _ = pair_of(*fault_sides(FAULTS[name]), seed)
-    return fuzz(pair, seconds=600, inputs=inputs, seed=seed)
+    """The search ends by the number of inputs: 3,600 s are never reached."""
+    pair, _ = pair_of(*fault_sides(FAULTS[name]))
+    return fuzz(pair, seconds=3600, inputs=inputs, seed=seed)
 
 
 def own(reference: nn.Module, candidate: nn.Module, x: torch.Tensor, seed: int = 0) -> Pair:
@@ -76,7 +76,7 @@ class Norm(nn.Module):
 
 def test_a_search_is_the_same_again_with_the_same_seed() -> None:
     pairs = [own(Norm(), Norm(eps=1e-3), torch.ones(2, 16), seed=3) for _ in range(2)]
-    once, again = (fuzz(pair, seconds=600, inputs=100, seed=3).counterexample for pair in pairs)
+    once, again = (fuzz(pair, seconds=3600, inputs=100, seed=3).counterexample for pair in pairs)
     assert once is not None
     assert again is not None
     assert (once.inputs, once.outcome) == (again.inputs, again.outcome)
@@ -84,7 +84,7 @@ def test_a_search_is_the_same_again_with_the_same_seed() -> None:
 
 
 def test_an_order_of_sums_that_loses_digits_is_noted_and_not_accused() -> None:
-    found = fuzz(own(Norm(), Norm(is_fast=True), torch.ones(2, 16)), seconds=600, inputs=150)
+    found = fuzz(own(Norm(), Norm(is_fast=True), torch.ones(2, 16)), seconds=3600, inputs=150)
     assert found.counterexample is None
     assert found.rounding is not None
 
@@ -102,13 +102,13 @@ class Tanh(nn.Module):
 
 
 def test_nothing_found_is_told_with_its_bound() -> None:
-    found = fuzz(own(Tanh(), Tanh(by_hand=True), torch.ones(2, 8)), seconds=600, inputs=150)
+    found = fuzz(own(Tanh(), Tanh(by_hand=True), torch.ones(2, 8)), seconds=3600, inputs=150)
     assert found.counterexample is None
     assert found.bound == pytest.approx(3 / found.independent, rel=0.05)  # the rule of three
 
 
 def test_a_length_that_only_the_reference_takes_is_told() -> None:
-    found = fuzz(own(Tanh(), Tanh(is_fixed=True), torch.ones(2, 8)), seconds=600, inputs=60)
+    found = fuzz(own(Tanh(), Tanh(is_fixed=True), torch.ones(2, 8)), seconds=3600, inputs=60)
     (refusal,) = [one for one in found.refusals if set(one.setting) == {"x.1"}]
     assert not refusal.is_declared
     assert found.counterexample is None
