@@ -111,7 +111,14 @@ def test_an_expression_that_is_more_than_arithmetic_is_refused(expression):
 
 @pytest.mark.parametrize(
     "expression",
-    ["s0", "2*s0 + 1", "1.5*s0", "Max(1, s0 // 2)", "Mul(Integer(384), Symbol('s41', positive=True, integer=True))"],
+    [
+        "s0",
+        "2*s0 + 1",
+        "1.5*s0",
+        "Max(1, s0 // 2)",
+        "Mul(Integer(384), Symbol('s41', positive=True, integer=True))",
+        "CeilToInt(FloatTrueDiv(ToFloat(Symbol('s5', integer=True)), Float('-1.5e-3', precision=53)))",
+    ],
 )
 def test_arithmetic_over_sizes_passes(expression):
     _check_expressions({"expr_str": expression}, "m.pt2")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _EXPRESSION = re.compile(r"[\w\s+\-*/%(),<>=&|~]*")
 _DECIMAL = re.compile(r"\b\d+\.\d*")
+_FLOAT = re.compile(r"Float\('-?\d+(?:\.\d*)?(?:e[+-]?\d+)?', precision=\d+\)")
 _SYMBOL = re.compile(r"Symbol\('\w+'(?:, \w+=\w+)*\)")
 _CALLED = re.compile(r"(\w+)\s*\(")
 _FUNCTIONS = frozenset(
@@ -350,7 +351,7 @@ def _check_expressions(value: Any, path: str) -> None:
 
 
 def _is_arithmetic(expression: str) -> bool:
-    expression = _DECIMAL.sub("0", _SYMBOL.sub("s", expression))
+    expression = _DECIMAL.sub("0", _FLOAT.sub("0", _SYMBOL.sub("s", expression)))
     if "__" in expression or not _EXPRESSION.fullmatch(expression):
         return False
     return all(name in _FUNCTIONS for name in _CALLED.findall(expression))
