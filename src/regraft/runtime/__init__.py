@@ -33,6 +33,7 @@ _MEMBERS: tuple[str, ...] = (
     "onnxruntime_model:OnnxRuntime",
     "openvino_model:OpenVinoRuntime",
     "tract_model:TractRuntime",
+    "iree_model:IreeRuntime",
     "litert_model:LiteRtRuntime",
     "keras_model:KerasRuntime",
     "tensorflow_model:TensorFlowRuntime",

@@ -25,6 +25,7 @@ RUNTIMES = (
     ("onnxruntime", "onnxruntime", "pip install onnxruntime"),
     ("openvino", "openvino", "pip install openvino"),
     ("tract", "tract", "pip install tract"),
+    ("iree-base-runtime", "iree.runtime", "pip install iree-base-runtime"),
     ("tensorflow", "tensorflow", "regraft doctor --environment tensorflow"),
     ("keras", "keras", "pip install keras"),
     ("jax", "jax", "pip install jax"),

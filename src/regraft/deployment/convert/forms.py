@@ -54,6 +54,7 @@ FORMS = {
         Form("openvino", "openvino", ("openvino-ir",)),
         Form("openvino-float16", "openvino", base="openvino", precision="float16"),
         Form("openvino-int8", "openvino", base="openvino", precision="int8"),
+        Form("iree", "iree", ("iree",)),
         Form("litert", "litert", ("tflite",)),
         Form("executorch", "executorch", ("executorch",)),
         Form("coreml", "coreml", ("coreml",), unrun="Core ML computes on Apple's systems alone"),

@@ -12,6 +12,7 @@ _MEMBERS = (
     "onnx_from_torch:OnnxFromTorch",
     "onnx_from_jax:OnnxFromJax",
     "openvino_from_onnx:OpenVinoFromOnnx",
+    "iree_from_onnx:IreeFromOnnx",
     "tensorflow_family:FAMILY",
     "onnx_slim_from_onnx:OnnxSlimFromOnnx",
     "onnx_optimised_from_onnx:OnnxOptimisedFromOnnx",

@@ -34,6 +34,7 @@ _MEMBERS: tuple[str, ...] = (
     "ort_format:OrtFormat",
     "keras:KerasHdf5",
     "hdf5:Hdf5",
+    "iree:IreeModule",
     "archive_formats:Zip",
     "archive_formats:Tar",
     "rdata:RData",

@@ -98,7 +98,9 @@ class CodeFamily:
     """Analyses what entry points reach; notes the rest."""
 
     name = "code"
-    judges: frozenset[str] = frozenset({"python-source", "source-code", "notebook", "native-code", "python-bytecode"})
+    judges: frozenset[str] = frozenset(
+        {"python-source", "source-code", "notebook", "native-code", "python-bytecode", "iree"}
+    )
     rules: Sequence[Rule] = (AT_IMPORT, AT_LOAD, IN_USE, WOULD_RUN, UNREADABLE, HIDDEN, NOTED)
 
     def examine(self, site: Site) -> Iterator[Finding]:
@@ -116,7 +118,10 @@ class CodeFamily:
         yield from _judge_entries(program, points, by_path)
         yield from _compiled_beside(program, by_path)
         yield from _compiled_models(by_path)
-        unreached = {path: site for path, site in code.items() if path not in set(program.reached)}
+        reached = set(program.reached)
+        unreached = {
+            path: site for path, site in code.items() if path not in reached and not _is_compiled_model(path, site)
+        }
         if not _is_library(by_path):
             yield from _harmful_strays(unreached)
         if unreached:
@@ -221,9 +226,9 @@ def _compiled_beside(program: Program, by_path: dict[str, Site]) -> Iterator[Fin
 
 
 def _compiled_models(by_path: dict[str, Site]) -> Iterator[Finding]:
-    """Libraries inside of an exported program: AOTInductor compiles a model to one, and loading it opens it."""
+    """Libraries inside of an exported program, as AOTInductor makes them, and modules of IREE: loading one opens it."""
     for path, site in by_path.items():
-        if site.inside in _COMPILED_HOLDERS and path.endswith(_COMPILED):
+        if _is_compiled_model(path, site):
             yield UNREADABLE.finding(
                 f"{posixpath.basename(path)} is a compiled model that its loader runs", site.where()
             )
@@ -258,6 +263,11 @@ def _note(unreached: dict[str, Site], files: int) -> Finding:
         files=list(names[:_LISTED]),
         count=len(names),
     )
+
+
+def _is_compiled_model(path: str, site: Site) -> bool:
+    is_module = site.format is not None and site.format.name == "iree"
+    return is_module or (site.inside in _COMPILED_HOLDERS and path.endswith(_COMPILED))
 
 
 def _is_code(path: str, site: Site) -> bool:

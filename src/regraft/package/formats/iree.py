@@ -1,0 +1,43 @@
+"""IREE modules (`.vmfb`): bytecode and native code that a compiler made of a network, as a zip of stored members.
+
+Source: IREE 3.13, runtime/src/iree/vm/bytecode/archive.c: the first member is `module.fb`, a flatbuffer with its size.
+"""
+
+from __future__ import annotations
+
+from regraft.errors import Damaged
+from regraft.package.formats.interface import Description, Loading, Probe, Problem, Role
+
+_MODULE = "module.fb"
+_LIBRARIES = (".so", ".dll", ".dylib", ".sys", ".spv", ".ptx", ".hsaco", ".metallib", ".wasm")
+_MAX_FACT_CHARS = 2000
+
+
+class IreeModule:
+    """Format `iree`."""
+
+    name = "iree"
+    title = "IREE compiled module"
+    role = Role.CODE
+    loading = Loading.CODE
+    suffixes = (".vmfb",)
+
+    def matches(self, probe: Probe) -> bool:
+        """A zip whose first member is stored and is called as the bytecode is."""
+        head = probe.head
+        name = head[30 : 30 + len(_MODULE)]
+        return head.startswith(b"PK\x03\x04") and head[8:10] == b"\0\0" and name == _MODULE.encode()
+
+    def describe(self, probe: Probe) -> Description:
+        """The libraries inside.
+
+        Raises:
+            Damaged: its directory cannot be read.
+        """
+        archive = probe.zip
+        if archive is None:
+            raise Damaged("the directory of the module cannot be read", where=probe.name)
+        libraries = [member.name for member in archive.members if member.name.endswith(_LIBRARIES)]
+        problems = () if _MODULE in archive.by_name else (Problem(f"no member {_MODULE}"),)
+        metadata = {"native_code": ", ".join(libraries)[:_MAX_FACT_CHARS]} if libraries else {}
+        return Description(metadata=metadata, problems=problems)

@@ -1,0 +1,185 @@
+"""iree: a network that IREE compiled to native code, in a process of its own; it needs a permit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from regraft.errors import Damaged, MissingExtra, Unsupported
+from regraft.package.formats import Port
+from regraft.runtime.feeding import checked_feeds
+from regraft.runtime.interface import Signature, Tap
+from regraft.runtime.isolated import IsolatedModel
+from regraft.runtime.isolated_worker import Recipe
+
+if TYPE_CHECKING:
+    from regraft.package.package import Package
+    from regraft.runtime.interface import Array, Feeds, LoadOptions, Reduce
+    from regraft.runtime.verified import VerifiedFiles
+
+REFLECTION = "regraft.signature"
+"""Attribute of the compiled function under which its ports and its precision stand, as JSON."""
+
+
+class IreeRuntime:
+    """Loads modules of IREE, `.vmfb`."""
+
+    name = "iree"
+
+    def can_load(self, package: Package, path: str, options: LoadOptions) -> bool:
+        """A zip that begins with IREE's bytecode."""
+        _, recognised = package.probe(path)
+        return options.factory is None and recognised is not None and recognised.name == "iree"
+
+    def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> IsolatedModel:
+        """Hand the permitted bytes to a process of its own."""
+        model = isolated_iree(files.read(path), threads=options.threads, where=path)
+        if options.precision not in (None, model.effective_precision):
+            model.close()
+            raise Unsupported(
+                f"it was compiled for {model.effective_precision} and cannot be told {options.precision}", where=path
+            )
+        return model
+
+
+def isolated_iree(content: bytes, *, threads: int | None = None, where: str = "") -> IsolatedModel:
+    """A compiled module as a model in a process of its own.
+
+    Args:
+        content: the `.vmfb`; its native code will run.
+        threads: 1, or None for as many as IREE takes.
+        where: how errors name it.
+    Raises:
+        As `IreeModel`; Crashed: the process died.
+    """
+    arguments = {"threads": threads, "where": where}
+    return IsolatedModel(Recipe("regraft.runtime.iree_model:IreeModel", content, arguments), where=where)
+
+
+class IreeModel:
+    """A compiled network on the CPU, in this very process.
+
+    Args:
+        content: the module.
+        threads: 1 runs it inline, None on the threads that IREE chooses.
+        where: how errors name it.
+    Raises:
+        MissingExtra: IREE's runtime is not installed.
+        Damaged: IREE cannot open it: it was compiled for another processor or another IREE, for instance.
+        Unsupported: another number of threads, or nothing in it says what its inputs are called.
+    """
+
+    runtime = "iree"
+
+    def __init__(self, content: bytes, *, threads: int | None = None, where: str = "") -> None:
+        try:
+            import iree.runtime as iree
+        except ImportError as error:
+            raise MissingExtra("iree-base-runtime", extra="iree", where=where) from error
+        if threads not in (None, 1):
+            raise Unsupported("IREE computes on one thread or on all", where=where, hint="--threads 1")
+        self.where = where
+        self.allows_nan = False
+        try:
+            context = iree.SystemContext(config=iree.Config("local-sync" if threads == 1 else "local-task"))
+            module = iree.VmModule.copy_buffer(context.instance, content)
+            context.add_vm_module(module)
+        except (RuntimeError, ValueError) as error:
+            raise Damaged(f"IREE cannot open the module: {_said(error)}", where=where) from error
+        found = {name: module.lookup_function(name).reflection.get(REFLECTION) for name in module.function_names}
+        named = [(name, stated) for name, stated in found.items() if stated and not name.endswith("$async")]
+        self._signature, self._precision = _read_signature(named[0][1] if named else "", where)
+        self._function: Any = context.modules[module.name][named[0][0]]
+
+    @property
+    def signature(self) -> Signature:
+        """As its maker wrote it into the module."""
+        return self._signature
+
+    @property
+    def effective_precision(self) -> str:
+        """What it was compiled for."""
+        return self._precision
+
+    def __call__(self, feeds: Feeds) -> dict[str, Array]:
+        """One pass."""
+        import numpy as np
+
+        if self._function is None:
+            raise Unsupported("the model is closed", where=self.where)
+        checked = checked_feeds(self._signature, feeds, where=self.where, allows_nan=self.allows_nan)
+        try:
+            found = self._function(*(np.ascontiguousarray(value) for value in checked.values()))
+            values = [np.asarray(one) for one in (found if isinstance(found, tuple) else (found,))]
+        except (RuntimeError, ValueError) as error:
+            sizes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
+            raise Unsupported(f"IREE stopped: {_said(error)}", where=self.where, hint=f"feeds: {sizes}") from error
+        ports = self._signature.outputs
+        return {port.name: value.astype(port.dtype, copy=False) for port, value in zip(ports, values, strict=True)}
+
+    def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
+        """Not for compiled code.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise self._no()
+
+    def segment(self, inputs: Sequence[str], outputs: Sequence[str]) -> IreeModel:
+        """Not for compiled code.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise self._no()
+
+    def cast(self, dtype: str) -> IreeModel:
+        """Not for compiled code.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise self._no()
+
+    def close(self) -> None:
+        """Let go of the module."""
+        self._function = None
+
+    def _no(self) -> Unsupported:
+        return Unsupported(
+            "compiled code has no operators to look at",
+            where=self.where,
+            hint="look at the ONNX graph that it was compiled from",
+        )
+
+
+def stated_signature(signature: Signature, precision: str) -> str:
+    """What a module says of itself, as JSON."""
+    inputs, outputs = (
+        [[port.name, port.dtype, None if port.shape is None else list(port.shape)] for port in ports]
+        for ports in (signature.inputs, signature.outputs)
+    )
+    ranges = {name: list(limits) for name, limits in signature.ranges.items()}
+    return json.dumps({"inputs": inputs, "outputs": outputs, "ranges": ranges, "precision": precision})
+
+
+def _read_signature(text: str, where: str) -> tuple[Signature, str]:
+    try:
+        found = json.loads(text)
+        inputs, outputs = (
+            tuple(Port(name, dtype, None if shape is None else tuple(shape)) for name, dtype, shape in found[key])
+            for key in ("inputs", "outputs")
+        )
+        ranges = {name: (int(low), int(high)) for name, (low, high) in found["ranges"].items()}
+        return Signature(inputs, outputs, ranges), str(found["precision"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Unsupported(
+            "nothing in it says what its inputs are called",
+            where=where,
+            hint="compile it with regraft convert --to iree",
+        ) from None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
