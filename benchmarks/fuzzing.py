@@ -16,16 +16,13 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
-from benchmarks.fuzzed import FAULTS, Fault
+from benchmarks.fuzzed import FAULTS
+from benchmarks.fuzzed.pairs import fault_sides, pair_of
 from benchmarks.porting import models
 from benchmarks.ports import PORTS
 
-from regraft.compare.weight_map import map_weights
-from regraft.conceptual.fuzzing import Fuzzed, Pair, fuzz
+from regraft.conceptual.fuzzing import Fuzzed, fuzz
 from regraft.deployment.verify import verify
-from regraft.runtime.graphs import operator_graph
-from regraft.runtime.named_weights import weight_values, with_weights
-from regraft.runtime.torch_factory import torch_model
 
 
 class Result(NamedTuple):
@@ -47,15 +44,6 @@ class Result(NamedTuple):
     cpu_s: float
 
 
-def pair_of(reference: Any, candidate: Any, feeds: Any) -> tuple[Pair, Any]:
-    """Both with the reference's weights, and the candidate as it takes the sizes of its examples alone."""
-    inputs = {name: name for name in feeds}
-    found = map_weights(reference, candidate, feeds, inputs=inputs)
-    values = weight_values(reference, operator_graph(reference, feeds))
-    filled = with_weights(candidate, found.to_candidate(values))
-    return Pair(reference, filled, feeds, inputs=inputs, weight_map=found, values=values), filled
-
-
 def measured(name: str, told: str, sides: tuple[Any, Any, Any], *, inputs: int, seeds: int, plain: bool) -> Result:
     """Compare as `replicate` does, then search with several seeds."""
     pair, filled = pair_of(*sides)
@@ -66,13 +54,6 @@ def measured(name: str, told: str, sides: tuple[Any, Any, Any], *, inputs: int, 
         last = fuzz(pair, seconds=3600, inputs=inputs, seed=seed)
         found.append(last.counterexample.inputs if last.counterexample else None)
     return Result(name, told, verdict, found, last, (time.process_time() - began) / seeds)
-
-
-def fault_sides(fault: Fault) -> tuple[Any, Any, Any]:
-    """Models, and feeds by name."""
-    network, examples = fault.reference()
-    feeds = {key: value.numpy() for key, value in examples.items()}
-    return torch_model(network, examples, threads=1), torch_model(*fault.candidate(), threads=1), feeds
 
 
 def table(results: Sequence[Result]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.fuzzed import FAULTS
-from benchmarks.fuzzing import fault_sides, pair_of
+from benchmarks.fuzzed.pairs import fault_sides, pair_of
 from torch import nn
 
 from regraft.compare.weight_map import WeightMap
