@@ -12,12 +12,16 @@ from onnx import TensorProto, helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import regraft as rg
+from regraft.deployment.bench.messages import Start
+from regraft.deployment.bench.passes import load_passes
 from regraft.deployment.convert.hops.onnx_text_from_onnx import OnnxTextFromOnnx
 from regraft.deployment.convert.interface import Source
 from regraft.errors import Unsupported
 from regraft.package.package import open_package
+from regraft.package.reference import parse_reference
 from regraft.record.evidence import Verdict
 from regraft.runtime import load
+from regraft.runtime.feeds import generated_feeds
 from regraft.runtime.text import load_text_encoder
 from regraft.runtime.verified import VerifiedFiles
 
@@ -126,6 +130,17 @@ def test_another_tokenizer_is_found(folder: Path, made: Path, tmp_path: Path) ->
     evidence = rg.verify(other, made, localise=False)
     assert evidence.verdict is Verdict.FAIL
     assert any("input_ids" in finding.message for finding in evidence.findings)
+
+
+def test_it_is_timed_from_strings_and_strings_are_made_up_for_it(made: Path) -> None:
+    passes = load_passes(Start(parse_reference(str(made)), path="model.onnx", texts=tuple(TEXTS)))
+    answers = passes.of(3)()
+    assert isinstance(answers, dict)
+    assert answers["sentence_embedding"].shape == (3, 3 * HIDDEN)
+    with pytest.raises(Unsupported, match="tokens"):
+        passes.of(3, 16)
+    case = next(generated_feeds(passes.model.signature))
+    assert passes.model(case.feeds)["input_ids"].shape[0] == case.sizes["batch"]
 
 
 def bytes_pairs() -> Tokenizer:
