@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _SIZES = frozenset({"aten::size", "aten::dim", "aten::numel", "aten::len", "prim::GetAttr"})
 """Where a way back through a trace ends that did not begin with a value of an input; weights are always the same."""
 
-_OURS = frozenset({__file__})
-
 
 class TorchScriptFromTorch:
     """Traces eager networks; those whose branches depend on values are refused, as a trace would keep one of them."""
@@ -107,7 +105,7 @@ def _watching() -> Iterator[list[str]]:
     class Watching(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if function in looking and _is_of_values(args[0]):
-                frame = next(one for one in reversed(traceback.extract_stack()) if one.filename not in _OURS)
+                frame = next(one for one in reversed(traceback.extract_stack()) if one.filename != __file__)
                 found.append(f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}")
             return function(*args, **(kwargs or {}))
 
