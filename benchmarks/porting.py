@@ -1,15 +1,16 @@
 """Weight maps between implementations: how many tensors each rule maps rightly, at what cost.
 
-usage: porting.py [--ports NAME…] [--verbose]
+usage: porting.py [--ports NAME…] [--packages]; the latter maps MTCNN of three packages, read from REGRAFT_TEST_ASSETS.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,8 +38,9 @@ class Result(NamedTuple):
     """One port.
 
     Attributes:
+        name, frameworks: of the two networks.
         total: tensors of the candidate.
-        right: rule → tensors that are exactly what they are by hand.
+        right: rule → tensors that are exactly what they are by hand, or in the candidate's own package.
         proven: tensors that the map calls proven.
         evaluations, operators: what the proof ran.
         cpu_s: of mapping, both networks traced.
@@ -46,7 +48,8 @@ class Result(NamedTuple):
         differs: its largest error at the output is beyond `ATOL`.
     """
 
-    port: Port
+    name: str
+    frameworks: str
     total: int
     right: dict[str, int]
     proven: int
@@ -69,24 +72,59 @@ def models(port: Port) -> tuple[Any, Any]:
 def measured(port: Port) -> Result:
     """Map one port and compare with what was written by hand."""
     reference, candidate = models(port)
+
+    def truth(values: Arrays, names: list[str]) -> dict[str, np.ndarray]:
+        return by_path(port.truth(values), names)
+
+    return compared(port.name, port.frameworks, reference, candidate, port.feeds, truth=truth)
+
+
+def packages() -> Iterator[Result]:
+    """MTCNN: every network of every package as the reference of the others, whose published numbers must come out."""
+    from benchmarks.ports import mtcnn
+
+    for net, layout in mtcnn.LAYOUTS.items():
+        side = layout.side
+        feeds = {"x": np.random.default_rng(0).normal(size=(3, 3, side, side)).astype(np.float32)}
+        models = {package: mtcnn.published(package, net) for package in ("facenet", "fdet", "keras")}
+        held = {name: weight_values(model, operator_graph(model, feeds)) for name, model in models.items()}
+        for ours, theirs in itertools.permutations(models, 2):
+            name = f"{net}: {ours} → {theirs}"
+            frameworks = " → ".join("Keras" if one == "keras" else "torch" for one in (ours, theirs))
+            yield compared(
+                name, frameworks, models[ours], models[theirs], feeds, truth=lambda *_, own=held[theirs]: own
+            )
+
+
+def compared(
+    name: str,
+    frameworks: str,
+    reference: Any,
+    candidate: Any,
+    feeds: Arrays,
+    *,
+    truth: Callable[[Arrays, list[str]], Arrays],
+) -> Result:
+    """Map two networks and compare with the truth: weights of the reference, names of the candidate → its weights."""
     began = time.process_time()
-    found = map_weights(reference, candidate, port.feeds, inputs={name: name for name in port.feeds})
+    found = map_weights(reference, candidate, feeds, inputs={name: name for name in feeds})
     cpu_s = time.process_time() - began
-    values = weight_values(reference, operator_graph(reference, port.feeds))
-    truth = by_path(port.truth(values), list(found.shapes))
+    values = weight_values(reference, operator_graph(reference, feeds))
+    wanted = truth(values, list(found.shapes))
     made = {"regraft": found.to_candidate(values)}
     made |= {name: rule(values, found.shapes) for name, rule in BASELINES.items()}
-    right = {name: sum(_is_equal(own.get(key), value) for key, value in truth.items()) for name, own in made.items()}
+    right = {name: sum(_is_equal(own.get(key), value) for key, value in wanted.items()) for name, own in made.items()}
     exact = reference.cast("float64")
-    answer = next(iter(exact(feeds_for(exact, port.feeds)).values()))
-    own = next(iter(reference(port.feeds).values()))
+    answer = next(iter(exact(feeds_for(exact, feeds)).values()))
+    own = next(iter(reference(feeds).values()))
     filled = with_weights(candidate, made["regraft"])
-    theirs = next(iter(filled(feeds_for(filled, as_declared(candidate, port.feeds))).values()))
+    theirs = next(iter(filled(feeds_for(filled, as_declared(candidate, feeds))).values()))
     error = deviation(theirs, answer)
     proven = sum(found.status_of(name) == "proven" for name in found.shapes)
     taken = found.statistics
     floors = error.rms / max(deviation(own, answer).rms, 2.0**-24 * error.scale_rms)
-    return Result(port, len(truth), right, proven, taken.evaluations, taken.operators, cpu_s, floors, error.peak > ATOL)
+    spent = (taken.evaluations, taken.operators, cpu_s)
+    return Result(name, frameworks, len(wanted), right, proven, *spent, floors, error.peak > ATOL)
 
 
 def as_declared(model: Any, feeds: Arrays) -> dict[str, np.ndarray]:
@@ -159,7 +197,7 @@ def table(results: list[Result]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for one in results:
         counts = [one.right[name] for name in ("regraft",)] + [one.proven] + [one.right[name] for name in BASELINES]
-        cells = [one.port.name, one.port.frameworks, one.total, *counts, one.evaluations, one.operators,
+        cells = [one.name, one.frameworks, one.total, *counts, one.evaluations, one.operators,
                  f"{one.cpu_s:.1f}", f"{one.floors:.2f}", "yes" if one.differs else "no"]  # fmt: skip
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
@@ -169,11 +207,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ports", nargs="*", default=list(PORTS))
+    parser.add_argument("--packages", action="store_true")
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
     results = []
-    for name in parser.parse_args().ports:
-        results.append(measured(PORTS[name]))
-        print(f"{name}: {results[-1][1:]}", file=sys.stderr, flush=True)
+    for one in packages() if options.packages else (measured(PORTS[name]) for name in options.ports):
+        results.append(one)
+        print(one, file=sys.stderr, flush=True)
     print(table(results))
 
 

