@@ -36,6 +36,10 @@ _KEPT = 8
 _NEIGHBOURS = 2
 _NEAR = 2.0**-18
 """By how much of itself each number of a neighbour differs: at a tie, or where all cancels, neighbours agree again."""
+_LEAST = 2.0**-43
+"""Of the largest input, or of 1: errors of float64 itself are up to a thousand times its unit roundoff."""
+_OTHER = 0.5
+"""Share of the error in float64 by which that in float32 may be another."""
 USUAL = 1e4
 """Magnitude up to which a candidate must be finite where the reference is, as `verify` demands."""
 
@@ -163,7 +167,8 @@ class Oracle:
             wide = theirs if self._wide is None else self._wide(given)
         except REFUSALS as error:
             return Outcome(Answer.REFUSED, math.inf, message=error.what)
-        found = [self._compared(name, truth[name], own[name], theirs[other], wide[other], unstable.get(name))
+        least = _LEAST * max([1.0, *(float(abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype.kind == "f")])
+        found = [self._compared(name, truth[name], own[name], theirs[other], wide[other], unstable.get(name), least)
                  for name, other in self._outputs.items() if name in truth]  # fmt: skip
         worst = max(found, key=lambda one: (_ORDER.index(one.answer), one.severity), default=Outcome(Answer.SKIPPED))
         if worst.answer is Answer.ROUNDING and math.isinf(worst.severity) and _is_usual(feeds):
@@ -193,7 +198,14 @@ class Oracle:
         return {self._inputs[name]: value for name, value in feeds.items() if name in self._inputs}
 
     def _compared(
-        self, name: str, truth: Array, own: Deviation, theirs: Array, wide: Array, unstable: Array | None
+        self,
+        name: str,
+        truth: Array,
+        own: Deviation,
+        theirs: Array,
+        wide: Array,
+        unstable: Array | None,
+        least: float,
     ) -> Outcome:
         if theirs.shape != truth.shape:
             shapes = f"output {name} has the shape {theirs.shape}, the reference's has {truth.shape}"
@@ -204,8 +216,10 @@ class Oracle:
         if len(pool) < _POOL:
             pool.append(own)
         plain, exact = (self._against(name, value, truth, own, unstable) for value in (theirs, wide))
-        if exact.severity > 1 and plain.severity > 1:
-            return exact if math.isinf(exact.severity) else msgspec.structs.replace(plain, severity=exact.severity)
+        if plain.severity > 1 and math.isinf(exact.severity):
+            return exact
+        if plain.severity > 1 and exact.severity > 1 and _is_one_error(theirs, wide, truth, least):
+            return msgspec.structs.replace(plain, severity=exact.severity)
         if plain.severity > 1:
             return msgspec.structs.replace(plain, answer=Answer.ROUNDING)
         return Outcome(Answer.SAME, exact.severity, name)
@@ -252,6 +266,15 @@ class Oracle:
 
 
 _ORDER = (Answer.SKIPPED, Answer.SAME, Answer.ROUNDING, Answer.REFUSED, Answer.DIFFERS)
+
+
+def _is_one_error(theirs: Array, wide: Array, truth: Array, least: float) -> bool:
+    """Is the candidate wrong by the same numbers in both precisions, and by more than float64 itself rounds?
+
+    Rounding is another in each; where all digits are lost in both, the numbers are small beside the input.
+    """
+    error = deviation(wide, truth)
+    return error.peak > least and deviation(theirs, wide).rms <= _OTHER * error.rms
 
 
 def _key(feeds: Feeds) -> tuple[object, ...]:
