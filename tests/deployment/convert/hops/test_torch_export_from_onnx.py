@@ -97,9 +97,9 @@ def exported_onnx(model: TorchModel) -> OnnxRuntimeModel:
     return OnnxRuntimeModel(content, where=model.where)
 
 
-def program_of(model: OnnxRuntimeModel) -> TorchExportModel:
-    feeds = [case.feeds for case in generated_feeds(model.signature)][:4]
-    hop = TorchExportFromOnnx().convert(Source(model, feeds, where=model.where))
+def program_of(model: OnnxRuntimeModel, feeds: dict[str, np.ndarray] | None = None) -> TorchExportModel:
+    given = [case.feeds for case in generated_feeds(model.signature)][:4] if feeds is None else [feeds]
+    hop = TorchExportFromOnnx().convert(Source(model, given, where=model.where))
     return TorchExportModel.from_program(torch.export.load(io.BytesIO(hop.files["model.pt2"])), where="program")
 
 
@@ -161,8 +161,7 @@ def test_a_branch_that_wants_other_sizes_is_refused_when_it_is_taken() -> None:
     }  # fmt: skip
     model = graph_of(nodes, stored, ("batch", "columns"))
     feeds = {"x": np.arange(12, dtype=np.float32).reshape(3, 4)}
-    hop = TorchExportFromOnnx().convert(Source(model, [feeds], where="here"))
-    program = TorchExportModel.from_program(torch.export.load(io.BytesIO(hop.files["model.pt2"])), where="program")
+    program = program_of(model, feeds)
     np.testing.assert_array_equal(program(feeds)["y"], model(feeds)["y"])
     for one in (program, model):
         with pytest.raises(Unsupported):
@@ -178,10 +177,10 @@ def test_a_branch_may_return_a_part_of_what_it_was_given() -> None:
     otherwise = [*(helper.make_node(n.op_type, n.input, n.output) for n in then[:2])]
     otherwise += [node("Neg", ["x"], ["negated"]), node("Slice", ["negated", "some", "end"], ["z"])]
     stored = {"some": np.array([0, 1]), "zero": np.zeros((), np.float32)}
-    model = graph_of(branching(then, otherwise), stored, ("batch", "columns"))
-    program = program_of(model)
+    model = graph_of(branching(then, otherwise), stored, ("batch", 8))
+    program = program_of(model, {"x": np.ones((2, 8), np.float32)})
     for sign in (-1, 1):
-        feeds = {"x": sign * np.arange(30, dtype=np.float32).reshape(5, 6)}
+        feeds = {"x": sign * np.arange(40, dtype=np.float32).reshape(5, 8)}
         np.testing.assert_array_equal(program(feeds)["y"], model(feeds)["y"])
 
 
@@ -224,8 +223,7 @@ def test_an_inner_size_of_one_does_not_limit_the_program() -> None:
     graph = helper.make_graph(nodes, "small", [x], [y])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     model = OnnxRuntimeModel(proto.SerializeToString(), where="small.onnx")
-    hop = TorchExportFromOnnx().convert(Source(model, [{"x": np.ones((2, 2, 2, 2), np.float32)}], where="here"))
-    program = TorchExportModel.from_program(torch.export.load(io.BytesIO(hop.files["model.pt2"])), where="program")
+    program = program_of(model, {"x": np.ones((2, 2, 2, 2), np.float32)})
     for sizes in ((2, 2), (8, 6), (40, 64)):
         feeds = {"x": np.random.default_rng(0).normal(size=(1, 2, *sizes)).astype(np.float32)}
         np.testing.assert_allclose(program(feeds)["y"], model(feeds)["y"], atol=1e-6)  # the mean, in another order

@@ -57,8 +57,8 @@ class TorchExportFromOnnx:
         if not isinstance(model, OnnxRuntimeModel):
             raise Unsupported("only ONNX graphs are converted by this", where=source.where)
         network = network_from_onnx(model.proto, where=model.where)
-        feeds, larger, notes = _walked(network, model, source.feeds)
-        content, product = _program(network, model, feeds, larger)
+        feeds, notes = _walked(network, model, source.feeds)
+        content, product = _program(network, model, feeds)
         names = {original: argument for argument, original in network.arguments.items()}
         prove(product, model, feeds, names)
         notes += [f"input {old} is called {new}" for old, new in names.items() if old != new]
@@ -103,65 +103,63 @@ def _defined_by_functions(proto: onnx.ModelProto, table: Any) -> list[tuple[str,
     return sorted(found)
 
 
-def _walked(
-    network: OnnxNetwork, model: Model, examples: Sequence[Feeds]
-) -> tuple[list[Feeds], list[Feeds], list[str]]:
-    """The examples that the network runs on, the most general first; a larger one that it runs on, if there is any; and
-    a note about those that it refuses.
+def _walked(network: OnnxNetwork, model: Model, examples: Sequence[Feeds]) -> tuple[list[Feeds], list[str]]:
+    """The examples that the network runs on, the most general first, and a note about those that it refuses.
 
     Raises:
         Unsupported: it runs on none of them; as for the first.
     """
-    feeds: list[Feeds] = []
-    refused: list[tuple[Feeds, Unsupported]] = []
-    for example in examples:
-        error = _refusal(network, model, example)
-        if error is None:
-            feeds.append(example)
-        else:
-            refused.append((example, error))
+    if not examples:
+        raise Unsupported("there are no inputs that it accepts", where=model.where, hint="give some: --feeds FILE")
+    refusals = [_refusal(network, model, example) for example in examples]
+    feeds = [example for example, error in zip(examples, refusals, strict=True) if error is None]
+    refused = [(example, error) for example, error in zip(examples, refusals, strict=True) if error is not None]
     if not feeds:
-        raise (
-            refused[0][1]
-            if refused
-            else Unsupported("there are no inputs that it accepts", where=model.where, hint="give some: --feeds FILE")
-        )
+        raise refused[0][1]
     feeds.sort(key=lambda example: not _is_general(model, example))
-    grown = (_grown(model, feeds[0], keeps_batch=keeps) for keeps in (True, False))
-    larger = next(([one] for one in grown if one is not None and _refusal(network, model, one) is None), [])
-    return (
-        feeds,
-        larger,
-        [f"torch does not run it at {_shapes(example)}: {error.what}" for example, error in refused[:1]],
-    )
+    return feeds, [f"torch does not run it at {_shapes(example)}: {error.what}" for example, error in refused[:1]]
 
 
-def _program(
-    network: OnnxNetwork, model: Model, feeds: Sequence[Feeds], larger: Sequence[Feeds]
-) -> tuple[bytes, TorchExportModel]:
-    """Export at the larger example, and at the first of the others where that program does not run at all of them.
+def _larger(network: OnnxNetwork, model: Model, example: Feeds) -> list[Feeds]:
+    """The example grown, where that is worth while and source and network take it."""
+    for keeps_batch in (True, False):
+        grown = _grown(model, example, keeps_batch=keeps_batch)
+        if grown is None:
+            return []
+        if _refusal(network, model, grown) is None:
+            return [grown]
+    return []
 
-    Sizes decide branches of some graphs, so that the larger example can be another network than the small ones are.
+
+def _program(network: OnnxNetwork, model: Model, feeds: Sequence[Feeds]) -> tuple[bytes, TorchExportModel]:
+    """Export at a larger example, else at the first of the others, else at one that those programs refuse.
+
+    Sizes decide branches of some graphs, so that one example can be another network than the next. The program that
+    runs at most of them is kept.
 
     Raises:
         Unsupported: as the last export.
     """
     best: tuple[int, bytes, TorchExportModel] | None = None
-    refused: Unsupported | None = None
-    for example in (*larger, feeds[0]):
+    error: Unsupported | None = None
+    waiting = [*_larger(network, model, feeds[0]), feeds[0]]
+    others = list(feeds[1:])
+    while waiting:
         try:
-            content, product = _written(_exported(network, model.signature.inputs, example), model.where)
-        except Unsupported as error:
-            refused = error
+            content, product = _written(_exported(network, model.signature.inputs, waiting.pop(0)), model.where)
+        except Unsupported as refused:
+            error = refused
             continue
-        runs = sum(_runs(product, network, one) for one in feeds)
-        if best is None or runs > best[0]:
-            best = runs, content, product
-        if runs == len(feeds):
+        missed = [one for one in feeds if not _runs(product, network, one)]
+        if best is None or len(missed) < best[0]:
+            best = len(missed), content, product
+        if not missed:
             break
+        if not waiting:
+            waiting, others = [one for one in others if any(one is other for other in missed)][:1], []
     if best is None:
-        assert refused is not None
-        raise refused
+        assert error is not None
+        raise error
     return best[1:]
 
 

@@ -48,46 +48,61 @@ def branch(call: Call, values: Sequence[Value]) -> Sequence[Value]:
     known = numbers_of(condition)
     if known is not None:
         return _outputs(call, then if bool(only(known)) else otherwise, call.outer)
-    captured = {
-        name: value
-        for name in dict.fromkeys((*free_names(then), *free_names(otherwise)))
-        if isinstance(value := call.outer.get(name), torch.Tensor)
-    }
-    constants = {stored.attribute: call.network.tensor(stored) for stored in _constants(call, (then, otherwise))}
-
-    def side(graph: onnx.GraphProto, *, is_refused: bool = False) -> Any:
-        def compute(*operands: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            if is_refused:
-                torch.ops.aten._assert_async.msg(torch.zeros((), dtype=torch.bool), _REFUSED)
-            own = dict(zip(constants, operands[len(captured) :], strict=True))
-            with call.network.inside(own):
-                environment = call.outer | dict(zip(captured, operands, strict=False))
-                try:
-                    made = [call.network.tensor(value) for value in _outputs(call, graph, environment)]
-                except Unsupported:
-                    unfit.append(graph)
-                    raise
-            # neither what it was given nor a view
-            return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in made)
-
-        return compute
-
     predicate = call.network.tensor(condition).reshape(())
-    operands = (*captured.values(), *constants.values())
-    unfit: list[onnx.GraphProto] = []
+    sides = _Sides(call, (then, otherwise))
     try:
-        return list(torch.ops.higher_order.cond(predicate, side(then), side(otherwise), operands))
+        return sides.chosen(predicate, sides.computes(then), sides.computes(otherwise))
     except Unsupported:
         if not torch.compiler.is_exporting():
             raise
     # the branch that the example does not take may want other sizes, and ONNX runtimes refuse it only when it is taken
-    fits = otherwise if unfit[0] is then else then
-    sides = [side(fits, is_refused=graph is not fits) for graph in (then, otherwise)]
-    return list(torch.ops.higher_order.cond(predicate, *sides, operands))
+    fits = otherwise if sides.unfit[0] is then else then
+    return sides.chosen(predicate, *(sides.computes(fits, is_refused=graph is not fits) for graph in (then, otherwise)))
+
+
+class _Sides:
+    """The graphs of a branch as functions of the tensors that they use, all of which `torch.cond` wants handed in.
+
+    `unfit` has the graphs that could not be computed.
+    """
+
+    def __init__(self, call: Call, graphs: Sequence[onnx.GraphProto]) -> None:
+        self.unfit: list[onnx.GraphProto] = []
+        self._call = call
+        self._captured = {
+            name: value
+            for name in dict.fromkeys(name for graph in graphs for name in free_names(graph))
+            if isinstance(value := call.outer.get(name), torch.Tensor)
+        }
+        self._constants = {stored.attribute: call.network.tensor(stored) for stored in _constants(call, graphs)}
+
+    def chosen(self, predicate: torch.Tensor, then: Any, otherwise: Any) -> list[Value]:
+        """The results of the side that the predicate says."""
+        operands = (*self._captured.values(), *self._constants.values())
+        return list(torch.ops.higher_order.cond(predicate, then, otherwise, operands))
+
+    def computes(self, graph: onnx.GraphProto, *, is_refused: bool = False) -> Any:
+        """A graph as a function; one that is refused stops the program, and has the results of `graph` in shape."""
+        network = self._call.network
+
+        def compute(*operands: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            if is_refused:
+                torch.ops.aten._assert_async.msg(torch.zeros((), dtype=torch.bool), _REFUSED)
+            environment = self._call.outer | dict(zip(self._captured, operands, strict=False))
+            with network.inside(dict(zip(self._constants, operands[len(self._captured) :], strict=True))):
+                try:
+                    made = [network.tensor(value) for value in _outputs(self._call, graph, environment)]
+                except Unsupported:
+                    self.unfit.append(graph)
+                    raise
+            # a branch must return neither what it was given nor a view
+            return tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in made)
+
+        return compute
 
 
 def _constants(call: Call, graphs: Sequence[onnx.GraphProto]) -> list[Stored]:
-    """The constants that branches use as data, own or from outside: `torch.cond` wants every tensor handed in."""
+    """The constants that branches use as data, own or from outside."""
     names: dict[str, None] = {}
     for graph in graphs:
         for part in graphs_of(graph):
