@@ -198,7 +198,8 @@ def _is_as_good_as_it_gets(link: Link) -> bool:
     if link.hop.is_one_size and link.verdict is Verdict.PASS:
         return True
     found = link.verification.findings if link.verification is not None else ()
-    return any(one.rule == "precision.needs_task_data" for one in found)
+    undecided = {one.rule for one in found if one.severity is Severity.UNKNOWN}
+    return not undecided.isdisjoint(("precision.needs_task_data", "decisions.compared"))
 
 
 def _examples(source: Opened, model: Model, judging: Judging) -> list[Feeds]:
