@@ -174,7 +174,7 @@ def by_order(values: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
 
 def laid_out(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """As converters do it without looking at the operator: kernels are transposed, the rest is reshaped."""
-    if value.ndim == 4:
+    if value.ndim == 4 and value.shape != shape:
         value = value.transpose(2, 3, 1, 0)
     elif value.ndim == 2 and value.shape != shape:
         value = value.T

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "BatchNormalization", "PRelu", "LSTM", "GRU", "RNN"})
+"""Operators of ONNX all of whose operands but the first are weights, however small."""
 _TORCH = ("TorchModel", "TorchScriptModel")
 
 
