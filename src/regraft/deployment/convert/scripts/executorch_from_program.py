@@ -19,9 +19,6 @@ def convert(model, out, options):
         Exception: an operator is none of the core ones that ExecuTorch has kernels for; the message names it.
     """
     del options
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
-
     program = loaded(model)
     inputs = inputs_of(program)
     outputs = outputs_of(program, inputs)
@@ -32,9 +29,26 @@ def convert(model, out, options):
             for side, ends in (("inputs", inputs), ("outputs", outputs))
         },
     }
-    lowered = to_edge_transform_and_lower(
-        program, partitioner=[XnnpackPartitioner()], constant_methods={SIGNATURE: json.dumps(stated)}
-    )
+    lowered, notes = lowered_to_edge(model, {SIGNATURE: json.dumps(stated)})
     with (Path(out) / "model.pte").open("wb") as file:
         lowered.to_executorch().write_to_file(file)
-    return {"model": "model.pte", "versions": {name: version(name) for name in ("executorch", "torch")}}
+    versions = {name: version(name) for name in ("executorch", "torch")}
+    return {"model": "model.pte", "notes": notes, "versions": versions}
+
+
+def lowered_to_edge(model, methods):
+    """The lowered program and what is to be said of it.
+
+    The partitioner of XNNPACK keeps operators whole that stand in a branch, and does not take them (ExecuTorch 1.5.1).
+    """
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    try:
+        return to_edge_transform_and_lower(
+            loaded(model), partitioner=[XnnpackPartitioner()], constant_methods=methods
+        ), []
+    except RuntimeError as error:
+        if "was not decomposed or delegated" not in str(error):
+            raise
+    return to_edge_transform_and_lower(loaded(model), constant_methods=methods), ["without XNNPACK: it has branches"]
