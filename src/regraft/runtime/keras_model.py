@@ -84,6 +84,11 @@ class KerasModel:
             raise Unsupported(f"the network computes in {self.effective_precision}, not {precision}", where=where)
 
     @property
+    def whole(self) -> JaxModel:
+        """The network as one function of JAX; its outputs stand in the order of this model's."""
+        return self._whole
+
+    @property
     def allows_nan(self) -> bool:
         """As `Model.allows_nan`."""
         return self._whole.allows_nan

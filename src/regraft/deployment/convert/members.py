@@ -11,6 +11,7 @@ from regraft.plugins import Plugin, load_plugins
 _MEMBERS = (
     "onnx_from_torch:OnnxFromTorch",
     "onnx_from_jax:OnnxFromJax",
+    "onnx_from_jax:OnnxFromKerasInJax",
     "openvino_from_onnx:OpenVinoFromOnnx",
     "iree_from_onnx:IreeFromOnnx",
     "tensorflow_family:FAMILY",

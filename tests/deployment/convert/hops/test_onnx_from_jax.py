@@ -144,3 +144,24 @@ def test_a_window_that_needs_all_its_axes_stays() -> None:
     before = proto.SerializeToString()
     drop_idle_axes(proto)
     assert proto.SerializeToString() == before
+
+
+def test_a_network_of_keras_in_memory_is_converted() -> None:
+    from regraft.deployment.convert.hops.onnx_from_jax import OnnxFromKerasInJax
+    from regraft.runtime.keras_model import KerasModel, import_keras
+
+    keras = import_keras()
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 6, 2), name="image")
+    hidden = keras.layers.MaxPooling2D(2)(keras.layers.Conv2D(4, 3, padding="same", activation="relu")(image))
+    scores = keras.layers.Dense(3, name="scores")(keras.layers.Flatten()(hidden))
+    model = KerasModel(keras.Model(image, scores), where="keras")
+    feeds = [{"image": np.random.default_rng(n).normal(size=(n, 8, 6, 2)).astype("float32")} for n in (2, 1, 5)]
+    product = OnnxRuntimeModel(OnnxFromKerasInJax().convert(Source(model, feeds, where="keras")).files["model.onnx"])
+    assert [(port.name, port.shape) for port in product.signature.inputs] == [("image", ("batch", 8, 6, 2))]
+    for case in feeds:
+        (ours,), (theirs,) = product(case).values(), model(case).values()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)  # dozens of roundings, in another order
+    assert list(product(case)) == list(model(case))
+    with pytest.raises(Unsupported, match="only networks of Keras"):
+        OnnxFromKerasInJax().convert(Source(product, feeds, where="onnx"))

@@ -1,4 +1,4 @@
-"""ONNX from functions of JAX, by jax2onnx, which follows the jaxpr; sizes with a name stay free."""
+"""ONNX from functions of JAX and networks of Keras that compute in it, by jax2onnx, which follows the jaxpr."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import onnx
 
     from regraft.package.formats import Port
+    from regraft.runtime.interface import Feeds, Model
     from regraft.runtime.jax_model import JaxModel
 
 _OPSET = 21
@@ -53,20 +54,51 @@ class OnnxFromJax:
         model = source.loaded()
         if not isinstance(model, JaxModel):
             raise Unsupported("only functions of JAX are converted by this", where=source.where)
-        outputs = list(model(source.feeds[0]))
-        notes = [f"opset {_OPSET}"]
-        try:
-            proto = _exported(model, _shapes(model.signature.inputs), outputs)
-        except Unsupported as error:
-            proto = _exported(model, [source.feeds[0][port.name].shape for port in model.signature.inputs], outputs)
-            notes.append(f"sizes are fixed, because with free ones {error.what}")
-        drop_idle_axes(proto)
-        if proto.ByteSize() > _MAX_BYTES:
-            raise Unsupported(f"the graph has {proto.ByteSize()} bytes; 2 GiB is the most", where=model.where)
-        content = proto.SerializeToString()
-        prove_graph(content, model, source.feeds)
-        versions = {name: version(name) for name in ("jax", "jax2onnx", "onnx")}
-        return Hop({"model.onnx": content}, "onnxruntime", tuple(notes), versions)
+        return _hop(model, model, source.feeds, ("jax", "jax2onnx", "onnx"))
+
+
+class OnnxFromKerasInJax:
+    """Follows a network of Keras through JAX: one in memory, or a file where TensorFlow's way is not there or fails."""
+
+    name = "onnx_from_keras_in_jax"
+    source = "keras"
+    target = "onnx"
+    cost = 11
+
+    def obstacle(self) -> str:
+        """Keras, JAX, jax2onnx and onnx must be installed."""
+        return missing("keras", extra="keras") or OnnxFromJax().obstacle()
+
+    def convert(self, source: Source) -> Hop:
+        """As `OnnxFromJax.convert`; inputs and outputs keep the names of their layers.
+
+        Raises:
+            As there.
+        """
+        from regraft.runtime.keras_model import KerasModel
+
+        model = source.loaded()
+        if not isinstance(model, KerasModel):
+            raise Unsupported("only networks of Keras are converted by this", where=source.where)
+        return _hop(model, model.whole, source.feeds, ("keras", "jax", "jax2onnx", "onnx"))
+
+
+def _hop(model: Model, function: JaxModel, feeds: Sequence[Feeds], libraries: Sequence[str]) -> Hop:
+    """Export what computes a model, under the model's own names, and run it at every size of the examples."""
+    outputs = list(model(feeds[0]))
+    notes = [f"opset {_OPSET}"]
+    try:
+        proto = _exported(function, _shapes(function.signature.inputs), outputs)
+    except Unsupported as error:
+        proto = _exported(function, [feeds[0][port.name].shape for port in function.signature.inputs], outputs)
+        notes.append(f"sizes are fixed, because with free ones {error.what}")
+    drop_idle_axes(proto)
+    if proto.ByteSize() > _MAX_BYTES:
+        raise Unsupported(f"the graph has {proto.ByteSize()} bytes; 2 GiB is the most", where=model.where)
+    content = proto.SerializeToString()
+    prove_graph(content, model, feeds)
+    versions = {name: version(name) for name in libraries}
+    return Hop({"model.onnx": content}, "onnxruntime", tuple(notes), versions)
 
 
 def _shapes(ports: Sequence[Port]) -> list[tuple[Any, ...]]:
@@ -84,7 +116,9 @@ def _shapes(ports: Sequence[Port]) -> list[tuple[Any, ...]]:
 def _symbol(name: str, axis: int, extent: int | str | None) -> int | str:
     if isinstance(extent, int):
         return extent
-    return extent if extent is not None and extent.isidentifier() else f"{name}_{axis}"
+    if extent is not None and extent.isidentifier():
+        return extent
+    return f"{name}_{axis}" if axis else "batch"
 
 
 def _exported(model: JaxModel, shapes: Sequence[tuple[Any, ...]], outputs: Sequence[str]) -> onnx.ModelProto:
