@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from regraft.runtime.feeds import FeedCase
 
-_A_TEXT = 64
-"""Characters in a text of `texts_of`."""
 _A_BATCH, _MOST = 8, 64
 """Texts a pass, and of the user's own in all."""
 
@@ -53,10 +51,10 @@ def hard_texts() -> list[str]:
     return [*PLAIN, *HARD, LONG, HARD[7] * 40]
 
 
-def texts_of(characters: Iterable[str]) -> Iterator[str]:
-    """Texts that hold these characters, each between two letters."""
+def texts_of(characters: Iterable[str], *, count: int) -> Iterator[str]:
+    """Texts that hold these characters, each between two letters, `count` a text."""
     words = (f"a{character}b" for character in characters)
-    while text := " ".join(itertools.islice(words, _A_TEXT)):
+    while text := " ".join(itertools.islice(words, count)):
         yield text
 
 

@@ -28,7 +28,7 @@ from regraft.runtime.verified import VerifiedFiles
 PIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] a b h ##b ##c ##bc hello ##o hell the ? é 漢 σ #".split()
 POOLING = {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True, "pooling_mode_cls_token": True}
 HIDDEN = 8
-MOST = 12
+MOST = 40
 """Tokens of a text, special ones included."""
 TEXTS = ["hello abc the", "", "HELLO, the 漢漢? [MASK][SEP]x hellob Σ é\u0301", "a " * 40, "hellz " + "b" * 300]
 

@@ -103,8 +103,9 @@ def _symbols(graph: GraphBuilder, classes: str, tables: Tables) -> tuple[str, st
     """All texts as one row of symbols (N,), the text that each is of (N,), and where each text ends (B,)."""
     width = tables.symbols.shape[1]
     spelt = graph.Gather(graph.integers(tables.symbols), classes)  # (B, L, K)
-    flat = graph.Reshape(spelt, graph.Concat(graph.part(graph.Shape(classes), 0, 1), graph.Mul(
-        graph.part(graph.Shape(classes), 1, 2), graph.integers([width])), axis=0))  # fmt: skip
+    batch, length = (graph.part(graph.Shape(classes), axis, axis + 1) for axis in (0, 1))
+    wide = graph.Concat(batch, graph.Mul(length, graph.integers([width])), axis=0)
+    flat = graph.Reshape(spelt, wide)  # (B, L × K)
     ended = graph.Pad(flat, graph.integers([0, 1, 0, 1]), graph.integers(BOUNDARY), mode="constant")  # (B, M)
     shape = graph.Shape(ended)
     count, last = graph.part(shape, 0, 1), graph.Sub(graph.part(shape, 1, 2), graph.integers([1]))

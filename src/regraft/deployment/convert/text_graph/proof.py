@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from regraft.runtime.text import TextEncoder
 
 _ROWS = 64
+_WORDS, _TOKENS = 64, 4
+"""Words of a text that is not to be cut, and tokens of each: mostly three, of a character between two letters."""
 _QUOTED = 80
 _STEP = 61
 """Prime, so that no pattern of the blocks of Unicode agrees with it."""
@@ -49,7 +51,8 @@ def prove_tokenizer(graph: GraphBuilder, ids: str, mask: str, encoder: TextEncod
     proto = helper.make_model(alone, opset_imports=[*opsets, helper.make_opsetid("com.microsoft", 1)], ir_version=8)
     model = OnnxRuntimeModel(proto.SerializeToString(), where=where)
     characters, tokens = 0, 0
-    for texts in _batches([*hard_texts(), *_spelt(encoder), *texts_of(_characters(tables))]):
+    uncut = max(1, min(_WORDS, encoder.max_tokens // _TOKENS - 1))
+    for texts in _batches([*hard_texts(), *_spelt(encoder), *texts_of(_characters(tables), count=uncut)]):
         found = model({TEXTS: np.array(texts, dtype=object)})
         _compare(texts, found[ids], found[mask], encoder, where)
         tokens += int(found[mask].sum())
