@@ -80,8 +80,14 @@ def test_what_is_not_known_must_be_said():
     assert "--feeds FILE" in raised.value.hint
     case = next(generated_feeds(unknown, shapes={"x": ("batch", 5)}, sizes={"batch": [2]}))
     assert case.feeds["x"].shape == (2, 5)
-    with pytest.raises(Unsupported, match="string"):
-        next(generated_feeds(Signature((Port("s", "string", (1,)),))))
+    with pytest.raises(Unsupported, match="complex64"):
+        next(generated_feeds(Signature((Port("s", "complex64", (1,)),))))
+
+
+def test_strings_are_made_up():
+    case = next(generated_feeds(Signature((Port("s", "string", ("batch",)),)), sizes={"batch": [9]}))
+    assert case.feeds["s"].shape == (9,)
+    assert case.feeds["s"].dtype.kind == "U"
 
 
 def test_text_feeds_have_padding_and_the_greatest_length(minilm):
