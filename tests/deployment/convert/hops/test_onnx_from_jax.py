@@ -139,6 +139,28 @@ def test_windows_over_more_axes_than_kernels_have_are_narrowed(kernel, pads, sha
     np.testing.assert_array_equal(y, blocks)  # a maximum rounds nothing
 
 
+def test_two_windows_over_one_tensor_are_narrowed_each() -> None:
+    proto = _pooled([1, 2, 2, 1])
+    second = _pooled([1, 3, 3, 1]).graph.node
+    for node in second:
+        for names in (node.input, node.output):
+            names[:] = [name if name in ("x", "a", "b", "c") else f"{name}2" for name in names]
+        node.name = f"{node.name}2" if node.name else ""
+    # both made ready before either is computed, as an exporter may order them
+    proto.graph.node.insert(0, second[0])
+    proto.graph.node.insert(1, second[1])
+    proto.graph.node.extend(second[2:])
+    proto.graph.output.add(name="y2").type.CopyFrom(proto.graph.output[0].type)
+    drop_idle_axes(proto)
+    onnx.checker.check_model(proto)
+    assert [node.op_type for node in proto.graph.node] == ["Transpose", "MaxPool", "Transpose"] * 2
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
+    found = OnnxRuntimeModel(proto.SerializeToString())({"x": x})
+    for name, width in (("y", 2), ("y2", 3)):
+        blocks = x.reshape(2, 6 // width, width, 6 // width, width, 3).max((2, 4))
+        np.testing.assert_array_equal(found[name], blocks)
+
+
 def test_a_window_that_needs_all_its_axes_stays() -> None:
     proto = _pooled([2, 2, 2, 2])
     before = proto.SerializeToString()

@@ -31,7 +31,7 @@ def drop_idle_axes(proto: onnx.ModelProto) -> None:
     known = {
         tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in graph.initializer if len(tensor.dims) == 1
     }
-    for position, node in reversed(list(enumerate(graph.node))):
+    for node in reversed(list(graph.node)):
         if node.op_type not in _POOLS or len(node.output) != 1:
             continue
         settings = _settings(node)
@@ -43,7 +43,7 @@ def drop_idle_axes(proto: onnx.ModelProto) -> None:
             continue
         if len(squeeze) != 1 or squeeze[0].op_type != "Squeeze" or known.get(squeeze[0].input[1]) != [0, 1]:
             continue
-        _replace(graph, position, node, squeeze[0], source, _narrowed(settings, busy), [*idle, *busy])
+        _replace(graph, node, squeeze[0], source, _narrowed(settings, busy), [*idle, *busy])
 
 
 def _settings(node: onnx.NodeProto) -> dict[str, Any]:
@@ -82,7 +82,6 @@ def _narrowed(settings: Mapping[str, Any], busy: list[int]) -> dict[str, Any]:
 
 def _replace(
     graph: onnx.GraphProto,
-    position: int,
     node: onnx.NodeProto,
     squeeze: onnx.NodeProto,
     source: str,
@@ -100,6 +99,7 @@ def _replace(
         helper.make_node("Transpose", [pooled], [squeeze.output[0]], f"{node.name}_out", perm=back),
     ]
     graph.node.remove(squeeze)
+    position = next(i for i, one in enumerate(graph.node) if one.output[:1] == node.output[:1])
     del graph.node[position]
     for added in reversed(nodes):
         graph.node.insert(position, added)
