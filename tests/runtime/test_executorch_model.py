@@ -13,6 +13,8 @@ from regraft.package.package import open_package
 from regraft.runtime import load
 from regraft.runtime.executorch_model import stated_signature
 
+pytestmark = pytest.mark.timeout(900)  # ExecuTorch takes seconds of CPU to import, and machines are busy
+
 STRANGER = """
 import sys, torch
 from executorch.exir import to_edge_transform_and_lower
