@@ -7,6 +7,7 @@ of an image) is found by running the reference with it longer; which integers ar
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ _LONGER = ((1, 1), (1, 2), (2, 0), (2, 4))
 _SIZES = ((0, 1), (0, 2), (0, 3), (1, -1), (1, 1), (2, 0), (2, 1), (3, 2))
 """Times and plus of the usual extent: one, the other parity, and beyond the usual length."""
 _MOST_ELEMENTS, _MOST_TIMES = 1 << 22, 8
+_MOST_S = 20.0
+"""Seconds in which sizes are asked for, one pass each."""
 _HIGHEST = 1 << 20
 """An input that takes this integer indexes no table."""
 _CHECKS_INDICES = ("torch", "onnxruntime")
@@ -107,7 +110,8 @@ def domain_of(
     ours = relaxed(reference, shapes)
     theirs = relaxed(candidate, {inputs[name]: shape for name, shape in shapes.items() if name in inputs})
     held = {e for p in ports for i, e in enumerate(p.shape or ()) if (p.name, i) in fixed and isinstance(e, str)}
-    sizes = {symbol: (size, *([] if symbol in held else _sizes(ours, ports, feeds, symbol, size)))
+    until = time.monotonic() + _MOST_S
+    sizes = {symbol: (size, *([] if symbol in held else _sizes(ours, ports, feeds, symbol, size, until)))
              for symbol, size in usual.items()}  # fmt: skip
     found = Domain(tuple(ports), usual, sizes, frozenset(usual) - declared, _ranges(ours, ports, feeds))
     return found, ours, theirs
@@ -202,7 +206,7 @@ def _with_sizes(feeds: Feeds, places: Sequence[tuple[str, int]], times: int, plu
     return made
 
 
-def _sizes(model: Model, ports: Sequence[Port], feeds: Feeds, symbol: str, usual: int) -> list[int]:
+def _sizes(model: Model, ports: Sequence[Port], feeds: Feeds, symbol: str, usual: int, until: float) -> list[int]:
     """Other sizes of a symbol that the reference takes, none too heavy; also 0, where it is the batch."""
     places = [(p.name, axis) for p in ports for axis, extent in enumerate(p.shape or ()) if extent == symbol]
     wanted = [times * usual + plus for times, plus in _SIZES]
@@ -212,7 +216,7 @@ def _sizes(model: Model, ports: Sequence[Port], feeds: Feeds, symbol: str, usual
     most = max(elements, min(_MOST_ELEMENTS, _MOST_TIMES * elements))
     found = []
     for size in dict.fromkeys(wanted):
-        if size == usual or size < 0 or elements * size > most * usual:
+        if size == usual or size < 0 or elements * size > most * usual or time.monotonic() > until:
             continue
         made = dict(feeds)
         for name, axis in places:
