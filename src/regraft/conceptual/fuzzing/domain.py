@@ -236,6 +236,8 @@ def _ranges(model: Model, ports: Sequence[Port], feeds: Feeds) -> dict[str, tupl
             continue
         if is_mask(port, stated):
             found[port.name] = (0, 1)
+        elif not value.ndim:
+            found[port.name] = (int(value), int(value))  # a lone integer is a setting: a sample rate
         else:
             found[port.name] = stated.get(port.name) or _probed(model, port.name, feeds)
     return found
