@@ -99,3 +99,24 @@ def test_what_is_large_is_not_kept_and_a_model_that_is_gone_is_forgotten(monkeyp
         del model
         gc.collect()
         assert len(memory.outputs) == 0
+
+
+class Accumulating(Counted):
+    """Adds to a state, and returns that very state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = np.zeros(4, np.float32)
+
+    def __call__(self, feeds):
+        self.state += feeds["x"]
+        return {"y": self.state[:]}
+
+
+def test_what_was_said_stays_when_the_model_writes_over_it():
+    model, feeds = Accumulating(), {"x": np.ones(4, np.float32)}
+    with recalling():
+        first = recalled(model, feeds)["y"]
+        model(feeds)
+        assert first.tolist() == [1, 1, 1, 1]
+        assert recalled(model, feeds)["y"].tolist() == [1, 1, 1, 1]

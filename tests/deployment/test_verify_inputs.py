@@ -96,6 +96,27 @@ def test_random_numbers_inside_are_no_noise_floor(tmp_path: Path) -> None:
         assert {"verify.not_deterministic"} <= {finding.rule for finding in evidence.findings}
 
 
+def test_a_network_that_returns_its_own_changing_state_does_not_repeat_itself() -> None:
+    import torch
+
+    from regraft.package.formats import Port
+    from regraft.runtime.torch_module import TorchModel
+
+    class Sum(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("total", torch.zeros(2, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.total.add_(x)
+            return self.total
+
+    sides = [TorchModel(Sum().eval(), inputs=[Port("x", "float32", (2, 3))]) for _ in range(2)]
+    evidence = verify(*sides, feeds={"x": np.ones((2, 3), np.float32)}, localise=False)
+    assert evidence.verdict is Verdict.INCONCLUSIVE, evidence.summary
+    assert {"verify.not_deterministic"} <= {finding.rule for finding in evidence.findings}
+
+
 def test_a_size_that_the_candidate_alone_refuses_is_a_note_once_own_inputs_agree(plain: str, tmp_path: Path) -> None:
     """The candidate was converted for three rows."""
     fixed = numpy_helper.from_array(np.array([3, 8]), "shape")
