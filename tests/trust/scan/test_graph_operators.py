@@ -80,6 +80,7 @@ def test_operators_of_torchscript():
         ("torch::hub.load", "RGS-TSC-003"),
         ("torch::ops.load_library", "RGS-TSC-003"),
         ("torch::_C._vmap_increment_nesting", "RGS-TSC-002"),
+        ("torch::ops.aten.from_file.default", "RGS-TSC-001"),
     ],
 )
 def test_what_an_exported_program_looks_up_in_python(target, found):
@@ -92,6 +93,11 @@ def branching_program(target, depth):
     for _ in range(depth):  # by hand: json does not write that deep
         graph = f'{{"as_graph": {{"name": "true_graph_0", "graph": {{"nodes": [{node}]}}}}}}'
         node = f'{{"target": "torch.ops.higher_order.cond", "inputs": [{{"arg": {graph}}}]}}'
+    return program_of(node)
+
+
+def program_of(node):
+    """A program of one node, given as JSON."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("m/archive_format", "pt2")
@@ -105,6 +111,44 @@ def test_a_branch_of_an_exported_program_is_looked_into(scan_files):
     assert evidence.verdict is Verdict.FAIL
     assert "RGS-TSC-003" in {finding.rule for finding in evidence.findings}
     assert scan_files({"m.pt2": branching_program("torch.ops.aten.add.Tensor", 2)}).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("target", "verdict"),
+    [
+        ("torch.ops.aten.add.Tensor", Verdict.PASS),
+        ("torch.ops.torchvision.nms.default", Verdict.PASS),
+        ("torch.ops.aten.__and__.Tensor", Verdict.PASS),
+        ("torch.sym_max", Verdict.PASS),
+        ("torchvision.ops.aten.from_file.default", Verdict.FAIL),
+        ("torchaudio.os.system", Verdict.FAIL),
+        ("mathematics.gcd", Verdict.INCONCLUSIVE),
+        ("_operator_.call", Verdict.FAIL),
+        ("torchvision._higher_order_ops.wrap.wrap", Verdict.INCONCLUSIVE),
+        ("torch.ops.aten.add.__call__", Verdict.FAIL),
+        ("torch.ops.aten.from_file.default.__call__", Verdict.FAIL),
+        ("#extension:call", Verdict.INCONCLUSIVE),
+    ],
+)
+def test_targets_are_judged_by_what_torch_finds_under_them(scan_files, target, verdict):
+    """torch 2.13 looks at how a target begins, and drops everything before its first dot."""
+    assert scan_files({"m.pt2": program_of(json.dumps({"target": target}))}).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"as_operator": "CALLED"},
+        {"as_string_to_argument": {"f": {"as_string_to_argument": {"g": {"as_operator": "CALLED"}}}}},
+        {"as_string_to_argument": {"f": {"as_graph": {"graph": {"nodes": [{"target": "CALLED"}]}}}}},
+        {"as_graphs": [{"as_graph": {"graph": {"nodes": [{"target": "CALLED"}]}}}]},
+    ],
+)
+def test_what_a_node_is_handed_to_call_is_judged(scan_files, argument):
+    given = {"target": "torch.ops.higher_order.cond", "inputs": [{"name": "", "arg": argument}]}
+    for target, verdict in (("torch.os.system", Verdict.FAIL), ("torch.ops.aten.add.Tensor", Verdict.PASS)):
+        program = program_of(json.dumps(given).replace("CALLED", target))
+        assert scan_files({"m.pt2": program}).verdict is verdict
 
 
 def test_branches_that_nobody_looks_into_are_not_cleared(scan_files):

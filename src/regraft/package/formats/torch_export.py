@@ -25,6 +25,9 @@ _MAX_MODELS = 64
 _COMPILED = "data/aotinductor/"
 _LIBRARIES = (".so", ".cubin", ".dylib")
 _WEIGHTS = ("data/weights/", "_weights_config.json")
+_OPERATOR = re.compile(
+    r"torch\.ops\.(?P<namespace>\w+)\.(?P<name>(?!__)\w+(\.(?!__)\w+)?|__i?(and|or|xor|[lr]shift)__(\.\w+)?)"
+)
 _SYMBOL = re.compile(r"Symbol\('(\w+)'[^()]*\)")
 _CONSTANTS = ("data/constants/", "_constants_config.json")
 
@@ -175,25 +178,60 @@ def _declared(program: Any, graph: Any) -> Iterator[Tensor]:
                     yield tensor
 
 
-def _operators(graph: Any, depth: int = 0) -> Iterator[str]:
-    """What the nodes call, in the graphs of branches and loops, too; a registered operator is `namespace::name`.
+def _operators(graph: Any) -> Iterator[str]:
+    """What the nodes call and what they are handed to call, in the graphs of branches and loops, too.
 
-    Anything else is looked up in `torch`, `operator` or `math` by torch, and `torch::ops.name` is no operator.
+    Raises:
+        LimitExceeded: graphs in graphs, deeper than is looked at.
     """
-    nodes = _dig(graph, "nodes")
-    for node in nodes if isinstance(nodes, list) else ():
-        target = node.get("target") if isinstance(node, dict) else None
-        if isinstance(target, str):
-            parts = target.removeprefix("torch.ops.").split(".")
-            if len(parts) == 1 and target != parts[0]:
-                parts = ["torch", f"ops.{parts[0]}"]
-            yield "::".join([parts[0], ".".join(parts[1:])]) if len(parts) > 1 else target
-        inputs = node.get("inputs") if isinstance(node, dict) else None
-        for given in inputs if isinstance(inputs, list) else ():
-            branch = _dig(given, "arg", "as_graph", "graph")
-            if branch is not None and depth >= MAX_NESTING:
-                raise LimitExceeded(f"branches more than {MAX_NESTING} deep in each other")
-            yield from _operators(branch, depth + 1) if branch is not None else ()
+    waiting: list[tuple[Any, int]] = [(graph, 0)]
+    while waiting:
+        part, depth = waiting.pop()
+        if depth > MAX_NESTING:
+            raise LimitExceeded(f"branches more than {MAX_NESTING} deep in each other")
+        nodes = _dig(part, "nodes")
+        for node in nodes if isinstance(nodes, list) else ():
+            target = _dig(node, "target")
+            if isinstance(target, str):
+                yield _resolved(target)
+        listed = [_dig(node, "inputs") for node in nodes] if isinstance(nodes, list) else []
+        for key, value in _handed_over([*listed, _dig(part, "inputs"), _dig(part, "outputs")]):
+            if key == "as_operator" and isinstance(value, str):
+                yield _resolved(value)
+            elif key == "as_graph":
+                waiting.append((_dig(value, "graph"), depth + 1))
+
+
+def _handed_over(arguments: Any) -> Iterator[tuple[str, Any]]:
+    """Operators and graphs among arguments, however deep they lie in lists and dictionaries of arguments."""
+    waiting = [arguments]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(item for item in value if isinstance(item, list | dict))
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                if key in ("as_operator", "as_graph"):
+                    yield key, inner
+                elif isinstance(inner, list | dict):
+                    waiting.append(inner)
+
+
+def _resolved(target: str) -> str:
+    """A registered operator as `namespace::name`; what torch finds in a module of Python as `module::path`.
+
+    torch 2.13 goes by how a target begins, and drops what stands before its first dot: `torchvision.os` is `torch.os`
+    (`deserialize_operator`). Only `torch.ops.NAMESPACE.NAME` and `torch.ops.NAMESPACE.NAME.OVERLOAD` are operators.
+    """
+    if (found := _OPERATOR.fullmatch(target)) is not None:
+        return f"{found['namespace']}::{found['name']}"
+    head, _, rest = target.partition(".")
+    for module in ("_operator", "torch", "math"):
+        if head.startswith(module):
+            return f"{module}::{rest}"
+    if head.startswith("#"):  # of an extension, which registered itself with torch
+        return target.replace(":", "::", 1)
+    return f"{head}::{rest}" if rest else target
 
 
 def _ports(program: Any, graph: Any, specs: str, kind: str) -> Iterator[Port]:

@@ -96,6 +96,9 @@ def _looked_up(operator: str, site: Site) -> Iterator[Finding]:
     if operator in _ON_NUMBERS:
         return
     namespace, _, name = operator.partition("::")
+    if name.removeprefix("ops.").replace(".", "::", 1).split(".")[0] in _FILE_OPERATORS:
+        yield FILE_OPERATOR.finding(f"calls {operator}", site.where(), name=operator)
+        return
     effect = danger_of(_LOOKED_UP[namespace], name)
     if effect is None:
         yield CUSTOM_OPERATOR.finding(f"calls {operator}, which is no operator", site.where(), name=operator)
