@@ -53,28 +53,38 @@ def test_a_program_that_is_cut_short_is_damaged_or_refused(silero, tmp_path):
 
 
 class Tokens(nn.Module):
-    """Ids through a view to a table; a mask that is cast; numbers that are scaled."""
+    """Ids through a view to a table; a mask that is cast to booleans; a wave that is cast; numbers that are scaled."""
 
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(10, 4)
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, wave: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         found = self.table(ids.view(-1).unsqueeze(0))
-        return (found * mask.to(torch.float32).view(1, -1, 1)).sum(1) * scale
+        return (found * mask.to(torch.bool).view(1, -1, 1)).sum(1) * scale + wave.float().mean()
 
 
 @pytest.mark.parametrize("how", ["traced", "scripted", "frozen"])
 def test_inputs_that_index_a_table_are_integers_and_masks_beside_them(how):
     network = Tokens().eval()
     ids = torch.ones(2, 3, dtype=torch.int64)
-    program = torch.jit.script(network) if how == "scripted" else torch.jit.trace(network, (ids, ids, torch.ones(2, 4)))
+    program = (
+        torch.jit.script(network)
+        if how == "scripted"
+        else torch.jit.trace(network, (ids, ids, *[torch.ones(2, 4)] * 2))
+    )
     content = io.BytesIO()
     torch.jit.save(torch.jit.freeze(program) if how == "frozen" else program, content)
     model = TorchScriptModel(torch.jit.load(io.BytesIO(content.getvalue())))
     assert [(port.name, port.dtype) for port in model.signature.inputs] == [
-        ("ids", "int64"), ("mask", "int64"), ("scale", "float32"),
+        ("ids", "int64"), ("mask", "int64"), ("wave", "float32"), ("scale", "float32"),
     ]  # fmt: skip
+    feeds = {"ids": np.ones((2, 3), np.int64), "mask": np.ones((2, 3), np.int64), "scale": np.ones((2, 4), np.float32)}
+    wave = np.arange(8).reshape(2, 4)
+    (ours,), (theirs,) = (model({**feeds, "wave": wave.astype(dtype)}).values() for dtype in ("float32", "int64"))
+    np.testing.assert_array_equal(ours, theirs)  # the program casts them itself
+    with pytest.raises(BadFeeds, match="'ids' is float32"):
+        model({**feeds, "ids": np.ones((2, 3), np.float32), "wave": wave})
 
 
 def test_a_picture_that_is_cast_stays_a_picture():

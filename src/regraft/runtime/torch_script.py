@@ -11,7 +11,7 @@ from regraft.errors import Damaged, Unsupported
 from regraft.package.formats import Port
 from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.interface import Signature, Tap
-from regraft.runtime.torch_script_inputs import integer_inputs
+from regraft.runtime.torch_script_inputs import cast_inputs, integer_inputs
 from regraft.runtime.torch_tensors import (
     array_from_tensor,
     cast_port,
@@ -85,7 +85,8 @@ class TorchScriptModel:
         self._inputs = None if inputs is None else tuple(inputs)
         forward: Any = module.forward
         self._arguments = [argument for argument in forward.schema.arguments if argument.name != "self"]
-        self._integers = integer_inputs(forward.inlined_graph if hasattr(forward, "inlined_graph") else forward.graph)
+        graph = forward.inlined_graph if hasattr(forward, "inlined_graph") else forward.graph
+        self._integers, self._cast = integer_inputs(graph), cast_inputs(graph)
         self._outputs: tuple[Port, ...] = ()
 
     @property
@@ -126,10 +127,15 @@ class TorchScriptModel:
     def arguments(self, feeds: Feeds) -> dict[str, Any]:
         """What a pass is given, in order: tensors, and lone numbers as Python has them.
 
+        What the program casts itself may have any type of numbers, unless the types were stated.
+
         Raises:
             BadFeeds: they are not what the program takes.
         """
         signature = self.signature
+        if self._inputs is None:
+            taken = tuple(self._as_given(port, feeds.get(port.name)) for port in signature.inputs)
+            signature = Signature(taken, signature.outputs)
         checked = checked_feeds(signature, feeds, where=self.where, allows_nan=self.allows_nan)
         return {port.name: self._argument(port, checked[port.name]) for port in signature.inputs}
 
@@ -169,6 +175,11 @@ class TorchScriptModel:
 
     def close(self) -> None:
         """Nothing to free beyond the module itself."""
+
+    def _as_given(self, port: Port, value: Array | None) -> Port:
+        dtype = getattr(value, "dtype", None)
+        is_free = port.name in self._cast and port.shape is None and dtype is not None and dtype.kind in "fiub"
+        return Port(port.name, str(dtype), None) if is_free else port
 
     def _argument(self, port: Port, value: Array) -> Any:
         return value.item() if port.shape == () else tensor_from_array(value, cast_port(port, port.dtype).dtype)

@@ -23,12 +23,16 @@ _KEEPING = frozenset(
 )
 """Operators whose result has the dtype of their first operand."""
 _CASTS = frozenset({"aten::to", "aten::_to_copy", "aten::type_as", "aten::float", "aten::bool", "aten::long"})
+_EQUALITIES = frozenset({"aten::eq", "aten::ne"})
+_WHOLE = frozenset({0, 1, 2, 3, 4, 11})
+"""Numbers that programs have for uint8, int8, int16, int32, int64 and bool (c10::ScalarType)."""
 
 
 def integer_inputs(graph: Any) -> frozenset[str]:
     """Names of the inputs that index tables or are worked on bit by bit; and of masks beside them.
 
-    An input beside such indices counts as a mask where it is cast to another type before anything computes with it.
+    An input beside such indices counts as a mask where it is cast to booleans or integers, or compared for equality,
+    before anything computes with it. A cast to floats says nothing: see `cast_inputs`.
 
     Args:
         graph: of a program, with its calls inlined (`torch.jit.ScriptModule.inlined_graph`).
@@ -37,8 +41,31 @@ def integer_inputs(graph: Any) -> frozenset[str]:
     indices = {name for name, found in uses.items() if any(_is_index(node, offset) for node, offset in found)}
     if not indices:
         return frozenset()
-    cast = {name for name, found in uses.items() if found and all(node.kind() in _CASTS for node, _ in found)}
-    return frozenset(name.split(".")[0] for name in indices | cast)
+    masks = {name for name, found in uses.items() if _is_mask([node for node, _ in found])}
+    return frozenset(name.split(".")[0] for name in indices | masks)
+
+
+def cast_inputs(graph: Any) -> frozenset[str]:
+    """Names of the inputs that are cast before anything computes with them: any type of numbers does.
+
+    Args:
+        graph: as for `integer_inputs`.
+    """
+    uses = {value.debugName(): [node.kind() for node, _ in _uses(value)] for value in graph.inputs()}
+    return frozenset(name.split(".")[0] for name, found in uses.items() if found and _CASTS.issuperset(found))
+
+
+def _is_mask(nodes: list[Any]) -> bool:
+    if not all(node.kind() in _CASTS | _EQUALITIES for node in nodes):
+        return False
+    return any(node.kind() in _EQUALITIES or _is_cast_to_whole(node) for node in nodes)
+
+
+def _is_cast_to_whole(node: Any) -> bool:
+    if node.kind() in ("aten::bool", "aten::long"):
+        return True
+    kinds = [operand.toIValue() for operand in node.inputs() if str(operand.type()) == "int"]
+    return bool(kinds) and kinds[0] in _WHOLE
 
 
 def _is_index(node: Any, offset: int) -> bool:
