@@ -17,7 +17,10 @@ def prove_graph(content: bytes, model: Model, cases: Sequence[Feeds]) -> None:
     from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 
     graph = OnnxRuntimeModel(content, where=model.where)
-    prove(graph, model, cases, {port.name: port.name for port in model.signature.inputs})
+    try:
+        prove(graph, model, cases, {port.name: port.name for port in model.signature.inputs})
+    finally:
+        graph.close()
 
 
 def prove(product: Model, model: Model, cases: Sequence[Feeds], inputs: Mapping[str, str]) -> None:

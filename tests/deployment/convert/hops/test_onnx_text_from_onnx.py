@@ -16,12 +16,17 @@ from regraft.deployment.bench.messages import Start
 from regraft.deployment.bench.passes import load_passes
 from regraft.deployment.convert.hops.onnx_text_from_onnx import OnnxTextFromOnnx
 from regraft.deployment.convert.interface import Source
+from regraft.deployment.convert.text_graph.builder import GraphBuilder
+from regraft.deployment.convert.text_graph.pooling import add_pooling
+from regraft.deployment.convert.text_graph.tables import tables_of
 from regraft.errors import Unsupported
 from regraft.package.package import open_package
 from regraft.package.reference import parse_reference
 from regraft.record.evidence import Verdict
 from regraft.runtime import load
 from regraft.runtime.feeds import generated_feeds
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+from regraft.runtime.pooling import Pooling
 from regraft.runtime.text import load_text_encoder
 from regraft.runtime.verified import VerifiedFiles
 
@@ -174,3 +179,46 @@ def test_a_tokenizer_that_is_no_graph_is_refused_by_its_name(tokenizer, named: s
     write(tmp_path, tokenizer())
     with pytest.raises(Unsupported, match=named):
         converted(tmp_path)
+
+
+def odd_pieces(vocabulary: dict[str, int], unknown: str, added: list[str], most: int = 100) -> Tokenizer:
+    model = models.WordPiece(vocabulary, unk_token=unknown, max_input_chars_per_word=most)
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(added)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "said"),
+    [(odd_pieces({"a": 0}, "[NONE]", []), r"unknown words, '\[NONE\]', is not in the vocabulary"),
+     (odd_pieces({}, "[UNK]", []), "vocabulary is empty"),
+     (odd_pieces({"[UNK]": 0}, "[UNK]", [f"<{number}>" for number in range(300)]), "300 tokens of 1390 characters"),
+     (odd_pieces({"[UNK]": 0}, "[UNK]", ["a" * 5000]), "1 tokens of 5000 characters")],
+    ids=["unknown", "empty", "many", "long"],
+)  # fmt: skip
+def test_files_of_tokenizers_that_are_no_graph_are_refused(tokenizer: Tokenizer, said: str) -> None:
+    with pytest.raises(Unsupported, match=said):
+        tables_of(tokenizer)
+
+
+def test_words_without_a_longest_one_fit_into_the_graph() -> None:
+    tables = tables_of(odd_pieces({"[UNK]": 0, "a": 1}, "[UNK]", [], most=2**64 - 1))
+    GraphBuilder("t").integers(tables.longest_word)
+
+
+@pytest.mark.parametrize("modes", [("mean",), ("max",), ("cls",)])
+def test_token_vectors_of_float16_are_pooled_in_float32(modes: tuple[str, ...]) -> None:
+    taken = [
+        helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT16, ["batch", "tokens", HIDDEN]),
+        helper.make_tensor_value_info("mask", TensorProto.INT64, ["batch", "tokens"]),
+    ]
+    builder, pooling = GraphBuilder("p"), Pooling(modes, normalise=True)
+    made = add_pooling(builder, taken[:1], "mask", pooling, "here")
+    body = helper.make_graph(builder.nodes, "pooling", taken, made, builder.constants)
+    proto = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    hidden = np.random.default_rng(0).normal(size=(2, 3, HIDDEN)).astype(np.float16)
+    mask = np.array([[1, 1, 1], [1, 0, 0]])
+    (found,) = OnnxRuntimeModel(proto.SerializeToString())({"last_hidden_state": hidden, "mask": mask}).values()
+    wanted = pooling(hidden.astype(np.float32), mask)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)  # some dozens of roundings of float32

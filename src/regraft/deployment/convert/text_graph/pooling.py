@@ -41,12 +41,13 @@ def add_pooling(
     if not pools(names):
         return list(outputs)
     if POOLED in names:
-        pooled = POOLED
         if not pooling.normalise:
             return [value for value in outputs if value.name == POOLED]
         raise Unsupported(f"the network returns {POOLED} already, and it is not normalised", where=where)
     hidden = next((name for name in HIDDEN if name in names), None) or _only_vectors(outputs, where)
     kind = TensorProto.FLOAT
+    if any(value.name == hidden and value.type.tensor_type.elem_type != kind for value in outputs):
+        hidden = graph.Cast(hidden, to=kind)  # of float16, say; it is pooled in float32
     weights = graph.Unsqueeze(graph.Cast(mask, to=kind), graph.integers([2]))  # (B, T, 1)
     parts = [_pooled(graph, mode, hidden, weights) for mode in pooling.modes]
     pooled = parts[0] if len(parts) == 1 else graph.Concat(*parts, axis=1)

@@ -52,12 +52,14 @@ def prove_tokenizer(graph: GraphBuilder, ids: str, mask: str, encoder: TextEncod
     model = OnnxRuntimeModel(proto.SerializeToString(), where=where)
     characters, tokens = 0, 0
     uncut = max(1, min(_WORDS, encoder.max_tokens // _TOKENS - 1))
-    for texts in _batches([*hard_texts(), *_spelt(encoder), *texts_of(_characters(tables), count=uncut)]):
-        found = model({TEXTS: np.array(texts, dtype=object)})
-        _compare(texts, found[ids], found[mask], encoder, where)
-        tokens += int(found[mask].sum())
-        characters += sum(map(len, texts))
-    model.close()
+    try:
+        for texts in _batches([*hard_texts(), *_spelt(encoder), *texts_of(_characters(tables), count=uncut)]):
+            found = model({TEXTS: np.array(texts, dtype=object)})
+            _compare(texts, found[ids], found[mask], encoder, where)
+            tokens += int(found[mask].sum())
+            characters += sum(map(len, texts))
+    finally:
+        model.close()
     return f"{characters} characters, which make {tokens} tokens"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,6 +35,10 @@ _PROBE = "a"
 _MARK = "\U0001f600"
 """No normaliser of these kinds changes it, or makes it of anything else."""
 _BLOCK = 256
+_MOST_ADDED, _MOST_SPELT = 256, 4096
+"""Tokens that stand for themselves, and their characters in all: each character is nodes of the graph."""
+_ENDLESS = 1 << 62
+"""Longer than any word; tokenizers count up to 2⁶⁴ − 1, ONNX up to 2⁶³ − 1."""
 
 
 class Special(msgspec.Struct, frozen=True):
@@ -88,7 +92,8 @@ def tables_of(tokenizer: Tokenizer, where: str = "") -> Tables:
         tokenizer: of the library tokenizers.
         where: how errors name it.
     Raises:
-        Unsupported: its model, normaliser or splitter is of another kind; the message names it.
+        Unsupported: its model, normaliser or splitter is of another kind, it adds too many tokens, or its vocabulary
+            lacks the token of unknown words; the message says which.
     """
     import numpy as np
 
@@ -98,6 +103,12 @@ def tables_of(tokenizer: Tokenizer, where: str = "") -> Tables:
         raise Unsupported(f"a tokenizer of the kind {model['type']} is no graph yet; WordPiece is", where=where)
     _require_plain(described, where)
     vocabulary: dict[str, int] = model["vocab"]
+    if not any(vocabulary):
+        raise Unsupported("the tokenizer's vocabulary is empty", where=where)
+    if model["unk_token"] not in vocabulary:
+        raise Unsupported(
+            f"the token of unknown words, {model['unk_token'][:60]!r}, is not in the vocabulary", where=where
+        )
     prefix: str = model["continuing_subword_prefix"]
     letters = sorted({letter for piece in vocabulary for letter in piece})
     symbol_of = {letter: number for number, letter in enumerate(letters, _FIRST)}
@@ -132,7 +143,7 @@ def tables_of(tokenizer: Tokenizer, where: str = "") -> Tables:
         edges=trie.edges,
         pieces=np.array([*trie.pieces, NOTHING], dtype=np.int64),
         longest_piece=max(map(len, vocabulary)),
-        longest_word=int(model["max_input_chars_per_word"]),
+        longest_word=min(int(model["max_input_chars_per_word"]), _ENDLESS),
         unknown=vocabulary[model["unk_token"]],
     )
 
@@ -239,7 +250,18 @@ def _require_plain(described: Mapping[str, Any], where: str) -> None:
     splitter = (described["pre_tokenizer"] or {"type": "none"})["type"]
     if splitter not in _SPLITTERS:
         raise Unsupported(f"a splitter of the kind {splitter} is no graph yet", where=where)
-    added = [token for token in described["added_tokens"] if token["content"]]
+    _require_separate([token for token in described["added_tokens"] if token["content"]], where)
+
+
+def _require_separate(added: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Tokens that stand for themselves are few, are looked for as they are spelt, and share nothing."""
+    spelt = sum(len(token["content"]) for token in added)
+    if len(added) > _MOST_ADDED or spelt > _MOST_SPELT:
+        raise Unsupported(
+            f"{len(added)} tokens of {spelt} characters are added to the pieces; "
+            f"{_MOST_ADDED} of {_MOST_SPELT} are the most that become a graph",
+            where=where,
+        )
     for token in added:
         if token["normalized"] or token["single_word"]:
             how = "after normalisation" if token["normalized"] else "as a whole word"
