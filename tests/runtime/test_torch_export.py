@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 
-from regraft.errors import PermitRefused, RegraftError, Unsupported
+from regraft.errors import Damaged, PermitRefused, RegraftError, Unsupported
 from regraft.runtime.torch_export import TorchExportModel, _check_expressions, exported
 from regraft.workflow.load import load
 
@@ -88,6 +90,51 @@ def test_a_saved_program_loads_after_a_scan(program, model, tmp_path, token_feed
     content = (tmp_path / "model.pt2").read_bytes()
     (tmp_path / "model.pt2").write_bytes(content[: len(content) // 2])
     with pytest.raises(RegraftError):
+        load(tmp_path / "model.pt2")
+
+
+class Sum(torch.nn.Module):
+    def forward(
+        self, xs: list[torch.Tensor], y: torch.Tensor, z: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        return {"sum": xs[0] + 2 * xs[1] + (3 * y if z is None else 4 * y + 5 * z)}
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "names", "weights"),
+    [
+        ("xs y", "", ["xs_0", "xs_1", "y"], [1, 2, 3]),
+        ("xs y none", "", ["xs_0", "xs_1", "y"], [1, 2, 3]),
+        ("xs", "z y", ["xs_0", "xs_1", "z", "y"], [1, 2, 5, 4]),
+        ("", "z xs y", ["z", "xs_0", "xs_1", "y"], [5, 1, 2, 4]),
+    ],
+)
+def test_programs_take_their_inputs_in_order_or_by_name(tmp_path, args, kwargs, names, weights):
+    given = {"xs": [torch.ones(2), torch.ones(2)], "y": torch.ones(2), "z": torch.ones(2), "none": None}
+    program = torch.export.export(
+        Sum(), tuple(given[name] for name in args.split()), {name: given[name] for name in kwargs.split()}
+    )
+    torch.export.save(program, tmp_path / "model.pt2")
+    model = load(tmp_path / "model.pt2")
+    assert [port.name for port in model.signature.inputs] == names
+    feeds = {name: np.full(2, 10**i, dtype=np.float32) for i, name in enumerate(names)}
+    expected = sum(weight * feeds[name] for name, weight in zip(names, weights, strict=True))
+    assert np.array_equal(model(feeds)["sum"], expected)
+    *_, last = model.trace(feeds)
+    assert np.array_equal(last.value, expected)
+    again = TorchExportModel.from_program(exported(model, feeds))
+    assert np.array_equal(again(feeds)["sum"], expected)
+
+
+def test_a_program_whose_graph_cannot_be_compiled_is_damaged(tmp_path):
+    torch.export.save(torch.export.export(torch.nn.ReLU(), (torch.ones(2),)), tmp_path / "whole.pt2")
+    with zipfile.ZipFile(tmp_path / "whole.pt2") as whole, zipfile.ZipFile(tmp_path / "model.pt2", "w") as changed:
+        for member in whole.infolist():
+            content = whole.read(member)
+            if member.filename.endswith("models/model.json"):
+                content = content.replace(b'"input"', b'"in put"')
+            changed.writestr(member.filename, content)
+    with pytest.raises(Damaged, match="cannot load the program"):
         load(tmp_path / "model.pt2")
 
 

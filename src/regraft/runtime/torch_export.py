@@ -64,9 +64,9 @@ class TorchExportRuntime:
         _require_arithmetic(content, path)
         try:
             program = torch.export.load(io.BytesIO(content))
+            model = TorchExportModel.from_program(program, threads=options.threads, where=path)
         except Exception as error:
             raise Damaged(f"torch cannot load the program: {str(error).strip()[:300]}", where=path) from error
-        model = TorchExportModel.from_program(program, threads=options.threads, where=path)
         return model if options.precision in (None, model.effective_precision) else model.cast(str(options.precision))
 
 
@@ -130,8 +130,9 @@ class TorchExportModel:
 
     @classmethod
     def from_program(cls, program: ExportedProgram, *, threads: int | None = None, where: str = "") -> TorchExportModel:
-        """Wrap an exported program; its inputs keep their names and symbolic sizes."""
+        """Wrap an exported program; its inputs keep their names and symbolic sizes, and are passed by them."""
         graph = program.module(check_guards=False)
+        _pass_by_name(graph)
         inputs = [_port(node) for node in graph.graph.nodes if node.op == "placeholder"]
         return cls(graph, inputs=inputs, threads=threads, where=where)
 
@@ -273,6 +274,25 @@ class TorchExportModel:
             where=self.where,
             hint="feeds: " + ", ".join(f"{name} {value.shape}" for name, value in feeds.items()),
         )
+
+
+def _pass_by_name(graph: torch.fx.GraphModule) -> None:
+    """Let a graph take its inputs by their names, however its program takes them: in order, by name, in containers.
+
+    What was given as a constant when it was exported, and is used by nothing, is no input.
+    """
+    from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+    from torch.utils import _pytree as pytree
+
+    for node in graph.graph.find_nodes(op="placeholder"):
+        value = node.meta.get("val", node)
+        if not node.users and (value is None or isinstance(value, bool | int | float | str)):
+            graph.graph.erase_node(node)
+    names = [str(node.target) for node in graph.graph.find_nodes(op="placeholder")]
+    _, by_name = pytree.tree_flatten(((), dict.fromkeys(names)), is_leaf=lambda value: value is None)
+    codegen: Any = graph.graph._codegen
+    graph.graph.set_codegen(_PyTreeCodeGen(_PyTreeInfo(names, by_name, codegen.pytree_info.out_spec)))
+    graph.recompile()
 
 
 def _tap(node: torch.fx.Node, order: int, tensor: torch.Tensor, reduce: Reduce | None) -> Tap:
