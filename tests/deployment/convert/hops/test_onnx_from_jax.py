@@ -90,6 +90,30 @@ def test_what_decides_by_its_size_is_exported_at_one_size_and_says_so() -> None:
     assert isinstance(port.shape[0], int)
 
 
+@pytest.mark.parametrize(("name", "size"), [("my-input", None), ("x.0", None), ("max", "max"), ("x", "2 n")])
+def test_names_may_be_any_text_and_sizes_stay_free(name: str, size: str | None) -> None:
+    port = Port(name, "float32", (None, size, 3))
+    product = OnnxRuntimeModel(converted(JaxModel(lambda feeds: feeds[name] * 2, inputs=[port])).files["model.onnx"])
+    assert [port.shape for port in product.signature.inputs] == [("batch", size or f"{name}_1", 3)]
+    x = np.ones((5, 7, 3), np.float32)
+    (found,) = product({name: x}).values()
+    np.testing.assert_array_equal(found, x * 2)
+
+
+def test_first_axes_without_a_name_are_one_where_the_function_needs_it() -> None:
+    ports = [Port("a", "float32", (None, 3)), Port("b", "float32", (None, 3))]
+    cases = [{"a": np.ones((2, 3), np.float32), "b": np.ones((4, 3), np.float32)}]
+
+    def shapes(function, cases) -> list[object]:
+        hop = OnnxFromJax().convert(Source(JaxModel(function, inputs=ports), cases, where="two"))
+        product = OnnxRuntimeModel(hop.files["model.onnx"])
+        product({"a": np.ones((6, 3), np.float32), "b": np.ones((6, 3), np.float32)})
+        return [port.shape[0] for port in product.signature.inputs if port.shape]
+
+    assert shapes(lambda feeds: feeds["a"] @ feeds["b"].T, cases) == ["a_0", "b_0"]
+    assert shapes(lambda feeds: feeds["a"] + feeds["b"], [{"a": cases[0]["a"], "b": cases[0]["a"]}]) == ["batch"] * 2
+
+
 def test_a_primitive_without_a_counterpart_is_named() -> None:
     with pytest.raises(Unsupported, match="reduce_window_max"):
         converted(load("py:jax_factories:half"))

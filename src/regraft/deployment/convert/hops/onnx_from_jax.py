@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from regraft.deployment.convert.hops.named_sizes import rename_sizes
 from regraft.deployment.convert.hops.pooled_axes import drop_idle_axes
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _OPSET = 21
 """The newest that every runtime here reads; jax2onnx would write 23."""
 _MAX_BYTES = (1 << 31) - 1
+_SYMBOL = "free"
 
 
 class OnnxFromJax:
@@ -87,10 +89,11 @@ def _hop(model: Model, function: JaxModel, feeds: Sequence[Feeds], libraries: Se
     """Export what computes a model, under the model's own names, and run it at every size of the examples."""
     outputs = list(model(feeds[0]))
     notes = [f"opset {_OPSET}"]
+    ports = function.signature.inputs
     try:
-        proto = _exported(function, _shapes(function.signature.inputs), outputs)
+        proto = _exported_free(function, ports, outputs)
     except Unsupported as error:
-        proto = _exported(function, [feeds[0][port.name].shape for port in function.signature.inputs], outputs)
+        proto = _exported(function, [feeds[0][port.name].shape for port in ports], outputs)
         notes.append(f"sizes are fixed, because with free ones {error.what}")
     drop_idle_axes(proto)
     if proto.ByteSize() > _MAX_BYTES:
@@ -101,24 +104,56 @@ def _hop(model: Model, function: JaxModel, feeds: Sequence[Feeds], libraries: Se
     return Hop({"model.onnx": content}, "onnxruntime", tuple(notes), versions)
 
 
-def _shapes(ports: Sequence[Port]) -> list[tuple[Any, ...]]:
-    """Shapes of the inputs, with a symbol of JAX for every size that has a name or none."""
+def _exported_free(function: JaxModel, ports: Sequence[Port], outputs: Sequence[str]) -> onnx.ModelProto:
+    """The graph with every size free that has a name or none.
+
+    First axes without a name are told apart; a function that needs them alike, as one that adds its inputs does, has
+    one name for them all.
+    """
+    apart, together = (_names(ports, alike=alike) for alike in (False, True))
+    try:
+        return _exported_under(function, apart, outputs)
+    except Unsupported:
+        if together == apart:
+            raise
+    return _exported_under(function, together, outputs)
+
+
+def _exported_under(
+    function: JaxModel, names: Sequence[tuple[int | str, ...]], outputs: Sequence[str]
+) -> onnx.ModelProto:
+    shapes, labels = _shapes(names)
+    proto = _exported(function, shapes, outputs)
+    rename_sizes(proto, labels)
+    return proto
+
+
+def _names(ports: Sequence[Port], *, alike: bool) -> list[tuple[int | str, ...]]:
+    """Shapes of the inputs, with a name for every free size."""
+    taken = {extent for port in ports for extent in port.shape or () if isinstance(extent, str)}
+    unnamed = sum((port.shape or (0,))[0] is None for port in ports)
+    is_batch = alike or (unnamed == 1 and "batch" not in taken)
+
+    def name(port: Port, axis: int, extent: int | str | None) -> int | str:
+        if extent is not None:
+            return extent
+        made = "batch" if axis == 0 and is_batch else f"{port.name}_{axis}"
+        while made in taken and not (axis == 0 and alike):
+            made += "_"
+        return made
+
+    return [tuple(name(port, axis, extent) for axis, extent in enumerate(port.shape or ())) for port in ports]
+
+
+def _shapes(names: Sequence[tuple[int | str, ...]]) -> tuple[list[tuple[Any, ...]], dict[str, str]]:
+    """Shapes with symbols of JAX, which are numbered, as a name may be any text; and number → name."""
     import jax
 
-    symbols: dict[int | str, Any] = {}
-    named = [[_symbol(port.name, axis, extent) for axis, extent in enumerate(port.shape or ())] for port in ports]
-    words = sorted({extent for shape in named for extent in shape if isinstance(extent, str)})
-    if words:
-        symbols = dict(zip(words, jax.export.symbolic_shape(", ".join(words)), strict=True))
-    return [tuple(symbols.get(extent, extent) for extent in shape) for shape in named]
-
-
-def _symbol(name: str, axis: int, extent: int | str | None) -> int | str:
-    if isinstance(extent, int):
-        return extent
-    if extent is not None and extent.isidentifier():
-        return extent
-    return f"{name}_{axis}" if axis else "batch"
+    words = sorted({extent for shape in names for extent in shape if isinstance(extent, str)})
+    labels = {f"{_SYMBOL}{number}": word for number, word in enumerate(words)}
+    made = jax.export.symbolic_shape(", ".join(labels)) if words else ()
+    symbols: dict[int | str, Any] = dict(zip(words, made, strict=True))
+    return [tuple(symbols.get(extent, extent) for extent in shape) for shape in names], labels
 
 
 def _exported(model: JaxModel, shapes: Sequence[tuple[Any, ...]], outputs: Sequence[str]) -> onnx.ModelProto:
