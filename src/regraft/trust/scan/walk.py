@@ -9,6 +9,7 @@ from regraft.errors import Bomb, Damaged, LimitExceeded, RegraftError, Unsupport
 from regraft.package.archive import Archive, Member, open_archive
 from regraft.package.compression import Codec, sniff
 from regraft.package.formats import Format, Probe, recognise
+from regraft.package.formats.iree import is_only_code
 from regraft.package.limits import MAX_ARCHIVE_DEPTH, MAX_MEMBERS
 from regraft.package.package import Package
 from regraft.package.reader import Reader
@@ -154,7 +155,7 @@ class Walk:
         if sealed is not None:
             self._unopened(f"members of a {sealed} cannot be read here", where)
             return None
-        if kind is not None and kind.name == "iree":
+        if kind is not None and kind.name == "iree" and probe.zip is not None and is_only_code(probe.zip):
             return None  # its runtime maps it as one piece: its parts are the code that the whole is judged for
         if probe.head.startswith(b"PK") and probe.zip is not None:
             return probe.zip  # opened when its format was recognised
