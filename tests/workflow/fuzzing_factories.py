@@ -40,3 +40,12 @@ def clipped() -> tuple[nn.Module, dict[str, Any]]:
 
 def other() -> tuple[nn.Module, dict[str, Any]]:
     return _with_example(Tokens(eps=1e-1))
+
+
+class Sum(nn.Module):
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return left + right
+
+
+def of_two() -> tuple[nn.Module, dict[str, Any]]:
+    return Sum(), {"left": torch.ones(2, 3), "right": torch.ones(2, 3)}

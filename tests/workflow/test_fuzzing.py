@@ -73,6 +73,12 @@ def test_networks_that_differ_already_are_not_fuzzed() -> None:
     assert "the two differ already" in rules(evidence)["replicate.no_fuzz"]
 
 
+def test_networks_whose_inputs_do_not_correspond_are_not_fuzzed() -> None:
+    evidence = fuzzed("of_two", fuzz_s=60, own_weights=True)
+    assert evidence.outcome == "undecided"
+    assert "the inputs do not correspond" in rules(evidence)["replicate.no_fuzz"]
+
+
 @pytest.mark.parametrize(
     ("name", "error"), [("missing", NotFound), ("damaged", Damaged), ("arrays", UsageError), ("names", UsageError)]
 )

@@ -18,11 +18,11 @@ from regraft.conceptual.fuzzing.counterexample_file import (
 )
 from regraft.conceptual.fuzzing.domain import relaxed
 from regraft.conceptual.fuzzing.findings import counterexample_finding, report_coverage, report_fuzzed
-from regraft.conceptual.fuzzing.oracle import PRECISION, Answer
+from regraft.conceptual.fuzzing.oracle import COUNTS, PRECISION, Answer
 from regraft.conceptual.replication import Mapped
 from regraft.deployment.loading import Opened
 from regraft.deployment.verify import verify
-from regraft.errors import BadFeeds, Unsupported, UsageError
+from regraft.errors import BadFeeds, MissingExtra, Unsupported, UsageError
 from regraft.record.evidence import Artifact, Draft, Finding, Severity
 
 if TYPE_CHECKING:
@@ -86,10 +86,13 @@ def fuzzed(
     try:
         _check(reference, candidate)
         pair = _pair(reference, candidate, mapped, case, inputs, wanted.seed)
-        for path in wanted.replay:
-            _replay(draft, pair, path, lambda seed: _pair(reference, candidate, mapped, case, inputs, seed))
-        if wanted.seconds is not None:
-            _search(draft, pair, cases, wanted)
+        try:
+            for path in wanted.replay:
+                _replay(draft, pair, path, lambda seed: _pair(reference, candidate, mapped, case, inputs, seed))
+            if wanted.seconds is not None:
+                _search(draft, pair, cases, wanted)
+        finally:
+            pair.restore()
     except (Unsupported, BadFeeds) as error:
         message = f"it was not fuzzed: {error.what}"
         draft.find(Finding("replicate.no_fuzz", Severity.UNKNOWN, message, fix=error.hint or None))
@@ -121,15 +124,14 @@ def _replay(draft: Draft, pair: Pair, path: Path, with_seed: Callable[[int], Pai
     if checkpoint is None:
         raise UsageError(f"these networks cannot be given the weights {recipe.checkpoint!r}", where=str(path))
     outcome = of_file.oracle(checkpoint).judged(arrays)
-    if outcome.answer is Answer.DIFFERS:
+    if outcome.answer in COUNTS:
         found = Counterexample(checkpoint, arrays, arrays, outcome, 0)
         draft.find(counterexample_finding(found, kept=str(path)))
         _locate(draft, of_file, found)
         return
-    answers = {Answer.REFUSED: Severity.HIGH, Answer.SKIPPED: Severity.UNKNOWN}
-    told = {Answer.REFUSED: f"the candidate stops: {outcome.message}", Answer.SKIPPED: "the reference does not answer"}
-    message = f"{path}: {told.get(outcome.answer, 'both agree on it')}"
-    draft.find(Finding("replicate.replayed", answers.get(outcome.answer, Severity.INFO), message))
+    is_skipped = outcome.answer is Answer.SKIPPED
+    message = f"{path}: {'the reference does not answer' if is_skipped else 'both agree on it'}"
+    draft.find(Finding("replicate.replayed", Severity.UNKNOWN if is_skipped else Severity.INFO, message))
 
 
 def _search(draft: Draft, pair: Pair, cases: Sequence[FeedCase], wanted: Fuzzing) -> None:
@@ -138,7 +140,11 @@ def _search(draft: Draft, pair: Pair, cases: Sequence[FeedCase], wanted: Fuzzing
     found = fuzz(pair, seconds=wanted.seconds, given=given, seed=wanted.seed)
     kept = ""
     if found.counterexample is not None:
-        kept = _keep(draft, found.counterexample, wanted)
+        try:
+            kept = _keep(draft, found.counterexample, wanted)
+        except MissingExtra as error:
+            message = f"the counterexample is not kept: {error.what}"
+            draft.find(Finding("replicate.not_kept", Severity.INFO, message, fix=error.hint or None))
     report_fuzzed(draft, found, seed=wanted.seed, kept=kept)
     if found.counterexample is not None:
         _locate(draft, pair, found.counterexample)

@@ -140,8 +140,13 @@ def _fuzz(
         draft.find(Finding("replicate.no_fuzz", Severity.INFO, message))
         return
     reference, candidate = ours.model, filled.model
-    inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where).names
-    cases, _ = accepted_feeds(ours, candidate, feeds, inputs=inputs, seed=wanted.seed)
+    try:
+        inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where).names
+        cases, _ = accepted_feeds(ours, candidate, feeds, inputs=inputs, seed=wanted.seed)
+    except Unsupported as error:
+        message = f"it was not fuzzed: {error.what}"
+        draft.find(Finding("replicate.no_fuzz", Severity.UNKNOWN, message, fix=error.hint or None))
+        return
     if not cases:
         return  # which is a finding of the comparison
     mapped = outcome or Mapped(WeightMap((), {}, {}), candidate)

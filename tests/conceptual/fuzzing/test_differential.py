@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from benchmarks.fuzzed import FAULTS
 from benchmarks.fuzzed.pairs import fault_sides, pair_of
+from onnx import helper
 from torch import nn
 
-from regraft.compare.weight_map import WeightMap
+from regraft.compare.weight_map import WeightMap, pieces
+from regraft.compare.weight_map.pieces import Piece, Source
 from regraft.conceptual.fuzzing import Fuzzed, Pair, fuzz
+from regraft.conceptual.fuzzing.checkpoints import OWN
 from regraft.conceptual.fuzzing.domain import domain_of
+from regraft.conceptual.fuzzing.findings import report_fuzzed
+from regraft.conceptual.fuzzing.minimise import minimised
+from regraft.conceptual.fuzzing.oracle import Answer, Outcome
+from regraft.errors import Unsupported
+from regraft.record.evidence import Draft, Severity
+from regraft.runtime.keras_model import KerasModel, import_keras
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 from regraft.runtime.torch_factory import torch_model
 
 NO_MAP = WeightMap((), {}, {})
@@ -102,9 +113,59 @@ class Tanh(nn.Module):
 
 
 def test_nothing_found_is_told_with_its_bound() -> None:
-    found = fuzz(own(Tanh(), Tanh(by_hand=True), torch.ones(2, 8)), seconds=3600, inputs=150)
+    found = fuzz(own(Tanh(), Tanh(by_hand=True), torch.ones(2, 8)), seconds=3600, inputs=250)
     assert found.counterexample is None
     assert found.bound == pytest.approx(3 / found.independent, rel=0.05)  # the rule of three
+
+
+class Words(nn.Module):
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(rows, 4)
+        self.words.weight.data = torch.arange(4.0 * rows).reshape(rows, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.words(x)
+
+
+def test_a_candidate_that_stops_at_the_usual_sizes_is_a_counterexample() -> None:
+    pair = own(Words(9), Words(8), torch.tensor([[1, 2, 3], [4, 5, 6]]))
+    found = fuzz(pair, seconds=3600, inputs=60)
+    assert found.counterexample is not None
+    assert found.counterexample.outcome.message.startswith("the candidate stops: ")
+    ids = found.counterexample.feeds["x"]
+    assert ids.shape == (2, 3)  # the usual sizes: at others it may stop for another reason
+    assert (np.count_nonzero(ids), ids.max()) == (1, 8)
+    draft = Draft("replicate")
+    report_fuzzed(draft, found, seed=0)
+    assert [(one.rule, one.severity) for one in draft.findings][-1] == ("replicate.counterexample", Severity.HIGH)
+
+
+def test_the_bound_counts_inputs_that_both_answered_alone() -> None:
+    found = fuzz(own(Tanh(), Tanh(is_fixed=True), torch.ones(2, 8)), seconds=3600, inputs=120)
+    assert found.refused > 0
+    assert 0 < found.independent <= found.inputs - found.refused
+    drawn = fuzz(own(Tanh(), Tanh(), torch.ones(2, 8)), seconds=3600, inputs=120).independent
+    assert found.independent < drawn  # the same inputs, on some of which this candidate stopped
+    draft = Draft("replicate")
+    report_fuzzed(draft, found, seed=0)
+    (told,) = [one.message for one in draft.findings if one.rule == "replicate.fuzz"]
+    assert f"no disagreement in {found.inputs - found.refused} inputs" in told
+    assert f"the candidate stopped on {found.refused} more" in told
+
+
+def test_no_input_is_copied_once_the_time_to_make_it_smaller_is_over() -> None:
+    pair = own(Tanh(), Tanh(), torch.ones(2, 8))
+    feeds = {"x": np.ones((2, 8), np.float32).view(Uncopied)}
+    outcome = Outcome(Answer.DIFFERS, 2.0)
+    small = minimised(pair.domain, [OWN], OWN, feeds, outcome, pair.oracle, seconds=-1)
+    assert small.feeds["x"] is feeds["x"]
+
+
+class Uncopied(np.ndarray):
+    def copy(self, *_: object) -> np.ndarray:
+        raise AssertionError("the time is over")
 
 
 def test_a_length_that_only_the_reference_takes_is_told() -> None:
@@ -129,6 +190,49 @@ def test_inputs_of_every_kind_show_faults_that_are_planted_in_the_reference() ->
     found = pair.coverage([{"x": np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)}], seconds=60)
     assert found.share is not None
     assert found.share.value == 1.0
+
+
+def test_integers_of_few_bits_are_probed_as_far_as_their_type_goes() -> None:
+    class Table(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.arange(200.0)[x.long()]
+
+    models = [torch_model(Table(), {"x": torch.ones(2, 3, dtype=torch.uint8)}, threads=1) for _ in range(2)]
+    domain, _, _ = domain_of(*models, {"x": np.ones((2, 3), np.uint8)}, inputs={"x": "x"})
+    assert domain.ranges == {"x": (0, 199)}
+
+
+def test_a_network_of_keras_has_its_own_weights_back_after_a_search() -> None:
+    keras = import_keras()
+    keras.utils.set_random_seed(0)
+    networks = [keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="dense")]) for _ in range(2)]
+    networks[1].set_weights(networks[0].get_weights())
+    before = [[value.copy() for value in network.get_weights()] for network in networks]
+    reference, candidate = (KerasModel(network) for network in networks)
+    feeds = {reference.signature.inputs[0].name: np.ones((2, 4), np.float32)}
+    inputs = dict(zip(feeds, (candidate.signature.inputs[0].name,), strict=True))
+    values = {name: np.asarray(value) for name, value in reference.weights.items()}
+    pairs = []
+    for (name, value), other in zip(values.items(), candidate.weights, strict=True):
+        axes = "ab"[: value.ndim]
+        pairs.append(pieces.Pair(Piece(other, value.shape, axes), (Source(Piece(name, value.shape, axes)),)))
+    shapes = {other: tuple(value.shape) for other, value in candidate.weights.items()}
+    weight_map = WeightMap(tuple(pairs), shapes, {name: value.shape for name, value in values.items()})
+    pair = Pair(reference, candidate, feeds, inputs=inputs, weight_map=weight_map, values=values)
+    found = fuzz(pair, seconds=3600, inputs=12)
+    assert len(found.checkpoints) > 1
+    for network, weights in zip(networks, before, strict=True):
+        for value, was in zip(network.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(value, was)
+
+
+def test_texts_are_not_made_up() -> None:
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.STRING, ["rows"]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "texts", [x], [y])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = OnnxRuntimeModel(made.SerializeToString())
+    with pytest.raises(Unsupported, match=r"values of input x \(string\) cannot be made up"):
+        domain_of(model, model, {"x": np.array(["a"])}, inputs={"x": "x"})
 
 
 def test_free_axes_and_ranges_are_found_by_asking() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regraft.compare.coverage import FaultCoverage, fault_coverage
 from regraft.compare.exact import feeds_for
@@ -86,6 +86,13 @@ class Pair:
         theirs = self._map.to_candidate({**self._values, **checkpoint.values})
         return with_weights(self._reference, checkpoint.values), with_weights(self._candidate, theirs)
 
+    def restore(self) -> None:
+        """Give networks that are changed themselves (Keras) the weights back that they came with."""
+        for model in (self._reference, self._candidate):
+            if type(model).__name__ == "KerasModel":
+                keras: Any = model
+                keras.with_weights(keras.weights)
+
     def coverage(self, sample: Sequence[Feeds], *, seconds: float) -> FaultCoverage:
         """How many faults, planted in the reference, would these inputs have brought to an output?
 
@@ -118,5 +125,8 @@ def fuzz(
     Raises:
         Unsupported: there is no floor to judge by.
     """
-    search = Search(pair.domain, pair.checkpoints(), pair.oracle, given=given, seed=seed)
-    return search.run(seconds, inputs)
+    try:
+        search = Search(pair.domain, pair.checkpoints(), pair.oracle, given=given, seed=seed)
+        return search.run(seconds, inputs)
+    finally:
+        pair.restore()

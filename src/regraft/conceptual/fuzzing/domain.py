@@ -32,6 +32,8 @@ _HIGHEST = 1 << 20
 """An input that takes this integer indexes no table."""
 _CHECKS_INDICES = ("torch", "onnxruntime")
 """Runtimes that refuse an index beyond a table; JAX takes the last entry silently."""
+_DRAWN = ("float", "int", "bool", "complex")
+"""Parts of the names of dtypes whose values can be made up."""
 _FROM_EXAMPLES = ("TorchModel", "JaxModel")
 
 
@@ -96,7 +98,12 @@ def domain_of(
         candidate: sizes that its own file or layers fix are kept.
         feeds: that both take, by the reference's names.
         inputs: reference's input → candidate's.
+    Raises:
+        Unsupported: an input is of a dtype whose values cannot be made up, as of texts.
     """
+    for port in reference.signature.inputs:
+        if not any(part in port.dtype for part in _DRAWN):
+            raise Unsupported(f"values of input {port.name} ({port.dtype}) cannot be made up", where=reference.where)
     ports, declared = _ports(reference, feeds)
     wide = relaxed(reference, {port.name: (None,) * len(port.shape or ()) for port in ports})
     fixed = _fixed(candidate, inputs)
@@ -244,6 +251,8 @@ def _ranges(model: Model, ports: Sequence[Port], feeds: Feeds) -> dict[str, tupl
 
 
 def _probed(model: Model, name: str, feeds: Feeds) -> tuple[int, int]:
+    import numpy as np
+
     value = feeds[name]
     known = int(value.max())
     lowest = min(0, int(value.min()))
@@ -251,11 +260,12 @@ def _probed(model: Model, name: str, feeds: Feeds) -> tuple[int, int]:
     def takes(integer: int) -> bool:
         return accepts(model, {**feeds, name: (value * 0 + integer).astype(value.dtype)})
 
-    if model.runtime not in _CHECKS_INDICES or takes(_HIGHEST):
+    highest = min(_HIGHEST, int(np.iinfo(str(value.dtype)).max))
+    if model.runtime not in _CHECKS_INDICES or takes(highest):
         return lowest, max(known, 1)
-    beyond = max(2, known + 1)
-    while takes(beyond):
-        beyond *= 2
+    beyond = min(highest, max(2, known + 1))
+    while beyond < highest and takes(beyond):
+        beyond = min(highest, 2 * beyond)
     low = known
     while beyond - low > 1:
         middle = math.floor((low + beyond) / 2)

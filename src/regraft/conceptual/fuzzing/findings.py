@@ -25,7 +25,9 @@ def report_fuzzed(draft: Draft, found: Fuzzed, *, seed: int, kept: str = "") -> 
         seed: of it.
         kept: path of the counterexample's file; empty where it was not kept.
     """
-    draft.measure("inputs_tried", found.inputs, "inputs", of={"independent": found.independent, "seed": seed})
+    draft.measure("inputs_tried", found.inputs, "inputs", of={
+        "independent": found.independent, "refused": found.refused, "rounded": found.rounded, "seed": seed,
+    })  # fmt: skip
     draft.measure("fuzz_passes", found.passes, "passes")
     draft.measure("fuzz_seconds", found.seconds, "s")
     draft.measure("fuzz_largest", found.best, "fault thresholds", of={"in": "float64" if found.is_exact else "float32"})
@@ -37,15 +39,15 @@ def report_fuzzed(draft: Draft, found: Fuzzed, *, seed: int, kept: str = "") -> 
             Finding(
                 "replicate.fuzz_rounding",
                 Severity.LOW,
-                f"with {told}, {message}, in float32 alone: the candidate loses digits that the reference keeps",
+                f"with {told}, {message}",
                 fix="look for sums of squares, differences of large numbers, an exponential without its maximum",
             )
         )
     if found.counterexample is not None:
         draft.find(counterexample_finding(found.counterexample, kept=kept))
         return
-    if not found.inputs:
-        message = f"it was not fuzzed: {found.skipped} inputs were tried, and none could be judged"
+    if found.inputs == found.refused:
+        message = f"it was not fuzzed: {found.skipped + found.refused} inputs were tried, and none could be judged"
         draft.find(Finding("replicate.no_fuzz", Severity.UNKNOWN, message, fix="give it more time: --fuzz 60"))
         return
     if found.bound is not None:
@@ -84,7 +86,7 @@ def _refused(setting: Mapping[str, int], message: str, *, is_declared: bool) -> 
     return Finding(
         "replicate.fuzz_refused",
         Severity.UNKNOWN if is_declared else Severity.MEDIUM,
-        f"the reference takes {sizes}, and the candidate stops: {message}",
+        f"the reference takes {sizes}, and {message}",
         data={"sizes": dict(setting)},
         fix="" if is_declared else "is a size written into it? The reference computes it from its input",
     )
@@ -92,7 +94,11 @@ def _refused(setting: Mapping[str, int], message: str, *, is_declared: bool) -> 
 
 def _nothing(found: Fuzzed) -> str:
     sets = f"{len(found.checkpoints)} sets of weights" if len(found.checkpoints) > 1 else "the reference's own weights"
-    told = f"no disagreement in {found.inputs} inputs of {found.settings} sizes, with {sets}"
+    told = f"no disagreement in {found.inputs - found.refused} inputs of {found.settings} sizes, with {sets}"
+    if found.refused:
+        told += f"; the candidate stopped on {found.refused} more"
+    if found.rounded:
+        told += f"; rounding alone explains {found.rounded} of them"
     if found.bound is None:
         return f"{told}; none was drawn by chance alone: give it more time"
     return f"{told}; of inputs like the {found.independent} drawn by chance, at most {found.bound:.2g} disagree (95 %)"

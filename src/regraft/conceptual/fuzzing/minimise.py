@@ -60,23 +60,34 @@ class _Minimiser:
         for simpler in checkpoints:
             if simpler.name == best.checkpoint.name:
                 break
-            found = self._tried(simpler, best.feeds)
+            found = self._tried(best, best.feeds, simpler)
             if found is not None:
                 best = found
                 break
-        for simplify in (self._fewer, self._plainer, self._emptier, self._plainer):
+        steps: tuple[Callable[[Small], Small], ...] = (self._plainer, self._emptier, self._plainer)
+        if best.outcome.answer is Answer.DIFFERS:
+            steps = (self._fewer, *steps)  # where the candidate stops, other sizes are another matter
+        for simplify in steps:
             best = simplify(best)
         return best
 
-    def _tried(self, checkpoint: Checkpoint, feeds: dict[str, np.ndarray]) -> Small | None:
-        if self._left <= 0 or time.monotonic() > self._deadline:
+    def _is_out(self) -> bool:
+        return self._left <= 0 or time.monotonic() > self._deadline
+
+    def _tried(self, best: Small, feeds: dict[str, np.ndarray], checkpoint: Checkpoint | None = None) -> Small | None:
+        """These inputs, where they show the same as the best so far."""
+        if self._is_out():
             return None
         self._left -= 1
+        checkpoint = checkpoint or best.checkpoint
         outcome = self._oracle_of(checkpoint).judged(feeds)
-        return Small(checkpoint, feeds, outcome) if outcome.answer is Answer.DIFFERS else None
+        return Small(checkpoint, feeds, outcome) if outcome.answer is best.outcome.answer else None
 
     def _first(self, best: Small, made: Iterator[dict[str, np.ndarray]]) -> Small | None:
-        return next((one for feeds in made if (one := self._tried(best.checkpoint, feeds)) is not None), None)
+        while not self._is_out() and (feeds := next(made, None)) is not None:
+            if (found := self._tried(best, feeds)) is not None:
+                return found
+        return None
 
     def _fewer(self, best: Small) -> Small:
         """Each symbol as small as it can be: one place of it, then a half, then one less, again and again."""
@@ -111,13 +122,12 @@ class _Minimiser:
             count = 1
             size = best.feeds[port.name].size
             while 0 < count <= size:
-                was = best
                 for part in range(count):
+                    if self._is_out():
+                        return best
                     found = self._tried_plain(best, port, part * size // count, (part + 1) * size // count)
                     best = found or best
-                    if self._left <= 0:
-                        return best
-                count = count * 2 if best is was or count < size else size + 1
+                count = min(2 * count, size) if count < size else size + 1
         return best
 
     def _tried_plain(self, best: Small, port: Port, start: int, stop: int) -> Small | None:
@@ -127,7 +137,7 @@ class _Minimiser:
         if (flat[start:stop] == plain).all():
             return None
         flat[start:stop] = plain
-        return self._tried(best.checkpoint, {**best.feeds, port.name: value})
+        return self._tried(best, {**best.feeds, port.name: value})
 
     def _plainer(self, best: Small) -> Small:
         """Real numbers as one number, as powers of ten, with one digit: the first of these that still differs."""

@@ -57,6 +57,19 @@ class Answer(StrEnum):
     """The reference does not run, or answers with infinities or NaN in float64."""
 
 
+COUNTS = (Answer.DIFFERS, Answer.REFUSED)
+"""What a counterexample says; to stop counts at the usual sizes alone, and where it was kept as one."""
+
+
+class Kind(StrEnum):
+    """What a difference is of; the later ones say more."""
+
+    INTEGERS = "integers"
+    """Others, as of an argmax: a tie makes these, too."""
+    NUMBERS = "numbers"
+    NOT_FINITE = "not finite"
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What one set of inputs says.
 
@@ -65,12 +78,14 @@ class Outcome(msgspec.Struct, frozen=True):
         severity: of the difference in float64 (float32 without that), in fault thresholds; beyond 1 it differs.
         output: where it is largest.
         message: what differs, or why the candidate stopped.
+        kind: of the difference.
     """
 
     answer: Answer
     severity: float = 0.0
     output: str = ""
     message: str = ""
+    kind: Kind = Kind.NUMBERS
 
 
 class Twin:
@@ -149,7 +164,11 @@ class Oracle:
         found = self._once(feeds)
         if found.answer is not Answer.DIFFERS:
             return found
-        for near in self._neighbours(feeds):
+        neighbours = self._neighbours(feeds, with_zeros=found.kind is Kind.INTEGERS)
+        if found.kind is Kind.INTEGERS and not neighbours:
+            told = f"{found.message}, and no input is a real number that could be moved: it may be a tie"
+            return msgspec.structs.replace(found, answer=Answer.ROUNDING, severity=0.0, message=told)
+        for near in neighbours:
             other = self._once(near)
             if other.answer is not Answer.DIFFERS:
                 return Outcome(Answer.SAME, 0.0, found.output, "its neighbours agree")
@@ -164,15 +183,28 @@ class Oracle:
         try:
             given = self._fed(feeds)
             theirs = self._candidate(feeds_for(self._candidate, given))
-            wide = theirs if self._wide is None else self._wide(given)
         except REFUSALS as error:
-            return Outcome(Answer.REFUSED, math.inf, message=error.what)
+            return Outcome(Answer.REFUSED, math.inf, message=f"the candidate stops: {error.what}")
+        try:
+            wide = theirs if self._wide is None else self._wide(given)
+        except REFUSALS:
+            return Outcome(Answer.SKIPPED)  # its float64 twin alone stops here: some are exported for one shape
         least = _LEAST * max([1.0, *(float(abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype.kind == "f")])
         found = [self._compared(name, truth[name], own[name], theirs[other], wide[other], unstable.get(name), least)
                  for name, other in self._outputs.items() if name in truth]  # fmt: skip
-        worst = max(found, key=lambda one: (_ORDER.index(one.answer), one.severity), default=Outcome(Answer.SKIPPED))
-        if worst.answer is Answer.ROUNDING and math.isinf(worst.severity) and _is_usual(feeds):
-            return msgspec.structs.replace(worst, answer=Answer.DIFFERS)
+        return self._weighed(max(found, key=_rank, default=Outcome(Answer.SKIPPED)), is_usual=_is_usual(feeds))
+
+    def _weighed(self, worst: Outcome, *, is_usual: bool) -> Outcome:
+        """What the largest difference is worth on inputs of this magnitude."""
+        if worst.answer is Answer.ROUNDING:
+            if worst.kind is Kind.NOT_FINITE and is_usual:
+                return msgspec.structs.replace(worst, answer=Answer.DIFFERS, severity=math.inf)
+            told = f"{worst.message}, in float32 alone: the candidate loses digits that the reference keeps"
+            return msgspec.structs.replace(worst, message=told)
+        has_shape = worst.kind is Kind.NUMBERS and math.isinf(worst.severity)
+        if worst.answer is Answer.DIFFERS and self._wide is None and not is_usual and not has_shape:
+            told = f"{worst.message}, on inputs above {USUAL:g}, and without float64 that may be rounding"
+            return msgspec.structs.replace(worst, answer=Answer.ROUNDING, severity=0.0, message=told)
         return worst
 
     def _right(self, feeds: Feeds) -> tuple[dict[str, Array], dict[str, Deviation], dict[str, Array]]:
@@ -221,7 +253,7 @@ class Oracle:
         if plain.severity > 1 and exact.severity > 1 and _is_one_error(theirs, wide, truth, least):
             return msgspec.structs.replace(plain, severity=exact.severity)
         if plain.severity > 1:
-            return msgspec.structs.replace(plain, answer=Answer.ROUNDING)
+            return msgspec.structs.replace(plain, answer=Answer.ROUNDING, severity=exact.severity)
         return Outcome(Answer.SAME, exact.severity, name)
 
     def _against(self, name: str, value: Array, truth: Array, own: Deviation, unstable: Array | None) -> Outcome:
@@ -231,10 +263,12 @@ class Oracle:
         error = deviation(value, truth)
         excused = int(np.sum(unstable)) if unstable is not None else 0
         if error.flips > excused:
-            return Outcome(Answer.DIFFERS, math.inf, name, f"{error.flips} integers of output {name} are others")
+            return Outcome(
+                Answer.DIFFERS, math.inf, name, f"{error.flips} integers of output {name} are others", Kind.INTEGERS
+            )
         if error.incomparable > excused:
             told = f"{error.incomparable} numbers of output {name} are finite in one of the two only"
-            return Outcome(Answer.DIFFERS, math.inf, name, told)
+            return Outcome(Answer.DIFFERS, math.inf, name, told, Kind.NOT_FINITE)
         if truth.dtype.kind != "f":
             return Outcome(Answer.SAME, 0.0, name)
         ratio = self._ratio(name, error, own)
@@ -249,23 +283,34 @@ class Oracle:
         smallest = least_floor(pool, PRECISION)
         return ratios([*silent, error], pool, unit=unit_roundoff(PRECISION), smallest=smallest)[-1]
 
-    def _neighbours(self, feeds: Feeds) -> list[dict[str, Array]]:
-        """The same with each real number moved by a few units in its last place; nothing, where there are none."""
+    def _neighbours(self, feeds: Feeds, *, with_zeros: bool) -> list[dict[str, Array]]:
+        """The same with each real number moved by a few units in its last place; nothing, where there are none.
+
+        Zeros move only if wanted: a network may well be wrong on zeros alone, which stand for padding and silence.
+        """
         import numpy as np
 
-        if not any(value.dtype.kind == "f" and value.any() for value in feeds.values()):
+        if not any(value.dtype.kind == "f" and (value.size if with_zeros else value.any()) for value in feeds.values()):
             return []
         random = np.random.default_rng(self._seed)
 
         def near(value: np.ndarray) -> Array:
             if value.dtype.kind != "f":
                 return value
-            return (value * (1 + _NEAR * random.uniform(-1, 1, value.shape))).astype(value.dtype)
+            moved = _NEAR * random.uniform(-1, 1, value.shape)
+            beside = np.where(value == 0, moved, 0.0) if with_zeros else 0.0
+            return (value * (1 + moved) + beside).astype(value.dtype)
 
         return [{name: near(value) for name, value in feeds.items()} for _ in range(_NEIGHBOURS)]
 
 
 _ORDER = (Answer.SKIPPED, Answer.SAME, Answer.ROUNDING, Answer.REFUSED, Answer.DIFFERS)
+_KINDS = tuple(Kind)
+
+
+def _rank(one: Outcome) -> tuple[int, int, float]:
+    """Integers count least: real numbers that differ are no tie."""
+    return _ORDER.index(one.answer), _KINDS.index(one.kind), one.severity
 
 
 def _is_one_error(theirs: Array, wide: Array, truth: Array, least: float) -> bool:

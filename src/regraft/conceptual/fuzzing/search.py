@@ -11,7 +11,7 @@ import msgspec
 from regraft.conceptual.fuzzing.checkpoints import Checkpoint
 from regraft.conceptual.fuzzing.domain import Domain
 from regraft.conceptual.fuzzing.minimise import minimised
-from regraft.conceptual.fuzzing.oracle import Answer, Oracle, Outcome
+from regraft.conceptual.fuzzing.oracle import COUNTS, Answer, Oracle, Outcome
 from regraft.conceptual.fuzzing.values import changed, drawn, kinds_of
 from regraft.progress import progress
 
@@ -30,7 +30,7 @@ _FOLLOWED = 0.6
 
 
 class Counterexample(msgspec.Struct, frozen=True):
-    """Inputs and weights on which the two differ.
+    """Inputs and weights on which the two differ, or the candidate stops.
 
     Attributes:
         checkpoint: the weights.
@@ -69,7 +69,9 @@ class Fuzzed(msgspec.Struct, frozen=True):
         refusals: one a symbol and kind.
         rounding: first inputs on which the candidate alone loses digits: (set of weights, message).
         inputs: that were judged; those that the reference does not take are not counted.
-        independent: of them, drawn by chance, independently of all others.
+        refused: of them, those on which the candidate stopped.
+        rounded: of them, those on which rounding alone explains the difference.
+        independent: of those that both answered, drawn by chance, independently of all others.
         skipped: that the reference did not take, or had no finite answer to.
         passes: runs of the pair, neighbours and minimising included.
         checkpoints: sets of weights that were used.
@@ -84,6 +86,8 @@ class Fuzzed(msgspec.Struct, frozen=True):
     refusals: tuple[Refusal, ...]
     rounding: tuple[str, str] | None
     inputs: int
+    refused: int
+    rounded: int
     independent: int
     skipped: int
     passes: int
@@ -142,7 +146,7 @@ class Search:
         self._leads: list[tuple[float, Trial]] = []
         self._refusals: dict[tuple[object, ...], Refusal] = {}
         self._rounding: tuple[str, str] | None = None
-        self._inputs = self._independent = self._skipped = 0
+        self._inputs = self._refused = self._rounded = self._independent = self._skipped = 0
         self._best = 0.0
         self._seen: set[tuple[int, ...]] = set()
         self._sample: list[dict[str, np.ndarray]] = []
@@ -165,7 +169,7 @@ class Search:
                 if passed > seconds or (inputs is not None and self._inputs >= inputs):
                     break
                 outcome = self._tried(trial)
-                if outcome is not None and outcome.answer is Answer.DIFFERS:
+                if outcome is not None and outcome.answer in COUNTS:
                     found = self._minimised(trial, outcome, max(5.0, seconds / 3))
                     break
         return self._result(found, time.monotonic() - began)
@@ -179,7 +183,8 @@ class Search:
 
     def _result(self, found: Counterexample | None, seconds: float) -> Fuzzed:
         return Fuzzed(
-            found, tuple(self._refusals.values()), self._rounding, self._inputs, self._independent, self._skipped,
+            found, tuple(self._refusals.values()), self._rounding, self._inputs, self._refused, self._rounded,
+            self._independent, self._skipped,
             sum(oracle.passes for oracle in self._oracles.values()), tuple(self._oracles), len(self._seen), seconds,
             bool(self._oracles) and all(oracle.is_exact for oracle in self._oracles.values()), self._best,
             tuple(self._sample),
@@ -198,21 +203,26 @@ class Search:
             self._skipped += 1
             return None
         self._inputs += 1
-        self._independent += trial.is_independent
         self._seen.add(tuple(setting.values()))
         if outcome.answer is Answer.REFUSED:
-            self._note_refusal(setting, outcome.message)
-            return None
+            self._refused += 1
+            return None if self._is_of_sizes(setting, outcome.message) else outcome
+        self._independent += trial.is_independent
+        self._rounded += outcome.answer is Answer.ROUNDING
         if outcome.answer is Answer.ROUNDING and self._rounding is None:
             self._rounding = (trial.checkpoint.told, outcome.message)
         if outcome.answer in (Answer.SAME, Answer.ROUNDING):
             self._note_lead(outcome.severity, trial)
         return outcome
 
-    def _note_refusal(self, setting: Mapping[str, int], message: str) -> None:
+    def _is_of_sizes(self, setting: Mapping[str, int], message: str) -> bool:
+        """Is it other sizes that the candidate stops at? That is noted; at the usual ones it stops at the values."""
         other = {symbol: size for symbol, size in setting.items() if size != self._domain.usual[symbol]}
+        if not other:
+            return False
         is_declared = self._domain.freed.isdisjoint(other) and 0 not in other.values()
         self._refusals.setdefault((tuple(other), is_declared), Refusal(other, message, is_declared))
+        return True
 
     def _note_lead(self, severity: float, trial: Trial) -> None:
         self._best = max(self._best, severity)
