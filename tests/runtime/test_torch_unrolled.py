@@ -11,7 +11,7 @@ from regraft.errors import Unsupported
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.named_weights import named_weights, weight_values, with_weights
 from regraft.runtime.torch_script import TorchScriptModel
-from regraft.runtime.torch_unrolled import unrolled
+from regraft.runtime.torch_unrolled import _agree, unrolled
 
 X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 
@@ -87,3 +87,42 @@ def test_a_tensor_that_is_changed_through_another_name_is_refused() -> None:
     model = TorchScriptModel(torch.jit.script(Aliased()))
     with pytest.raises(Unsupported, match="in place"):
         unrolled(model, {"x": X, "steps": np.array(1)})
+
+
+@pytest.mark.parametrize("name", ["code", "graph"])
+def test_parts_may_be_called_like_attributes_of_a_graph(name: str) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_module(name, nn.Linear(4, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return getattr(self, name)(x)
+
+    model = TorchScriptModel(torch.jit.trace(Named().eval(), torch.ones(2, 4)))
+    graph = operator_graph(model, {"x": X})
+    taken = {path for path, weight in named_weights(model, graph).items() if weight.tensors}
+    assert taken == {f"{name}.weight", f"{name}.bias"}
+
+
+def test_an_operator_of_another_library_is_refused_by_its_name() -> None:
+    with torch.library._scoped_library("regraft_tests", "DEF") as library:
+        library.define("grow_(Tensor(a!) x) -> Tensor(a!)")
+        library.impl("grow_", lambda x: x.add_(1), "CompositeExplicitAutograd")
+
+        class Foreign(nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return torch.ops.regraft_tests.grow_(x * 2)
+
+        model = TorchScriptModel(torch.jit.trace(Foreign(), torch.ones(2, 4)))
+        with pytest.raises(Unsupported, match="regraft_tests::grow_ has no counterpart"):
+            unrolled(model, {"x": X})
+
+
+def test_outputs_of_other_shapes_and_of_more_than_rounding_differ() -> None:
+    ones = np.ones((2, 3), np.float32)
+    assert _agree([ones * np.float32(1 + 2e-6)], [ones])
+    assert not _agree([ones * np.float32(1 + 2e-5)], [ones])
+    assert not _agree([ones[:, :2]], [ones])
+    assert not _agree([ones, ones], [ones])
+    assert not _agree([np.array([1, 2])], [np.array([1, 3])])

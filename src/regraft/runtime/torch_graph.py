@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Array
     from regraft.runtime.operator_graph import Values
 
+WEIGHT_PATH = "weight_path"
+"""Entry of a node's `meta`: where the module that was traced keeps the weight, if not where the graph does."""
 _CHECKS = ("_assert", "sym_constrain")
 
 
@@ -79,7 +81,8 @@ class TorchGraph:
 
     def weight_path(self, name: str) -> str:
         """Where the module keeps the weight that a node reads: `encoder.0.weight`."""
-        return str(self._places[name].target)
+        place = self._places[name]
+        return str(place.meta.get(WEIGHT_PATH, place.target))
 
     def with_rounded_weights(self, precision: str, *, kept: Collection[str] = ()) -> TorchGraph:
         """See `OperatorGraph.with_rounded_weights`."""
