@@ -11,7 +11,6 @@ import pytest
 from regraft.errors import Crashed, Damaged, MissingEnvironment, Unsupported
 from regraft.package.package import open_package
 from regraft.runtime import load
-from regraft.runtime.executorch_model import stated_signature
 
 pytestmark = pytest.mark.timeout(900)  # ExecuTorch takes seconds of CPU to import, and machines are busy
 
@@ -27,16 +26,6 @@ program = torch.export.export(Halved(), (torch.zeros(2, 3), torch.zeros(4, dtype
 with open(sys.argv[1], "wb") as file:
     to_edge_transform_and_lower(program).to_executorch().write_to_file(file)
 """
-
-
-def test_a_signature_is_read_back_or_is_damage() -> None:
-    text = '{"precision": "float32", "inputs": [["x", "float32", [1, 3]]], "outputs": [["y", "int64", [1]]]}'
-    signature, precision = stated_signature(text, "model.pte")
-    assert [(port.name, port.dtype, port.shape) for port in signature.inputs] == [("x", "float32", (1, 3))]
-    assert ([port.name for port in signature.outputs], precision) == (["y"], "float32")
-    for broken in ("", "[]", '{"inputs": 3}', text.replace("[1, 3]", '["a"]'), "[" * 100_000):
-        with pytest.raises(Damaged, match="its own signature"):
-            stated_signature(broken, "model.pte")
 
 
 def test_without_its_environment_the_command_is_named(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.isolated_worker import Recipe
+from regraft.runtime.stated import read_signature
 from regraft.runtime.torch_tensors import array_from_tensor, tensor_from_array
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class ExecuTorchModel:
         threads: of XNNPACK; None for its default.
         where: how errors name it.
     Raises:
-        Damaged: the runtime cannot read it.
+        Damaged: the runtime cannot read it, or what it says of its own signature is none.
         Unsupported: it has no method `forward`, or needs a delegate or a kernel that this build lacks.
     """
 
@@ -117,6 +117,8 @@ class ExecuTorchModel:
                 f"ExecuTorch stopped: {_said(error)}", where=self.where, hint=f"feeds: {shapes}"
             ) from error
         names = [port.name for port in self._signature.outputs]
+        if len(found) != len(names):
+            raise Damaged(f"it says that it has {len(names)} outputs, and has {len(found)}", where=self.where)
         return {name: array_from_tensor(tensor).copy() for name, tensor in zip(names, found, strict=True)}
 
     def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
@@ -157,29 +159,13 @@ class ExecuTorchModel:
     def _told(self) -> tuple[Signature, str]:
         """What its maker wrote into it, else what the runtime knows."""
         if SIGNATURE in self._program.method_names:
-            return stated_signature(self._program.load_method(SIGNATURE).execute([])[0], self.where)
+            told = self._program.load_method(SIGNATURE).execute([])
+            return read_signature(told[0] if told and isinstance(told[0], str) else "", self.where, is_fixed=True)
         meta = self._method.metadata
         inputs = tuple(_port("input", i, meta.input_tensor_meta(i)) for i in range(meta.num_inputs()))
         outputs = tuple(_port("output", i, meta.output_tensor_meta(i)) for i in range(meta.num_outputs()))
         precision = next((port.dtype for port in inputs if "float" in port.dtype), "float32")
         return Signature(inputs, outputs), precision
-
-
-def stated_signature(text: str, where: str) -> tuple[Signature, str]:
-    """Ports and precision from the JSON that a program returns.
-
-    Raises:
-        Damaged: it is none.
-    """
-    try:
-        found = json.loads(text)
-        inputs, outputs = (
-            tuple(Port(str(name), str(dtype), tuple(int(extent) for extent in shape)) for name, dtype, shape in ports)
-            for ports in (found["inputs"], found["outputs"])
-        )
-        return Signature(inputs, outputs), str(found["precision"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Damaged(f"what it says of its own signature cannot be read: {error}", where=where) from None
 
 
 def _port(side: str, number: int, meta: Any) -> Port:

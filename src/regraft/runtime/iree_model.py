@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Damaged, MissingExtra, Unsupported
-from regraft.package.formats import Port
 from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.isolated_worker import Recipe
+from regraft.runtime.stated import read_signature
 
 if TYPE_CHECKING:
     from regraft.package.package import Package
@@ -66,7 +66,8 @@ class IreeModel:
         where: how errors name it.
     Raises:
         MissingExtra: IREE's runtime is not installed.
-        Damaged: IREE cannot open it: it was compiled for another processor or another IREE, for instance.
+        Damaged: IREE cannot open it: it was compiled for another processor or another IREE, for instance; or what it
+            says of its own signature is none.
         Unsupported: another number of threads, or nothing in it says what its inputs are called.
     """
 
@@ -89,7 +90,13 @@ class IreeModel:
             raise Damaged(f"IREE cannot open the module: {_said(error)}", where=where) from error
         found = {name: module.lookup_function(name).reflection.get(REFLECTION) for name in module.function_names}
         named = [(name, stated) for name, stated in found.items() if stated and not name.endswith("$async")]
-        self._signature, self._precision = _read_signature(named[0][1] if named else "", where)
+        if not named:
+            raise Unsupported(
+                "nothing in it says what its inputs are called",
+                where=where,
+                hint="compile it with regraft convert --to iree",
+            )
+        self._signature, self._precision = read_signature(named[0][1], where)
         self._function: Any = context.modules[module.name][named[0][0]]
 
     @property
@@ -116,6 +123,8 @@ class IreeModel:
             sizes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
             raise Unsupported(f"IREE stopped: {_said(error)}", where=self.where, hint=f"feeds: {sizes}") from error
         ports = self._signature.outputs
+        if len(values) != len(ports):
+            raise Damaged(f"it says that it has {len(ports)} outputs, and has {len(values)}", where=self.where)
         return {port.name: value.astype(port.dtype, copy=False) for port, value in zip(ports, values, strict=True)}
 
     def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
@@ -162,23 +171,6 @@ def stated_signature(signature: Signature, precision: str) -> str:
     )
     ranges = {name: list(limits) for name, limits in signature.ranges.items()}
     return json.dumps({"inputs": inputs, "outputs": outputs, "ranges": ranges, "precision": precision})
-
-
-def _read_signature(text: str, where: str) -> tuple[Signature, str]:
-    try:
-        found = json.loads(text)
-        inputs, outputs = (
-            tuple(Port(name, dtype, None if shape is None else tuple(shape)) for name, dtype, shape in found[key])
-            for key in ("inputs", "outputs")
-        )
-        ranges = {name: (int(low), int(high)) for name, (low, high) in found["ranges"].items()}
-        return Signature(inputs, outputs, ranges), str(found["precision"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Unsupported(
-            "nothing in it says what its inputs are called",
-            where=where,
-            hint="compile it with regraft convert --to iree",
-        ) from None
 
 
 def _said(error: Exception) -> str:

@@ -12,6 +12,7 @@ from regraft.errors import Damaged, Unsupported
 from regraft.package.formats import Port
 from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.interface import Signature, Tap
+from regraft.runtime.stated import read_signature
 from regraft.runtime.torch_tensors import (
     array_from_tensor,
     import_torch,
@@ -58,7 +59,8 @@ class AotInductorModel:
         threads: intra-op threads during a pass; None for torch's own number.
         where: how errors name it.
     Raises:
-        Damaged: torch cannot open it: it was compiled for another processor or another torch, for instance.
+        Damaged: torch cannot open it: it was compiled for another processor or another torch, for instance; or what it
+            says of its own signature is none.
         Unsupported: nothing in it says what its inputs are called.
     """
 
@@ -80,7 +82,13 @@ class AotInductorModel:
             except Exception as error:
                 said = " ".join(str(error).split())[:300]
                 raise Damaged(f"torch cannot open the compiled network: {said}", where=where) from error
-        self._signature, self._precision = _stated(metadata.get(METADATA, ""), where)
+        if METADATA not in metadata:
+            raise Unsupported(
+                "nothing in it says what its inputs are called",
+                where=where,
+                hint="compile it with regraft convert --to aotinductor",
+            )
+        self._signature, self._precision = read_signature(metadata[METADATA], where)
 
     @property
     def signature(self) -> Signature:
@@ -148,16 +156,3 @@ def stated_signature(inputs: Sequence[Port], precision: str) -> str:
     """What a package says of itself, as JSON."""
     ports = [[port.name, port.dtype, None if port.shape is None else list(port.shape)] for port in inputs]
     return json.dumps({"inputs": ports, "precision": precision})
-
-
-def _stated(text: str, where: str) -> tuple[Signature, str]:
-    try:
-        found = json.loads(text)
-        ports = [Port(name, dtype, None if shape is None else tuple(shape)) for name, dtype, shape in found["inputs"]]
-        return Signature(tuple(ports)), str(found["precision"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise Unsupported(
-            "nothing in it says what its inputs are called",
-            where=where,
-            hint="compile it with regraft convert --to aotinductor",
-        ) from None
