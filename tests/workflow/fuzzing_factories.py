@@ -38,6 +38,13 @@ def clipped() -> tuple[nn.Module, dict[str, Any]]:
     return _with_example(Tokens(last=V - 2))
 
 
+def shifted() -> tuple[nn.Module, dict[str, Any]]:
+    """Its own weights are those of the reference, but for the last token's."""
+    network = Tokens()
+    network.words.weight.data[V - 1] += 1 + torch.arange(D) / D
+    return _with_example(network)
+
+
 def other() -> tuple[nn.Module, dict[str, Any]]:
     return _with_example(Tokens(eps=1e-1))
 

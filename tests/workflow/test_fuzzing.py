@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 import regraft as rg
 from regraft.cli.app import run
+from regraft.conceptual.fuzzing.counterexample_file import write_counterexample_tests
 from regraft.errors import Damaged, NotFound, UsageError
 from regraft.record.evidence import Evidence
 from regraft.record.store import Store
@@ -65,6 +66,32 @@ def test_nothing_found_is_a_pass(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert found.startswith("no disagreement in ")
     assert evidence["parameters"]["fuzz_s"] == 5
     assert run(["replicate", *names, "--fuzz", "0", "--json", "--store", str(tmp_path)]) == 2
+
+
+def test_the_test_of_a_counterexample_has_the_options_that_it_was_found_with(tmp_path: Path) -> None:
+    path, folder = tmp_path / "map.toml", tmp_path / "kept"
+    fuzzed("clipped", map_out=path)
+    options = {"own_weights": True, "candidate_factory": "fuzzing_factories:clipped", "seed": 3}
+    files = {"map_file": path}
+    write_counterexample_tests(
+        folder, {}, reference="py:fuzzing_factories:tokens", candidate="py:fuzzing_factories:clipped",
+        options={**options, **files},
+    )  # fmt: skip
+    specification = importlib.util.spec_from_file_location("with_options", folder / "test_counterexamples.py")
+    emitted = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(emitted)
+    assert {**options, "map_file": folder / "options" / "map_file.toml"} == emitted.OPTIONS
+    assert emitted.OPTIONS["map_file"].read_bytes() == path.read_bytes()
+
+
+def test_weights_of_the_candidates_own_are_tested_as_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    evidence = fuzzed("shifted", fuzz_s=60, own_weights=True, tests_out=folder)
+    assert evidence.outcome == "differs"
+    program = (folder / "test_counterexamples.py").read_text("utf-8")
+    assert "'own_weights': True" in program
+    again = fuzzed("shifted", own_weights=True, replay=[folder / "counterexample.safetensors"])
+    assert again.outcome == "differs"
 
 
 def test_networks_that_differ_already_are_not_fuzzed() -> None:

@@ -44,6 +44,7 @@ class Fuzzing(msgspec.Struct, frozen=True, kw_only=True):
         replay: files of counterexamples that are judged again.
         tests_out: folder to write counterexamples to, with a test of them.
         named: reference and candidate, as tests name them; None where they have no names.
+        options: of `replicate`, that a test has to repeat.
         store: where a counterexample is kept.
         seed: of everything that is drawn.
     """
@@ -52,6 +53,7 @@ class Fuzzing(msgspec.Struct, frozen=True, kw_only=True):
     replay: Sequence[Path] = ()
     tests_out: Path | None = None
     named: tuple[str, str] | None = None
+    options: Mapping[str, object] = {}
     store: Store | None = None
     seed: int = 0
 
@@ -167,7 +169,11 @@ def _keep(draft: Draft, found: Counterexample, wanted: Fuzzing) -> str:
     if wanted.tests_out is not None and wanted.named is not None:
         reference, candidate = wanted.named
         write_counterexample_tests(
-            wanted.tests_out, {"counterexample": content}, reference=reference, candidate=candidate
+            wanted.tests_out,
+            {"counterexample": content},
+            reference=reference,
+            candidate=candidate,
+            options=wanted.options,
         )
         message = f"the counterexample has a test in {wanted.tests_out}: pytest {wanted.tests_out}"
         draft.find(Finding("replicate.tests", Severity.INFO, message))

@@ -117,7 +117,15 @@ def replicate(
         forward = verify(ours, filled, feeds=feeds, store=store, seed=seed, threads=threads, offline=offline)
         if fuzz_s is not None or replay:
             named = (str(reference), str(candidate)) if isinstance(candidate, str) else None
-            wanted = Fuzzing(seconds=fuzz_s, replay=replay, tests_out=tests_out, named=named, store=store, seed=seed)
+            options = {
+                "own_weights": own_weights, "is_proven": is_proven, "seed": seed, "map_file": map_file,
+                "feeds": feeds if isinstance(feeds, Path) else None, "runtime": runtime, "factory": factory,
+                "reference_runtime": reference_runtime, "candidate_factory": candidate_factory,
+            }  # fmt: skip
+            wanted = Fuzzing(
+                seconds=fuzz_s, replay=replay, tests_out=tests_out, named=named, store=store, seed=seed,
+                options={name: value for name, value in options.items() if value is not None},
+            )  # fmt: skip
             _fuzz(draft, forward, ours, filled, outcome, feeds, wanted)
         if tests_out is not None and all(one.rule != "replicate.counterexample" for one in draft.findings):
             _emit_tests(draft, forward, theirs, str(candidate), tests_out, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,15 +31,22 @@ from pathlib import Path
 import pytest
 import regraft
 
+HERE = Path(__file__).parent
 REFERENCE, CANDIDATE = {reference!r}, {candidate!r}
-FILES = sorted(Path(__file__).parent.glob("*.safetensors"))
+OPTIONS = {options!r}
+OPTIONS |= {{name: HERE / path for name, path in {paths!r}.items()}}
+FILES = sorted(HERE.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_counterexample(file):
-    evidence = regraft.replicate(REFERENCE, CANDIDATE, replay=[file])
+    evidence = regraft.replicate(REFERENCE, CANDIDATE, replay=[file], **OPTIONS)
     assert evidence.verdict == "pass", evidence.summary
 '''
+
+
+_BESIDE = "options"
+"""Folder, in that of the tests, of files that options name."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,20 +109,30 @@ def counterexample_from_file(path: Path) -> tuple[Recipe, dict[str, np.ndarray]]
         ) from error
 
 
-def write_counterexample_tests(folder: Path, files: Mapping[str, bytes], *, reference: str, candidate: str) -> None:
+def write_counterexample_tests(
+    folder: Path, files: Mapping[str, bytes], *, reference: str, candidate: str, options: Mapping[str, object]
+) -> None:
     """A test for each counterexample: it fails until the candidate is mended.
 
     Args:
         folder: to make; it must not exist, or be empty.
         files: name → content.
         reference, candidate: references that `regraft.replicate` takes.
+        options: of `regraft.replicate` that the search was made with; files are copied.
     Raises:
         UsageError: the folder is taken.
     """
     with new_package(folder) as made:
         for name, content in files.items():
             (made / f"{name}.safetensors").write_bytes(content)
-        program = _PROGRAM.format(reference=reference, candidate=candidate, folder=folder.name)
+        paths = {name: f"{_BESIDE}/{name}{path.suffix}" for name, path in options.items() if isinstance(path, Path)}
+        for name, path in paths.items():
+            (made / _BESIDE).mkdir(exist_ok=True)
+            shutil.copyfile(str(options[name]), made / path)
+        others = {name: value for name, value in options.items() if name not in paths}
+        program = _PROGRAM.format(
+            reference=reference, candidate=candidate, folder=folder.name, options=others, paths=paths
+        )
         (made / "test_counterexamples.py").write_text(program, "utf-8")
 
 
