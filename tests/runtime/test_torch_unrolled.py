@@ -126,3 +126,14 @@ def test_outputs_of_other_shapes_and_of_more_than_rounding_differ() -> None:
     assert not _agree([ones[:, :2]], [ones])
     assert not _agree([ones, ones], [ones])
     assert not _agree([np.array([1, 2])], [np.array([1, 3])])
+
+
+def test_what_the_program_casts_is_followed_in_the_type_that_it_is_given() -> None:
+    class Cast(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.to(torch.float32) * 2
+
+    model = TorchScriptModel(torch.jit.script(Cast()))
+    for dtype in ("int64", "float32"):
+        feeds = {"x": np.arange(6).reshape(2, 3).astype(dtype)}
+        np.testing.assert_array_equal(unrolled(model, feeds)(feeds)["output_0"], model(feeds)["output_0"])

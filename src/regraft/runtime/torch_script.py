@@ -133,11 +133,17 @@ class TorchScriptModel:
             BadFeeds: they are not what the program takes.
         """
         signature = self.signature
-        if self._inputs is None:
-            taken = tuple(self._as_given(port, feeds.get(port.name)) for port in signature.inputs)
-            signature = Signature(taken, signature.outputs)
+        taken = tuple(self.as_given(port, feeds.get(port.name)) for port in signature.inputs)
+        signature = Signature(taken, signature.outputs)
         checked = checked_feeds(signature, feeds, where=self.where, allows_nan=self.allows_nan)
         return {port.name: self._argument(port, checked[port.name]) for port in signature.inputs}
+
+    def as_given(self, port: Port, value: Array | None) -> Port:
+        """The input with the dtype of a value, where the program casts it itself and nobody stated another."""
+        dtype = getattr(value, "dtype", None)
+        is_cast = self._inputs is None and port.name in self._cast and port.shape is None
+        is_free = is_cast and dtype is not None and dtype.kind in "fiub"
+        return Port(port.name, str(dtype), None) if is_free else port
 
     def started(self, arguments: Sequence[Any]) -> Any:
         """What the program returns when it starts anew; it raises what it likes."""
@@ -175,11 +181,6 @@ class TorchScriptModel:
 
     def close(self) -> None:
         """Nothing to free beyond the module itself."""
-
-    def _as_given(self, port: Port, value: Array | None) -> Port:
-        dtype = getattr(value, "dtype", None)
-        is_free = port.name in self._cast and port.shape is None and dtype is not None and dtype.kind in "fiub"
-        return Port(port.name, str(dtype), None) if is_free else port
 
     def _argument(self, port: Port, value: Array) -> Any:
         return value.item() if port.shape == () else tensor_from_array(value, cast_port(port, port.dtype).dtype)

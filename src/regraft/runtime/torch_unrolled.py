@@ -55,7 +55,7 @@ def unrolled(model: TorchScriptModel, feeds: Feeds) -> TorchExportModel:
         raise Unsupported(f"torch cannot follow the program: {str(error).strip()[:300]}", where=model.where) from error
     _write_out(graph, model.where)
     _name(graph, model.module, names)
-    ports = [port for port in model.signature.inputs if port.name in names]
+    ports = [model.as_given(port, feeds[port.name]) for port in model.signature.inputs if port.name in names]
     made = TorchExportModel(graph, inputs=ports, threads=model.threads, where=model.where)
     found = made({name: feeds[name] for name in names})
     if not _agree(list(found.values()), list(expected.values())):
