@@ -13,6 +13,7 @@ from regraft.deployment.convert.hops.tensorrt_from_onnx import TensorRtFromOnnx
 from regraft.deployment.convert.interface import Source
 from regraft.errors import Unsupported
 from regraft.record.evidence import Verdict
+from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
 from regraft.workflow.convert import convert
 from regraft.workflow.foreign_checks import check_converters, check_forms
 
@@ -36,3 +37,13 @@ def test_convert_and_doctor_say_it_too(tmp_path: Path) -> None:
     checks = {check.name: check for check in (*check_converters(), *check_forms())}
     assert checks["tensorrt_from_onnx"].fix == "pip install tensorrt"
     assert checks["coreml"].message == "not run here: Core ML computes on Apple's systems alone"
+
+
+def test_inputs_of_unknown_rank_and_what_its_bindings_raise_are_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TensorRtFromOnnx, "obstacle", lambda _: "")  # found, but it cannot be imported
+    for shape, said in ((None, "how many axes 'x' has"), (["batch", 2], "TensorRT stopped: ModuleNotFoundError")):
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+        graph = helper.make_graph([helper.make_node("Tanh", ["x"], ["y"])], "tiny", ends[:1], ends[1:])
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        with pytest.raises(Unsupported, match=said):
+            TensorRtFromOnnx().convert(Source(OnnxRuntimeModel(proto.SerializeToString())))

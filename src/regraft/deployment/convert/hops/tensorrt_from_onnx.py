@@ -33,31 +33,57 @@ class TensorRtFromOnnx:
         """Parse the graph and build an engine, which runs on this kind of GPU under this version alone.
 
         Raises:
-            Unsupported: TensorRT is not installed, or cannot parse or build the graph; the message is its own.
+            Unsupported: TensorRT is not installed, or cannot parse or build the graph (the message is its own), or the
+                graph does not say how many axes an input has.
         """
         if obstacle := self.obstacle():
             raise Unsupported(obstacle, where=source.where)
-        import tensorrt
-
         model = source.loaded()
-        logger = tensorrt.Logger(tensorrt.Logger.ERROR)
-        builder = tensorrt.Builder(logger)
-        network = builder.create_network(0)
-        parser = tensorrt.OnnxParser(network, logger)
-        with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
-            is_parsed = parser.parse_from_file(str(source.copy_to(Path(folder))))  # weights may lie beside the graph
-        if not is_parsed:
-            said = "; ".join(str(parser.get_error(number).desc()) for number in range(parser.num_errors))
-            raise Unsupported(f"TensorRT cannot parse the graph: {said[:500]}", where=source.where)
-        config = builder.create_builder_config()
-        config.clear_flag(tensorrt.BuilderFlag.TF32)
-        if profile := _profile(builder, model, source.feeds):
-            config.add_optimization_profile(profile)
-        engine = builder.build_serialized_network(network, config)
-        if engine is None:
-            raise Unsupported("TensorRT cannot build an engine of the graph", where=source.where)
+        _require_ranks(model)
+        try:
+            engine, version = _engine(source, model)
+        except Unsupported:
+            raise
+        except Exception as error:  # without a GPU, or the driver's libraries, its bindings raise what they like
+            said = " ".join(str(error).split())[:500]
+            raise Unsupported(f"TensorRT stopped: {type(error).__name__}: {said}", where=source.where) from error
         notes = ("built for this GPU and this TensorRT; native code, which a scan cannot pass",)
-        return Hop({"model.engine": bytes(engine)}, "tensorrt", notes, {"tensorrt": str(tensorrt.__version__)})
+        return Hop({"model.engine": engine}, "tensorrt", notes, {"tensorrt": version})
+
+
+def _require_ranks(model: Model) -> None:
+    """A profile is a range of sizes for each axis, of which there must be a known number."""
+    from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+
+    if not isinstance(model, OnnxRuntimeModel):
+        raise Unsupported("only ONNX graphs are parsed", where=model.where)
+    names = {port.name for port in model.signature.inputs}
+    for value in model.outline.graph.input:
+        if value.name in names and not value.type.tensor_type.HasField("shape"):
+            raise Unsupported(f"the graph does not say how many axes {value.name!r} has", where=model.where)
+
+
+def _engine(source: Source, model: Model) -> tuple[bytes, str]:
+    """The engine, and the version of TensorRT."""
+    import tensorrt
+
+    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    builder = tensorrt.Builder(logger)
+    network = builder.create_network(0)
+    parser = tensorrt.OnnxParser(network, logger)
+    with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
+        is_parsed = parser.parse_from_file(str(source.copy_to(Path(folder))))  # weights may lie beside the graph
+    if not is_parsed:
+        said = "; ".join(str(parser.get_error(number).desc()) for number in range(parser.num_errors))
+        raise Unsupported(f"TensorRT cannot parse the graph: {said[:500]}", where=source.where)
+    config = builder.create_builder_config()
+    config.clear_flag(tensorrt.BuilderFlag.TF32)
+    if profile := _profile(builder, model, source.feeds):
+        config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise Unsupported("TensorRT cannot build an engine of the graph", where=source.where)
+    return bytes(engine), str(tensorrt.__version__)
 
 
 def _profile(builder: Any, model: Model, examples: Sequence[Feeds]) -> Any:
