@@ -34,6 +34,7 @@ from regraft.record.evidence import JSON, Draft, Evidence, Finding, Severity, Ve
 if TYPE_CHECKING:
     from regraft.deployment.task import TaskData
     from regraft.record.store import Store
+    from regraft.runtime.feeds import FeedCase
     from regraft.runtime.interface import Feeds, Model
     from regraft.runtime.permission import PermitSource
 
@@ -135,13 +136,15 @@ def convert(
         judging = Judging(feeds=feeds, task=task, seed=seed, threads=threads, store=store, permit=permit)
         try:
             require_route(form, to, avoid=avoid)
-            examples = _examples(source, source.model, judging)
+            examples, given = _examples(source, source.model, judging)
         except (UsageError, BadFeeds, NotFound, AccessDenied):
             raise  # a mistake in what the user gave, and nothing about the package
         except RegraftError as error:
             return _failed(draft, error, "route")
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
-            search = Search(source, examples, judging, work=Path(place), name=out.name, on_hop=on_hop, dead=dead)
+            search = Search(
+                source, examples, judging, work=Path(place), name=out.name, given=given, on_hop=on_hop, dead=dead
+            )
             chain = _best(search, form, to, avoid)
             _require_unchanged(source)
             if not chain:
@@ -202,14 +205,15 @@ def _is_as_good_as_it_gets(link: Link) -> bool:
     return not undecided.isdisjoint(("precision.needs_task_data", "decisions.compared"))
 
 
-def _examples(source: Opened, model: Model, judging: Judging) -> list[Feeds]:
-    """Inputs that the source takes, of as many sizes as there are; the user's own come first."""
+def _examples(source: Opened, model: Model, judging: Judging) -> tuple[list[Feeds], int]:
+    """Inputs that the source takes, of as many sizes as there are; the user's own come first, and their number."""
     same = {port.name: port.name for port in model.signature.inputs}
     cases, _ = accepted_feeds(source, model, judging.feeds, inputs=same, seed=judging.seed)
-    by_size: dict[tuple[object, ...], Feeds] = {}
+    by_size: dict[tuple[object, ...], FeedCase] = {}
     for case in cases:
-        by_size.setdefault(tuple((name, value.shape) for name, value in case.feeds.items()), case.feeds)
-    return list(by_size.values())[:_EXAMPLES]
+        by_size.setdefault(tuple((name, value.shape) for name, value in case.feeds.items()), case)
+    kept = list(by_size.values())[:_EXAMPLES]
+    return [case.feeds for case in kept], sum(case.values == "data" for case in kept)
 
 
 def require_target(out: Path, to: str, avoid: Collection[str] = ()) -> None:

@@ -117,6 +117,7 @@ class Search:
     Args:
         source: opened; its model is what every hop is compared with.
         examples: inputs that the converters may run.
+        given: how many of them are the user's own; they come first.
         judging: how results are verified.
         work: empty folder for what is made.
         name: of the product's folder.
@@ -134,6 +135,7 @@ class Search:
         *,
         work: Path,
         name: str,
+        given: int = 0,
         on_hop: Callable[[Sequence[str]], None] | None = None,
         dead: Mapping[str, str] | None = None,
     ) -> None:
@@ -141,6 +143,7 @@ class Search:
         self.is_exhausted = True
         self._source = source
         self._examples = tuple(examples)
+        self._given = given
         self._judging = judging
         self._work = work
         self._name = name
@@ -186,11 +189,12 @@ class Search:
         source = self._source
         files = VerifiedFiles(source.package, source.permit) if source.package is not None else None
         where = source.model.where if source.model is not None else source.path
-        return Source(source.model, self._examples, files, source.path, where)
+        return Source(source.model, self._examples, files, source.path, where, self._given)
 
     def _next(self, found: Opened) -> Source:
         assert found.package is not None
-        return Source(found.model, self._examples, VerifiedFiles(found.package, found.permit), found.path, found.path)
+        files = VerifiedFiles(found.package, found.permit)
+        return Source(found.model, self._examples, files, found.path, found.path, self._given)
 
     def _gone(
         self, names: tuple[str, ...], member: Converter, at: Source, stack: ExitStack, *, is_last: bool

@@ -27,6 +27,7 @@ class Source(msgspec.Struct, frozen=True):
         files: the bytes of the package, as scanned; None for a model that never was a file.
         path: of the model file in the package.
         where: how errors name it.
+        given: how many of the feeds are the user's own; they come first.
     """
 
     model: Model | None
@@ -34,6 +35,7 @@ class Source(msgspec.Struct, frozen=True):
     files: VerifiedFiles | None = None
     path: str = ""
     where: str = ""
+    given: int = 0
 
     def loaded(self) -> Model:
         """The model.

@@ -82,6 +82,13 @@ def test_the_size_that_is_kept_is_that_of_one_sample() -> None:
     cases = [{"x": np.zeros(size), "scale": np.zeros(())} for size in sizes]
     assert one_sample(cases)["x"].shape == (1, 5)
     assert one_sample(cases[:1])["x"].shape == (3, 7)
+    ports = [Port("x", "float32", ("batch", "n")), Port("scale", "float32", ())]
+    assert one_sample(cases, ports)["x"].shape == (1, 5)
+    assert one_sample(cases, ports, given=1)["x"].shape == (1, 7), "a row of the user's own batch"
+    assert one_sample(cases, ports, given=2)["x"].shape == (1, 7)
+    assert one_sample(cases[1:], ports, given=1)["x"].shape == (1, 2), "the user's own, however small"
+    fixed = [Port("x", "float32", (3, "n")), *ports[1:]]
+    assert one_sample(cases, fixed, given=1)["x"].shape == (1, 5), "three rows that are no batch"
 
 
 @pytest.mark.parametrize("form", ["litert", "executorch"])

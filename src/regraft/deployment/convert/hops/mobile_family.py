@@ -20,6 +20,7 @@ from regraft.package.package import open_package
 from regraft.runtime.verified import VerifiedFiles
 
 if TYPE_CHECKING:
+    from regraft.package.formats import Port
     from regraft.runtime.interface import Feeds
 
 _ENVIRONMENT = "mobile"
@@ -64,7 +65,7 @@ class MobileConverter:
         model = source.loaded()
         if not isinstance(model, TorchExportModel):
             raise Unsupported(f"a {type(model).__name__} is no exported program", where=source.where)
-        feeds = one_sample(source.feeds)
+        feeds = one_sample(source.feeds, model.signature.inputs, given=source.given)
         free = {
             extent: size
             for port in model.signature.inputs
@@ -87,10 +88,32 @@ class MobileConverter:
                 return run_script(_ENVIRONMENT, self._script, handed_over)
 
 
-def one_sample(cases: Sequence[Feeds]) -> Feeds:
-    """The largest of the cases that hold one sample; the first, where none does."""
-    single = [case for case in cases if all(value.shape[:1] in ((1,), ()) for value in case.values())]
+def one_sample(cases: Sequence[Feeds], ports: Sequence[Port] = (), *, given: int = 0) -> Feeds:
+    """The largest of the cases that hold one sample: of the user's own, where there are such, else of all.
+
+    Of a batch of the user's own its first row is taken.
+
+    Args:
+        cases: the user's own first; where none holds one sample, the first is taken as it is.
+        ports: inputs of the model.
+        given: number of the user's own.
+    """
+    own = [_first_row(case, ports) for case in cases[:given]]
+    single = [case for case in own if _is_single(case)] or [case for case in cases if _is_single(case)]
     return max(single, key=lambda case: sum(value.size for value in case.values()), default=cases[0])
+
+
+def _is_single(case: Feeds) -> bool:
+    return all(value.shape[:1] in ((1,), ()) for value in case.values())
+
+
+def _first_row(case: Feeds, ports: Sequence[Port]) -> Feeds:
+    """Cut where every input has a batch: a free first axis, as long in all of them and under one name."""
+    firsts = {port.shape[0] if port.shape else None for port in ports if port.shape != ()}
+    rows = {value.shape[0] for value in case.values() if value.ndim}
+    if len(firsts) != 1 or len(rows) != 1 or not isinstance(firsts.pop(), str):
+        return case
+    return {name: value[:1] if value.ndim else value for name, value in case.items()}
 
 
 FAMILY = (
