@@ -160,7 +160,9 @@ class ExecuTorchModel:
         """What its maker wrote into it, else what the runtime knows."""
         if SIGNATURE in self._program.method_names:
             told = self._program.load_method(SIGNATURE).execute([])
-            return read_signature(told[0] if told and isinstance(told[0], str) else "", self.where, is_fixed=True)
+            return read_signature(
+                told[0] if told and isinstance(told[0], str | bytes) else "", self.where, is_fixed=True
+            )
         meta = self._method.metadata
         inputs = tuple(_port("input", i, meta.input_tensor_meta(i)) for i in range(meta.num_inputs()))
         outputs = tuple(_port("output", i, meta.output_tensor_meta(i)) for i in range(meta.num_outputs()))
