@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -14,6 +15,7 @@ from regraft.package.formats import Port
 from regraft.record.evidence import Draft, Severity
 from regraft.runtime.feeds import FeedCase
 from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+from regraft.runtime.onnxruntime_profile import _by_scope, kernel_times
 from regraft.runtime.quantiles import Quantile
 from regraft.runtime.torch_module import TorchModel
 
@@ -105,6 +107,40 @@ def test_other_runtimes_are_timed_whole_and_onnxruntime_by_scope() -> None:
     (ratio,) = [one for one in draft.measurements if one.name == "pass_ratio"]
     assert ratio.low <= ratio.value <= ratio.high
     assert [one.of["scope"] for one in draft.measurements if one.name == "scope_time"] == ["steps/linear"]
+
+
+def test_the_body_of_a_loop_is_added_up_pass_by_pass_and_the_loop_is_not_counted_twice() -> None:
+    names = {"x": TensorProto.FLOAT, "more": TensorProto.BOOL, "i": TensorProto.INT64}
+    i, more, x = (helper.make_tensor_value_info(name, names[name], []) for name in ("i", "more", "x"))
+    ends = [helper.make_tensor_value_info(name, kind, []) for name, kind in (("again", names["more"]), ("y", 1))]
+    nodes = [helper.make_node("Identity", ["more"], ["again"]), helper.make_node("Exp", ["x"], ["y"], name="body/exp")]
+    body = helper.make_graph(nodes, "body", [i, more, x], ends)
+    times = numpy_helper.from_array(np.array(5), "times")
+    loop = helper.make_node("Loop", ["times", "", "start"], ["z"], name="loop/all", body=body)
+    start, end = (helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in ("start", "z"))
+    graph = helper.make_graph([loop], "graph", [start], [end], [times])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    scopes = kernel_times(OnnxRuntimeModel(made.SerializeToString(), threads=1), {"start": np.float32(0.0)[...]})
+    assert "body" in [one.scope for one in scopes]
+    assert "loop" not in [one.scope for one in scopes]
+
+    kernel = {"cat": "Node", "name": "body/exp_kernel_time", "args": {"op_name": "Exp"}}
+    runs = [{"cat": "Session", "name": "model_run", "ts": ts, "dur": 50} for ts in (0, 100)]
+    durations = {1: 1, 10: 1, 101: 3, 110: 3}
+    (one,) = _by_scope([*runs, *({**kernel, "ts": ts, "dur": dur} for ts, dur in durations.items())], 2)
+    assert one.ms == pytest.approx(4e-3)  # the median of 2 and 6 µs
+
+
+def test_an_input_that_the_candidate_does_without_is_not_given_to_it() -> None:
+    class OfTwo(Network):
+        def forward(self, x: torch.Tensor, unused: torch.Tensor) -> torch.Tensor:
+            return self.steps(x)
+
+    ports = [Port("x", "float32", ("batch", "steps", 8)), Port("unused", "float32", ("batch",))]
+    reference, draft = TorchModel(OfTwo(), inputs=ports), Draft("replicate")
+    feeds = FeedCase("normal", {**case(3).feeds, "unused": np.ones(2, np.float32)}, "normal")
+    add_speed_profile(draft, reference, model(Network()), [feeds], inputs={"x": "x"})
+    assert [one.rule for one in draft.findings] == ["replicate.profile"]
 
 
 def test_without_feeds_nothing_is_timed() -> None:

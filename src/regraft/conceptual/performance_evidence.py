@@ -51,7 +51,8 @@ def add_speed_profile(
     if ours is None or theirs is None:
         _add_whole(draft, reference, candidate, case, inputs)
         return
-    keywords = (_tensors(reference, case.feeds), _tensors(candidate, {inputs[k]: v for k, v in case.feeds.items()}))
+    fed = {inputs[name]: value for name, value in case.feeds.items() if name in inputs}
+    keywords = (_tensors(reference, case.feeds), _tensors(candidate, fed))
     with _threads(ours.threads):
         found = compare_speed(ours.module, theirs.module, (), keywords=keywords)
     _add(draft, found, case.name)

@@ -100,6 +100,11 @@ class OnnxRuntimeModel:
         self._session = _session(content, threads, optimise, where, weights=weights)
         self._traced: dict[tuple[str, ...], Any] = {}
 
+    @property
+    def threads(self) -> int | None:
+        """Intra-op threads; None for onnxruntime's default."""
+        return self._threads
+
     @functools.cached_property
     def signature(self) -> Signature:
         """Inputs and outputs as the graph declares them.

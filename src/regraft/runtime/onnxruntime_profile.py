@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 PASSES = 7
 _WARM = 2
-_KERNEL = "_kernel_time"
+_KERNEL, _RUN = "_kernel_time", "model_run"
+_CONTROL = ("If", "Loop", "Scan")
+"""Operators whose time is that of the nodes in their bodies."""
 
 
 class Kernels(msgspec.Struct, frozen=True):
@@ -52,6 +54,7 @@ def kernel_times(model: OnnxRuntimeModel, feeds: Feeds, *, passes: int = PASSES)
     checked = checked_feeds(model.signature, feeds, where=model.where)
     options = onnxruntime.SessionOptions()
     options.enable_profiling = True
+    options.intra_op_num_threads = model.threads or 0
     with tempfile.TemporaryDirectory(prefix="regraft-profile-") as folder:
         options.profile_file_prefix = f"{folder}/passes"
         try:
@@ -65,14 +68,20 @@ def kernel_times(model: OnnxRuntimeModel, feeds: Feeds, *, passes: int = PASSES)
 
 
 def _by_scope(events: list[dict[str, Any]], passes: int) -> list[Kernels]:
-    taken: dict[str, list[float]] = defaultdict(list)  # node → µs, pass by pass
+    """Nodes in the body of a loop have many events a pass; those of the loop itself hold them, and are left out."""
+    runs = sorted((float(one["ts"]), float(one["dur"])) for one in events if one.get("name") == _RUN)[-passes:]
+    taken: dict[str, list[float]] = {}  # node → µs, pass by pass
     operators: dict[str, str] = {}
     for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith(_KERNEL):
-            node = name.removesuffix(_KERNEL)
-            taken[node].append(float(event["dur"]))
-            operators[node] = str(event.get("args", {}).get("op_name", ""))
+        name, operator = str(event.get("name", "")), str(event.get("args", {}).get("op_name", ""))
+        if event.get("cat") != "Node" or not name.endswith(_KERNEL) or operator in _CONTROL:
+            continue
+        node, at = name.removesuffix(_KERNEL), float(event["ts"])
+        operators[node] = operator
+        of_passes = taken.setdefault(node, [0.0] * len(runs))
+        for i, (start, duration) in enumerate(runs):
+            if start <= at <= start + duration:
+                of_passes[i] += float(event["dur"])
     scopes: dict[str, list[str]] = defaultdict(list)
     for node in taken:
         scopes[node.rpartition("/")[0].strip("/") or operators[node]].append(node)
@@ -80,8 +89,9 @@ def _by_scope(events: list[dict[str, Any]], passes: int) -> list[Kernels]:
         Kernels(
             scope,
             tuple(dict.fromkeys(operators[node] for node in nodes)),
-            statistics.median(sum(column) for column in zip(*(taken[n][-passes:] for n in nodes), strict=False)) / 1e3,
+            statistics.median(sum(column) for column in zip(*(taken[n] for n in nodes), strict=True)) / 1e3,
         )
         for scope, nodes in scopes.items()
+        if runs
     ]
     return sorted(found, key=lambda one: -one.ms)
