@@ -7,10 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from regraft.compare.weight_map import WeightMap, map_weights
 from regraft.compare.weight_map.document import map_from_toml, script_from_map, toml_from_map
+from regraft.compare.weight_map.pieces import Norm, Pair, Piece, Source
+from regraft.compare.weight_map.standalone import write_into
 from regraft.errors import Damaged, UsageError
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.named_weights import weight_values
@@ -75,6 +79,30 @@ def test_the_script_converts_without_regraft(mapped, tmp_path: Path) -> None:
     assert "regraft" not in script.read_text().replace("regraft.weight-map", "")
     subprocess.run([sys.executable, script, "theirs.safetensors", "mine.safetensors"], cwd=tmp_path, check=True)
     _assert_equal(load_file(tmp_path / "mine.safetensors"), truth)
+
+
+def test_the_script_keeps_float16_in_what_a_graph_computes_of_its_weights(tmp_path: Path) -> None:
+    wide = numpy_helper.from_array(np.ones((3, 4), np.float16), "w")
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, None) for name in "xy")
+    nodes = [helper.make_node("Transpose", ["w"], ["turned"]), helper.make_node("MatMul", ["x", "turned"], ["y"])]
+    graph = helper.make_graph(nodes, "graph", [x], [y], [wide])
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
+    write_into(str(tmp_path / "model.onnx"), str(tmp_path / "made.onnx"), {"turned": np.ones((4, 3), np.float32)})
+    made = onnx.load(tmp_path / "made.onnx").graph
+    assert {one.name: numpy_helper.to_array(one).dtype for one in made.initializer}["turned"] == np.float16
+
+
+def test_a_norm_of_another_size_is_told() -> None:
+    values = {name: np.ones(size, np.float32) for name, size in {"w": (3, 2), "centre": 4, "variance": 4}.items()}
+    norm = Norm("", "", "centre", "variance", 1e-5)
+    pair = Pair(Piece("v", (3, 2), "OI"), (Source(Piece("w", (3, 2), "OI")),), norm=norm)
+    with pytest.raises(UsageError, match="w does not fit v"):
+        pair.place(values, np.zeros((3, 2), np.float32))
+
+
+def test_terms_of_a_norm_that_cancel_are_as_large_as_their_parts() -> None:
+    values = {name: np.array([one], np.float32) for name, one in {"s": 2, "b": 40, "m": 10, "v": 0.25}.items()}
+    assert Norm("s", "b", "m", "v", 0.0, is_added=True).largest_term(values) == 80.0
 
 
 def test_a_map_is_read_back_as_it_was_written(mapped, tmp_path: Path) -> None:

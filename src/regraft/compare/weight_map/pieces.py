@@ -123,6 +123,14 @@ class Norm(msgspec.Struct, frozen=True):
         """Of the reference, all that there are."""
         return tuple(name for name in (self.scale, self.shift, self.centre, self.variance) if name)
 
+    def largest_term(self, reference: Mapping[str, Array]) -> float:
+        """The largest |centre · factor| + |shift| of its channels: what cancels where the norm adds."""
+        import numpy as np
+
+        wide: dict[str, Any] = {name: reference[name].astype(np.float64) for name in self.weights}
+        factor = wide.get(self.scale, 1.0) / np.sqrt(wide[self.variance] + self.epsilon)
+        return float((np.abs(wide[self.centre] * factor) + np.abs(wide.get(self.shift, 0.0))).max(initial=0.0))
+
     def folded(self, value: Array, reference: Mapping[str, Array]) -> Array:
         """What the projection's weight, or what it adds, is with the norm in it, in float64.
 
@@ -189,9 +197,9 @@ class Pair(msgspec.Struct, frozen=True):
             value = np.zeros((self.candidate.size(OUT), self.candidate.size(IN), *self.candidate.space), into.dtype)
         else:
             value = self._joined([source.canonical(reference[source.piece.weight]) for source in self.sources])
-        if self.norm is not None:
-            value = self.norm.folded(value, reference)
         try:
+            if self.norm is not None:
+                value = self.norm.folded(value, reference)
             self.candidate.placed(self._turned(value), into)
         except ValueError as error:
             names = " + ".join(source.piece.weight for source in self.sources)

@@ -150,13 +150,19 @@ def write_into(model, path, weights):
     proto = onnx.load(model)
     graph = proto.graph
     dtypes = {one.name: numpy_helper.to_array(one).dtype for one in graph.initializer}
+    real = [dtype for dtype in dtypes.values() if dtype.kind == "f"]
+    usual = max(real, key=real.count, default=np.float32)  # of what was computed: float16 where the network is
+    for one in graph.value_info:
+        elements = one.type.tensor_type.elem_type
+        if elements:
+            dtypes.setdefault(one.name, onnx.helper.tensor_dtype_to_np_dtype(elements))
     nodes = [node for node in graph.node if not any(name in weights for name in node.output)]
     kept = [one for one in graph.initializer if one.name not in weights]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
     for name, value in weights.items():
-        typed = np.ascontiguousarray(value.astype(dtypes.get(name, np.float32)))
+        typed = np.ascontiguousarray(value.astype(dtypes.get(name, usual)))
         graph.initializer.append(numpy_helper.from_array(typed, name))
     onnx.save(proto, path)
 

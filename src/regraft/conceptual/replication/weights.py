@@ -85,7 +85,7 @@ def map_onto(
     if not is_whole:
         return Mapped(found)
     made = found.to_candidate(values)
-    _report_own(draft, found, weight_values(candidate, operator_graph(candidate, theirs)), made)
+    _report_own(draft, found, weight_values(candidate, operator_graph(candidate, theirs)), made, values)
     return Mapped(found, with_weights(candidate, made), values)
 
 
@@ -219,16 +219,26 @@ def _report_extra(draft: Draft, names: Sequence[str], who: str, shapes: Mapping[
         )
 
 
-def _report_own(draft: Draft, found: WeightMap, own: Mapping[str, Array], made: Mapping[str, Array]) -> None:
+def _report_own(
+    draft: Draft,
+    found: WeightMap,
+    own: Mapping[str, Array],
+    made: Mapping[str, Array],
+    values: Mapping[str, Array],
+) -> None:
     """A candidate that is filled already: which of its weights are not what the map makes of the reference's."""
     import numpy as np
 
     informative = {name: value for name, value in made.items() if value.size and value.min() != value.max()}
-    wrong = [name for name, value in informative.items() if not np.allclose(own[name], value, rtol=1e-5, atol=1e-7)]
+    least = {name: _rounding(found, name, values) for name in informative}
+    wrong = [
+        name for name, value in informative.items() if not np.allclose(own[name], value, rtol=1e-5, atol=least[name])
+    ]
     if not informative or len(wrong) > (1 - _LOADED) * len(informative) or not wrong:
         return
     for name in wrong:
-        is_moved = np.allclose(np.sort(own[name], axis=None), np.sort(made[name], axis=None), rtol=1e-5, atol=1e-7)
+        one, other = (np.sort(value, axis=None) for value in (own[name], made[name]))
+        is_moved = np.allclose(one, other, rtol=1e-5, atol=least[name])
         sources = " + ".join(_sources(found, name))
         how = "holds the same numbers in another order" if is_moved else "holds other numbers"
         draft.find(
@@ -240,6 +250,12 @@ def _report_own(draft: Draft, found: WeightMap, own: Mapping[str, Array], made: 
                 fix="convert it anew: --emit-converter convert.py",
             )
         )  # fmt: skip
+
+
+def _rounding(found: WeightMap, name: str, values: Mapping[str, Array]) -> float:
+    """By how much numbers of a weight may differ that was made in another order: a folded norm's terms may cancel."""
+    norms = (pair.norm for pair in found.pairs if pair.candidate.weight == name and pair.norm is not None)
+    return max([1e-7, *(1e-6 * norm.largest_term(values) for norm in norms if norm.is_added)])
 
 
 def _sources(found: WeightMap, name: str) -> list[str]:
