@@ -127,6 +127,12 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["outcome"] == "differs"
 
 
+@pytest.mark.parametrize("given", [["--fuzz", "5"], ["--replay", "x"], ["--emit-tests", "x"], ["--own-weights"]])
+def test_options_of_networks_are_not_passed_over(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["replicate", "--training", "py:sides_of_trainings:one", "py:sides_of_trainings:one", *given]) == 2
+    assert f"{given[0]} is for networks" in capsys.readouterr().err
+
+
 def test_pipelines_are_timed_where_that_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["replicate", "--training", "--profile", "py:sides_of_trainings:one", "py:sides_of_trainings:one"]
     status = run([*arguments, "--json", "--store", str(tmp_path / "store")])

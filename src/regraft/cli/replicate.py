@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,18 @@ import msgspec
 
 from regraft.cli.options import Settings, common_options
 from regraft.cli.output import Shown, each
+from regraft.errors import UsageError
+
+_TRAINING = ("map_file", "seed", "is_profiled", "is_proven")
+"""Options that mean something, or have a default, for trainings, too."""
+
+
+def _check_training(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for what a comparison of trainings would pass over."""
+    for parameter in command.params:
+        if parameter.name in options and parameter.name not in _TRAINING and options[parameter.name]:
+            flag = parameter.opts[0]
+            raise UsageError(f"{flag} is for networks: trainings are compared stage by stage", where="--training")
 
 
 @click.command("replicate")
@@ -52,7 +65,8 @@ def command(reference: str, candidate: str, training: bool, settings: Settings, 
     if training:
         from regraft.workflow.training import replicate_training
 
-        wanted = {name: options[name] for name in ("map_file", "seed", "is_profiled")}
+        _check_training(options)
+        wanted = {name: options[name] for name in _TRAINING[:-1]}
         return each([candidate], lambda ref: Shown(replicate_training(reference, ref, **wanted)), settings)
 
     def examine(ref: str) -> Shown:
