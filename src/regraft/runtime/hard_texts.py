@@ -61,14 +61,17 @@ def texts_of(characters: Iterable[str], *, count: int) -> Iterator[str]:
 def string_cases(name: str, texts: Sequence[str] = ()) -> Iterator[FeedCase]:
     """Feeds of strings: texts of the user's own in batches, or made-up ones.
 
+    Of more than 64 texts the first 64 are taken, and the names of the cases say of how many.
+
     Args:
         name: of the model's input, (B,).
         texts: the user's own; none for made-up ones.
     """
     if texts:
+        of_all = f" of {len(texts)}" if len(texts) > _MOST else ""
         for start in range(0, min(len(texts), _MOST), _A_BATCH):
             some = texts[start : start + _A_BATCH]
-            yield _case(f"texts {start + 1} to {start + len(some)}", name, some, "data")
+            yield _case(f"texts {start + 1} to {start + len(some)}{of_all}", name, some, "data")
         return
     yield _case("ordinary texts", name, PLAIN, "ordinary")
     yield _case("one text", name, PLAIN[:1], "ordinary")
