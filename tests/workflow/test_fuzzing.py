@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,16 @@ def test_what_ordinary_inputs_do_not_show_is_found_kept_and_judged_again(tmp_pat
     mended = fuzzed("sound", replay=emitted.FILES)
     assert mended.outcome == "replicated"
     assert "both agree on it" in rules(mended)["replicate.replayed"]
+
+
+def test_a_counterexample_that_cannot_be_kept_is_told_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)  # as if it were not installed
+    evidence = fuzzed("clipped", fuzz_s=60, store=Store(tmp_path))
+    assert evidence.outcome == "differs"
+    assert "this needs the package safetensors" in rules(evidence)["replicate.not_kept"]
+    assert "replicate.counterexample" in rules(evidence)
 
 
 def test_nothing_found_is_a_pass(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
