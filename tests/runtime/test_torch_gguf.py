@@ -113,6 +113,7 @@ def test_it_becomes_a_folder_of_transformers_that_generates_the_same(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # 90 s alone
 def test_smollm2_says_paris(asset: Callable[[str, str, str], Path], tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
