@@ -32,15 +32,6 @@ class _Source(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     parts: int = 1
 
 
-class _Norm(msgspec.Struct, forbid_unknown_fields=True):
-    scale: str
-    shift: str
-    centre: str
-    variance: str
-    epsilon: float
-    is_added: bool = False
-
-
 class _Pair(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     weight: str
     axes: str
@@ -53,7 +44,7 @@ class _Pair(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     blocks: tuple[int, ...] = ()
     inputs: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     is_flipped: bool = False
-    norm: _Norm | None = None
+    norm: Norm | None = None
 
 
 class _Document(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -137,10 +128,9 @@ def _plain(pair: Pair) -> _Pair:
         _Source(one.piece.weight, one.piece.axes, one.piece.part, one.rows, one.heads, one.parts)
         for one in pair.sources
     ]
-    norm = None if pair.norm is None else msgspec.convert(pair.norm, _Norm, from_attributes=True)
     return _Pair(
         pair.candidate.weight, pair.candidate.axes, sources, pair.status, pair.why, pair.candidate.part, pair.is_sum,
-        pair.heads, pair.blocks, pair.inputs, pair.is_flipped, norm,
+        pair.heads, pair.blocks, pair.inputs, pair.is_flipped, pair.norm,
     )  # fmt: skip
 
 
@@ -163,10 +153,11 @@ def _read(
         )
         for own in one.reference
     )
-    norm = None if one.norm is None else msgspec.convert(one.norm, Norm, from_attributes=True)
-    for name in norm.weights if norm is not None else ():
+    for name in one.norm.weights if one.norm is not None else ():
         _check_known(name, reference_shapes, where, "reference")
-    return Pair(candidate, sources, one.is_sum, one.heads, one.blocks, one.inputs, one.is_flipped, GIVEN, one.why, norm)
+    return Pair(
+        candidate, sources, one.is_sum, one.heads, one.blocks, one.inputs, one.is_flipped, GIVEN, one.why, one.norm
+    )
 
 
 def _check_known(weight: str, shapes: Mapping[str, tuple[int, ...]], where: str, role: str) -> None:

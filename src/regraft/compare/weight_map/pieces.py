@@ -101,7 +101,7 @@ class Source(msgspec.Struct, frozen=True):
         return found if self.rows is None else found[slice(*self.rows)]
 
 
-class Norm(msgspec.Struct, frozen=True):
+class Norm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A norm with fixed statistics that is part of the projection in front of it.
 
     Attributes:
