@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.ports import PORTS, Port
 
 from regraft.compare.deviation import deviation
-from regraft.compare.exact import feeds_for
 from regraft.compare.weight_map import map_weights
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.jax_model import jax_model
 from regraft.runtime.keras_model import KerasModel

@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.compare.exact import exact_model, feeds_for, lower_tensors
+from regraft.compare.exact import exact_model, lower_tensors
 from regraft.compare.measure import EXACT, JITTER, Yardstick
 from regraft.errors import Unsupported
 from regraft.package.formats import Port
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.torch_module import TorchModel
 
 

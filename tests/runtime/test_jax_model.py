@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.compare.exact import exact_model, feeds_for
+from regraft.compare.exact import exact_model
 from regraft.errors import BadFeeds, Unsupported, UsageError
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.jax_model import JaxModel
 from regraft.workflow.load import load
 

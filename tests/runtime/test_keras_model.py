@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regraft.compare.exact import exact_model, feeds_for
+from regraft.compare.exact import exact_model
 from regraft.errors import BadFeeds, PermitRefused, RegraftError, Unsupported
 from regraft.package.package import open_package
 from regraft.record.permit import Permit, Scope
 from regraft.runtime import load as load_permitted
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.keras_model import KerasModel, import_keras
 from regraft.workflow.load import load
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.compare.deviation import HUGE
+from regraft.compare.recall import recalled
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
-    from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.interface import Array, Feeds, Model
 
 _LISTED = 3
 _IMPLAUSIBLE = 0.05
@@ -29,7 +31,7 @@ def exact_model(reference: Model, feeds: Feeds) -> Model:
         Unsupported: the runtime has no float64, or an island remains; the message names it.
     """
     exact = reference.cast("float64")
-    islands = lower_tensors(exact, feeds) or _differing(reference, exact, feeds)
+    islands = lower_tensors(exact, feeds) or _differing(recalled(reference, feeds), recalled(exact, feeds))
     if not islands:
         return exact
     if type(reference).__name__ == "TorchModel":
@@ -46,13 +48,12 @@ def exact_model(reference: Model, feeds: Feeds) -> Model:
     raise Unsupported(f"float64 is not kept everywhere: {', '.join(islands[:_LISTED])}", where=reference.where)
 
 
-def _differing(reference: Model, exact: Model, feeds: Feeds) -> list[str]:
+def _differing(own: Mapping[str, Array], wide: Mapping[str, Array]) -> list[str]:
     """Outputs in which the two differ by more than rounding could: an operator means something else in float64."""
     import numpy as np
 
-    wide = exact(feeds_for(exact, feeds))
     found = []
-    for name, value in reference(feeds_for(reference, feeds)).items():
+    for name, value in own.items():
         other = wide.get(name)
         if other is None or value.dtype.kind != "f" or other.shape != value.shape:
             continue
@@ -68,9 +69,8 @@ def lower_tensors(model: Model, feeds: Feeds) -> list[str]:
 
     In torch every operator is seen, also those inside of a module; elsewhere only the outputs are.
     """
-    converted = feeds_for(model, feeds)
     if model.runtime not in ("torch", "torch-cuda"):
-        return _lower_outputs(model, converted)
+        return _lower_outputs(model, feeds)
     from torch.utils._python_dispatch import TorchDispatchMode
 
     seen: dict[str, None] = {}
@@ -88,7 +88,7 @@ def lower_tensors(model: Model, feeds: Feeds) -> list[str]:
 
     try:
         with Dtypes():  # type: ignore[no-untyped-call]
-            outputs = _lower_outputs(model, converted)
+            outputs = _lower_outputs(model, feeds)
     except Unsupported as error:  # operands of two precisions, where an operator wants one
         return [error.what]
     finally:
@@ -105,29 +105,10 @@ def _forget_compilation() -> None:
         dynamo.reset()
 
 
-def feeds_for(model: Model, feeds: Feeds) -> dict[str, Any]:
-    """The feeds in the dtypes that the model's inputs have: floating-point arrays are cast, integers kept where legal.
-
-    Raises:
-        BadFeeds: from the model, when what results does not fit.
-    """
-    import numpy as np
-
-    wanted = {port.name: port.dtype for port in model.signature.inputs}
-    result = {}
-    for name, value in feeds.items():
-        dtype = wanted.get(name, str(value.dtype))
-        dtype = "float32" if dtype == "bfloat16" else dtype
-        numeric = value.dtype.kind in "fiub" and dtype not in ("string", str(value.dtype))
-        same_kind = numeric and (np.dtype(dtype).kind == "f") == (value.dtype.kind == "f")
-        result[name] = value.astype(dtype) if same_kind else value
-    return result
-
-
 def _lower_outputs(model: Model, feeds: Feeds) -> list[str]:
     return [
         f"output {name} in {value.dtype}"
-        for name, value in model(feeds).items()
+        for name, value in recalled(model, feeds, afresh=True).items()
         if value.dtype.kind == "f" and str(value.dtype) != "float64"
     ]
 

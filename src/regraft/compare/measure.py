@@ -9,11 +9,12 @@ import msgspec
 
 from regraft.compare.decisions import Decisions, decisions
 from regraft.compare.deviation import Deviation, deviation, smallest_cosine
-from regraft.compare.exact import exact_model, feeds_for
+from regraft.compare.exact import exact_model
 from regraft.compare.jitter import RUNS, jittered_feeds, jittered_runs
 from regraft.compare.noise import unit_roundoff
 from regraft.compare.recall import recalled
 from regraft.errors import Unsupported
+from regraft.runtime.feeding import feeds_for
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Model

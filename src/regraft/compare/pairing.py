@@ -20,6 +20,10 @@ class Pairing(msgspec.Struct, frozen=True):
     names: dict[str, str]
     by: str
 
+    def renamed(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """What the reference takes, by the candidate's names; what the candidate does not have is left out."""
+        return {self.names[name]: value for name, value in values.items() if name in self.names}
+
 
 def pair_inputs(reference: Sequence[Port], candidate: Sequence[Port], where: str) -> Pairing:
     """Match the inputs of two models.

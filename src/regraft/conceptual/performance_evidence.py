@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.exact import feeds_for
 from regraft.conceptual.performance import Comparison, compare_passes, compare_speed
 from regraft.errors import Unsupported
 from regraft.record.evidence import JSON, Draft, Finding, Severity, Where
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.onnxruntime_profile import Kernels, kernel_times
 
 if TYPE_CHECKING:

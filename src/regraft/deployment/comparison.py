@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.compare.exact import feeds_for
 from regraft.compare.judge import Judgement, OutputJudgement, Threshold, judge, threshold
 from regraft.compare.measure import Answer, OutputSeries, Tolerance, Yardstick, is_repeated, measured, plain_answers
 from regraft.compare.noise import UNIT_ROUNDOFF
@@ -36,6 +35,7 @@ from regraft.deployment.verify_evidence import (
 )
 from regraft.errors import BadFeeds, LimitExceeded, RegraftError, Unsupported
 from regraft.record.evidence import Draft, Evidence, Finding, Severity, Verdict
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.feeds import FeedCase
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Comparison:
         given: Feeds | Sequence[Feeds] | Sequence[str] | Path | None,
         *,
         localise: bool,
+        layers: bool,
         coverage: bool,
         threads: int | None,
     ) -> None:
@@ -131,7 +132,7 @@ class Comparison:
         if localise and self._outputs is not None:
             names = (inputs.names, self._outputs.names)
             pair = Pair(reference, candidate, *names, precisions.judged, threads, self._floors, self._spill)
-            self._diagnose(pair, cases)
+            self._diagnose(pair, cases, layers=layers)
             self._reach_further(pair, cases, coverage=coverage)
 
     def finish(self) -> Evidence:
@@ -168,12 +169,11 @@ class Comparison:
         self, reference: Model, candidate: Model, cases: Sequence[FeedCase], inputs: Pairing, precisions: Precisions
     ) -> list[OutputSeries]:
         first = cases[0].feeds
-        theirs = {inputs.names[name]: value for name, value in first.items() if name in inputs.names}
-        ours, others = recalled(reference, first), recalled(candidate, theirs)
-        outputs = pair_outputs(ours, others, candidate.where)
-        self._repeated("reference", ours, reference(feeds_for(reference, first)))
-        self._repeated("candidate", others, candidate(feeds_for(candidate, theirs)))
-        self._outputs = outputs
+        others = recalled(candidate, inputs.renamed(first))
+        outputs = self._outputs = pair_outputs(recalled(reference, first), others, candidate.where)
+        least = min((case for case in cases if case.values == cases[0].values), key=_elements).feeds
+        self._repeated("reference", reference, least)
+        self._repeated("candidate", candidate, inputs.renamed(least))
         feeds = [case.feeds for case in cases]
         yardstick, answers = self._answers(reference, feeds, precisions)
         self._yardstick = yardstick
@@ -196,8 +196,9 @@ class Comparison:
             report_outputs(self._draft, series, self._judged, cases, limits)
         return series
 
-    def _repeated(self, role: str, once: Mapping[str, Array], again: Mapping[str, Array]) -> None:
+    def _repeated(self, role: str, model: Model, feeds: Feeds) -> None:
         """A model that answers otherwise to the same feeds has random numbers inside: nothing can be said of it."""
+        once, again = recalled(model, feeds), model(feeds_for(model, feeds))
         differing = [name for name, value in once.items() if not is_repeated(value, again[name])]
         if differing:
             self._draft.find(
@@ -259,11 +260,11 @@ class Comparison:
             return Verdict.INCONCLUSIVE
         return Verdict.PASS
 
-    def _diagnose(self, pair: Pair, cases: Sequence[FeedCase]) -> None:
+    def _diagnose(self, pair: Pair, cases: Sequence[FeedCase], *, layers: bool) -> None:
         """Where the two part; a diagnosis that is not possible costs nothing but itself."""
         diverges = self._verdict is Verdict.FAIL
         try:
-            self.diagnosis = diagnose(pair, cases, self._telling(cases), diverges=diverges)
+            self.diagnosis = diagnose(pair, cases, self._telling(cases), diverges=diverges, layers=layers)
         except LimitExceeded as error:
             self._draft.find(impossible(error, ""))
             return
@@ -272,7 +273,8 @@ class Comparison:
             self._draft.find(Finding("divergence.layers", Severity.INFO, f"no divergence by layer: {what}"))
             return
         report_origins(self._draft, self.diagnosis, diverges=diverges)
-        report_layers(self._draft, self.diagnosis.layers, self.diagnosis.case)
+        if layers or self.diagnosis.layers:
+            report_layers(self._draft, self.diagnosis.layers, self.diagnosis.case)
 
     def _reach_further(self, pair: Pair, cases: Sequence[FeedCase], *, coverage: bool) -> None:
         """Look for feeds that show what is wrong inside, and measure what these feeds can show."""
@@ -326,4 +328,8 @@ def _weight(case: FeedCase) -> tuple[bool, bool, int]:
     arrays = list(case.feeds.values())
     is_single = any(extent == 1 for value in arrays for extent in value.shape[:2])
     is_ordinary = case.values in ("data", "normal", "uniform")
-    return (is_single, not is_ordinary, sum(value.size for value in arrays))
+    return (is_single, not is_ordinary, _elements(case))
+
+
+def _elements(case: FeedCase) -> int:
+    return sum(value.size for value in case.feeds.values())

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.exact import feeds_for
 from regraft.compare.kept import FloorCache
 from regraft.compare.layers import Layer, PlainTrace, divergence_by_layer, layers_of_taps
 from regraft.compare.localise import Localisation, localise
 from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.errors import RegraftError
 from regraft.progress import progress
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.spill import Spill
 
@@ -71,7 +71,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
     of_optimised: bool = False
 
 
-def diagnose(pair: Pair, cases: Sequence[FeedCase], worst: int, *, diverges: bool) -> Diagnosis:
+def diagnose(pair: Pair, cases: Sequence[FeedCase], worst: int, *, diverges: bool, layers: bool = True) -> Diagnosis:
     """Localise on the feeds that diverge most, and measure every layer on them.
 
     Args:
@@ -79,6 +79,7 @@ def diagnose(pair: Pair, cases: Sequence[FeedCase], worst: int, *, diverges: boo
         cases: feeds that both accept; the first is ordinary, an eager reference is exported with it.
         worst: which of them to look at.
         diverges: the outputs differ by more than rounding: if no operator does, the optimiser is asked.
+        layers: measure every layer also where nothing differs.
     Raises:
         One of `DIAGNOSIS_ERRORS` when the reference does not show its operators.
     """
@@ -106,10 +107,14 @@ def diagnose(pair: Pair, cases: Sequence[FeedCase], worst: int, *, diverges: boo
         if optimised is not None:
             candidate = optimised
             found = localise(reference, candidate, _ours(pair, case.feeds), **links)  # type: ignore[arg-type]
-        trace = _plain_trace(pair, reference, case, precision)
-        layers = divergence_by_layer(trace, candidate, theirs, pairs=found.pairs)
+        measured: list[Layer] = []
+        if layers or diverges or found.origins:
+            trace = _plain_trace(pair, reference, case, precision)
+            measured = divergence_by_layer(trace, candidate, theirs, pairs=found.pairs)
         advance(1)
-    return Diagnosis(found, tuple(layers), (), case, graphs=(reference, candidate), of_optimised=optimised is not None)
+    return Diagnosis(
+        found, tuple(measured), (), case, graphs=(reference, candidate), of_optimised=optimised is not None
+    )
 
 
 def _of_taps(pair: Pair, reference: OperatorGraph, case: FeedCase, theirs: Feeds, reason: str) -> Diagnosis:

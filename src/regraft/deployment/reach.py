@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.compare.coverage import fault_coverage
-from regraft.compare.exact import feeds_for
 from regraft.compare.int8 import tap_noise
 from regraft.compare.judge import Judgement, Threshold
 from regraft.compare.search import Found, worst_feeds
@@ -15,6 +14,7 @@ from regraft.deployment.origins import Diagnosis, Pair, returned_tensors
 from regraft.errors import BadFeeds, Unsupported
 from regraft.progress import progress
 from regraft.record.evidence import Draft, Finding, Severity, Where
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.graphs import operator_graph
 
 if TYPE_CHECKING:

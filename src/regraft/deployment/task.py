@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.compare.exact import feeds_for
 from regraft.compare.int8 import MARGIN, DecisionTest, decision_test
 from regraft.compare.judge import Judgement
 from regraft.deployment.trial import text_encoder
 from regraft.errors import UsageError
 from regraft.progress import progress
 from regraft.record.evidence import Draft, Finding, Severity, Subject, Verdict
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.text_model import takes_texts
 
 if TYPE_CHECKING:

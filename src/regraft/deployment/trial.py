@@ -26,7 +26,8 @@ Refusal: TypeAlias = tuple[FeedCase, str, RegraftError]
 _HEAVY_ELEMENTS = 50_000
 _HEAVY_SIZES = (1, 2)
 _HEAVY_VALUES = ("normal", "uniform", "zeros", "large", "padded")
-"""Of inputs with many elements a sample, as images: fewer passes, the kinds that differ most."""
+"""Of inputs with many elements a sample, as images: fewer passes, the kinds that differ most, and those on one row
+where no mask wants a second."""
 _BEYOND_COARSE = "large"
 """Values that coarse precisions cannot be judged on: float16 overflows, and saturated gates flip by rounding alone."""
 _COARSE = 2.0**-12
@@ -211,12 +212,14 @@ def _generated(
     )
     is_heavy = elements > _HEAVY_ELEMENTS or bool(larger)
     usual = _HEAVY_SIZES if is_heavy else SIZES
+    symbols = _symbols(signature)
     sizes = {
-        symbol: fixed.get(symbol, usual if is_first or not larger else larger)
-        for symbol, is_first in _symbols(signature).items()
+        symbol: fixed.get(symbol, usual if is_first or not larger else larger) for symbol, is_first in symbols.items()
     }
+    has_pictures_alone = is_heavy and all("float" in port.dtype for port in signature.inputs)
+    single = {symbol: sizes[symbol][0] for symbol, is_first in symbols.items() if is_first and has_pictures_alone}
     values = values_for(precision, _HEAVY_VALUES if is_heavy else (*FLOAT_VALUES, *INTEGER_VALUES))
-    return list(generated_feeds(signature, seed=seed, sizes=sizes, values=values))
+    return list(generated_feeds(signature, seed=seed, sizes=sizes, values=values, kinds_at=single))
 
 
 def values_for(precision: str, values: Sequence[str]) -> list[str]:

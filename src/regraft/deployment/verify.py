@@ -45,6 +45,7 @@ def verify(
     candidate_factory: str | None = None,
     threads: int | None = None,
     localise: bool = True,
+    layers: bool = True,
     reduce: Path | None = None,
     coverage: bool = False,
     memory_mb: int | None = None,
@@ -75,6 +76,7 @@ def verify(
         candidate_factory: the same for the candidate.
         threads: intra-op threads of both.
         localise: also say where in the network a divergence arises, why, and how far each layer is off.
+        layers: the last of these also where no operator differs.
         reduce: folder to write the smallest part and input that still diverge to, where the outputs do; it must not
             exist, or be empty.
         coverage: also plant faults and count which of them these feeds would have shown, where the two are the same.
@@ -111,7 +113,8 @@ def verify(
         comparison = Comparison(draft, tolerance, precision, seed, spill_within(memory_mb, ours, theirs), task)
         given = task.sample() if feeds is None and task is not None else feeds
         try:
-            comparison.run(*both_from_texts(ours, theirs), given, localise=localise, coverage=coverage, threads=threads)
+            pair = both_from_texts(ours, theirs)
+            comparison.run(*pair, given, localise=localise, layers=layers, coverage=coverage, threads=threads)
         except (Unsupported, MemoryError, LimitExceeded) as error:
             draft.find(impossible(error, ""))
         if reduce is not None:

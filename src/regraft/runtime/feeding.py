@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regraft.errors import BadFeeds
 from regraft.package.formats import Port
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from regraft.runtime.interface import Array, Feeds
+    from regraft.runtime.interface import Array, Feeds, Model
 
 
 def checked_feeds(signature: Signature, feeds: Feeds, *, where: str, allows_nan: bool = False) -> dict[str, Array]:
@@ -36,6 +36,25 @@ def checked_feeds(signature: Signature, feeds: Feeds, *, where: str, allows_nan:
     for port in signature.inputs:
         _check(port, feeds[port.name], sizes, where, allows_nan=allows_nan)
     return {name: feeds[name] for name in names}
+
+
+def feeds_for(model: Model, feeds: Feeds) -> dict[str, Any]:
+    """The feeds in the dtypes that the model's inputs have: floating-point arrays are cast, integers kept where legal.
+
+    Raises:
+        BadFeeds: from the model, when what results does not fit.
+    """
+    import numpy as np
+
+    wanted = {port.name: port.dtype for port in model.signature.inputs}
+    result = {}
+    for name, value in feeds.items():
+        dtype = wanted.get(name, str(value.dtype))
+        dtype = "float32" if dtype == "bfloat16" else dtype
+        numeric = value.dtype.kind in "fiub" and dtype not in ("string", str(value.dtype))
+        same_kind = numeric and (np.dtype(dtype).kind == "f") == (value.dtype.kind == "f")
+        result[name] = value.astype(dtype) if same_kind else value
+    return result
 
 
 def _misnamed(names: list[str], missing: list[str], unknown: list[str], where: str) -> BadFeeds:

@@ -59,6 +59,7 @@ def generated_feeds(
     seed: int = 0,
     sizes: Mapping[str, Sequence[int]] | None = None,
     values: Sequence[str] | None = None,
+    kinds_at: Mapping[str, int] | None = None,
     shapes: Mapping[str, Sequence[int | str]] | None = None,
 ) -> Iterator[FeedCase]:
     """Cases from the signature: every size with ordinary values, then every kind of value at one ordinary size.
@@ -69,6 +70,7 @@ def generated_feeds(
         sizes: symbolic dimension → sizes to try, in place of `SIZES`; a dimension without a name is
             `input.axis`, as `pixel_values.2`.
         values: kinds of values, of `FLOAT_VALUES` and `INTEGER_VALUES`; None for all.
+        kinds_at: symbolic dimension → size at which they are tried, where that is not the ordinary one.
         shapes: shape of an input about which the signature says nothing.
     Raises:
         Unsupported: the rank or dtype of an input is not known; the message says which.
@@ -87,7 +89,7 @@ def generated_feeds(
     yield from (_case(base, setting, ports, signature.ranges, seed) for setting in settings)
     for kind in wanted:
         if kind != base and _applies(kind, ports):
-            yield _case(kind, ordinary, ports, signature.ranges, seed)
+            yield _case(kind, {**ordinary, **(kinds_at or {})}, ports, signature.ranges, seed)
 
 
 def text_feeds(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int = 4) -> Iterator[FeedCase]:

@@ -151,7 +151,7 @@ def resized(value: Array, axis: int, size: int) -> Array:
 
 def accepts(model: Model, feeds: Feeds) -> bool:
     """Does it run on these?"""
-    from regraft.compare.exact import feeds_for
+    from regraft.runtime.feeding import feeds_for
 
     try:
         model(feeds_for(model, feeds))

@@ -86,7 +86,7 @@ class Agreement:
     def _agreed(self, reference: Model, candidate: Model, feeds: Sequence[Feeds], inputs: dict[str, str]) -> Agreed:
         yardstick = Yardstick(reference, feeds[0], precisions=(_PRECISION,), seed=self._start.seed)
         answers = list(yardstick.answers(feeds))
-        from regraft.compare.exact import feeds_for
+        from regraft.runtime.feeding import feeds_for
 
         theirs = {inputs[name]: value for name, value in feeds[0].items() if name in inputs}
         outputs = pair_outputs(

@@ -247,6 +247,7 @@ class Search:
                 threads=judging.threads,
                 store=judging.store,
                 localise=is_last,
+                layers=False,
             )
         except RegraftError as error:
             return msgspec.structs.replace(link, error=error)
