@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ from regraft.runtime.feeds import FeedCase
 
 if TYPE_CHECKING:
     from regraft.compare.kept import FloorCache
-    from regraft.runtime.interface import Array, Feeds, Model
+    from regraft.runtime.interface import Feeds, Model
     from regraft.runtime.spill import Spill
 
 _NAMED = 3
