@@ -104,6 +104,27 @@ def test_initialisers_are_filled_through_folded_norms(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_norms_that_the_reference_has_folded_are_the_identity_in_the_candidate(tmp_path: Path) -> None:
+    reference, kept, script = exported(tmp_path, seed=1), tmp_path / "map.toml", tmp_path / "convert.py"
+    evidence = rg.replicate(reference, "py:networks_of_files:network", map_out=kept, converter_out=script)
+    assert evidence.outcome == "replicated", evidence.summary
+    assert "norm, inner_norm folded" in _rules(evidence)["replicate.folded"]
+    assert {one.of["status"] for one in evidence.measurements if one.name == "weights_mapped"} == {"proven"}
+    assert rg.replicate(reference, "py:networks_of_files:network", map_file=kept).outcome == "replicated"
+
+    graph = onnx.load(reference).graph
+    weights = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    first = next(node for node in graph.node if node.op_type == "Conv")
+    np.savez(tmp_path / "weights.npz", **weights)
+    subprocess.run([sys.executable, script, tmp_path / "weights.npz", tmp_path / "made.npz"], check=True)
+    with np.load(tmp_path / "made.npz") as made:
+        assert made["inner_norm.running_var"] == pytest.approx(1 - 1e-3)
+        assert np.array_equal(made["norm.bias"], weights[first.input[2]])
+        assert (made["norm.weight"] == 1).all()
+        assert not made["norm.running_mean"].any()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_initialiser_that_was_permuted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     candidate = exported(tmp_path)
     model = onnx.load(candidate)

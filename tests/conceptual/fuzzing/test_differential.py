@@ -142,6 +142,37 @@ def test_a_candidate_that_stops_at_the_usual_sizes_is_a_counterexample() -> None
     assert [(one.rule, one.severity) for one in draft.findings][-1] == ("replicate.counterexample", Severity.HIGH)
 
 
+class Tagger(nn.Module):
+    """One of five tags for each token: the highest score, of equal ones the first or the last; or the lowest."""
+
+    def __init__(self, chosen: str, *, is_silent: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.head, self.chosen = nn.Embedding(9, 4), nn.Linear(4, 5), chosen
+        if is_silent:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        scores = self.head(self.words(ids))
+        if self.chosen == "last":
+            return 4 - scores.flip(-1).argmax(-1)
+        return scores.argmax(-1) if self.chosen == "first" else scores.argmin(-1)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "is_silent", "answer"), [("last", True, Answer.SAME), ("lowest", False, Answer.DIFFERS)]
+)
+def test_another_tag_is_a_difference_only_where_it_is_no_tie(chosen: str, is_silent: bool, answer: Answer) -> None:
+    feeds = {"ids": np.array([[1, 2, 3], [4, 5, 6]])}
+    examples = {"ids": torch.from_numpy(feeds["ids"])}
+    sides = [torch_model(Tagger(one, is_silent=is_silent), examples, threads=1) for one in ("first", chosen)]
+    first, other = (next(iter(side(feeds).values())) for side in sides)
+    assert (first != other).any()  # on tokens alone, which have no neighbours: the weights are moved
+    pair, _ = pair_of(*sides, feeds)
+    assert pair.oracle(OWN).judged(feeds).answer is answer
+
+
 def test_the_bound_counts_inputs_that_both_answered_alone() -> None:
     found = fuzz(own(Tanh(), Tanh(is_fixed=True), torch.ones(2, 8)), seconds=3600, inputs=120)
     assert found.refused > 0

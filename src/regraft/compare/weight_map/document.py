@@ -45,6 +45,8 @@ class _Pair(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     inputs: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     is_flipped: bool = False
     norm: Norm | None = None
+    fill: float = 0.0
+    is_free: bool = False
 
 
 class _Document(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -112,7 +114,7 @@ def _lines(weight_map: WeightMap) -> Iterator[str]:
         shape = weight_map.shapes[pair.candidate.weight]
         ours = [weight_map.reference_shapes[source.piece.weight] for source in pair.sources]
         told = "" if pair.norm is None else ", with the norm behind it"
-        yield f"# {' + '.join(map(str, ours)) or 'zeros'} → {shape}{told}"
+        yield f"# {' + '.join(map(str, ours)) or pair.fill} → {shape}{told}"
 
 
 def _value(value: Any) -> str:
@@ -130,7 +132,7 @@ def _plain(pair: Pair) -> _Pair:
     ]
     return _Pair(
         pair.candidate.weight, pair.candidate.axes, sources, pair.status, pair.why, pair.candidate.part, pair.is_sum,
-        pair.heads, pair.blocks, pair.inputs, pair.is_flipped, pair.norm,
+        pair.heads, pair.blocks, pair.inputs, pair.is_flipped, pair.norm, pair.fill, pair.is_free,
     )  # fmt: skip
 
 
@@ -156,7 +158,18 @@ def _read(
     for name in one.norm.weights if one.norm is not None else ():
         _check_known(name, reference_shapes, where, "reference")
     return Pair(
-        candidate, sources, one.is_sum, one.heads, one.blocks, one.inputs, one.is_flipped, GIVEN, one.why, one.norm
+        candidate,
+        sources,
+        one.is_sum,
+        one.heads,
+        one.blocks,
+        one.inputs,
+        one.is_flipped,
+        GIVEN,
+        one.why,
+        one.norm,
+        one.fill,
+        one.is_free,
     )
 
 

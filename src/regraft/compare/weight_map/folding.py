@@ -1,8 +1,12 @@
-"""Norms with fixed statistics, seen as parts of the projections in front of them: exporters fold them so."""
+"""Norms with fixed statistics, seen as parts of the projections in front of them: exporters fold them so.
+
+Where the reference has them folded, and the candidate has them as they are, nothing says what they were: infinitely
+many make the same function. The candidate's are set to the identity then.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -12,6 +16,7 @@ from regraft.compare.weight_map.pieces import Norm, Pair, Piece
 from regraft.compare.weight_map.sites import Site, bits
 
 _ADDED = " (what its norm adds)"
+_WHY = "the reference has this norm folded; the identity is one of infinitely many that would do"
 
 
 class Folded(msgspec.Struct, frozen=True):
@@ -20,10 +25,12 @@ class Folded(msgspec.Struct, frozen=True):
     Attributes:
         sites: without those of the norms; a projection that adds nothing adds something now.
         norms: weight of a projection, or what is added to it → the norm behind it.
+        pieces: weight of a norm → what it is.
     """
 
     sites: list[Site]
     norms: dict[str, Norm]
+    pieces: dict[str, Piece]
 
     def choice(self, plain: Choice) -> Choice:
         """The same choice between pairs, with the norms in them."""
@@ -36,6 +43,35 @@ class Folded(msgspec.Struct, frozen=True):
         sources = () if names[0].endswith(_ADDED) else pair.sources
         return msgspec.structs.replace(pair, sources=sources, norm=self.norms[names[0]])
 
+    @property
+    def has_identities(self) -> bool:
+        """Has each of them a place for what the other network adds: its own shift, or the projection's bias?"""
+        return all(norm.shift or not name.endswith(_ADDED) for name, norm in self.norms.items())
+
+    def choice_of_identities(self, plain: Choice) -> Choice:
+        """The same choice where these are the candidate's norms: each is what changes nothing, but for what it adds."""
+        ways = [[made for pair in way for made in self._with_identity(pair)] for way in plain.ways]
+        return msgspec.structs.replace(plain, ways=ways)
+
+    def _with_identity(self, pair: Pair) -> Iterator[Pair]:
+        norm = self.norms.get(pair.candidate.weight)
+        if norm is None:
+            yield pair
+            return
+        free = msgspec.structs.replace(pair, is_free=True, why=_WHY)
+        if not norm.is_added:
+            yield free
+            numbers = {norm.scale: 1.0, norm.centre: 0.0, norm.variance: 1.0 - norm.epsilon}
+            for name, number in numbers.items():
+                if name:
+                    yield Pair(self.pieces[name], (), fill=number, is_free=True, why=_WHY)
+        elif pair.candidate.weight.endswith(_ADDED):
+            yield msgspec.structs.replace(free, candidate=self.pieces[norm.shift])
+        else:
+            yield free
+            if norm.shift:
+                yield Pair(self.pieces[norm.shift], (), is_free=True, why=_WHY)
+
 
 def folded(sites: Sequence[Site], *, has_places: bool) -> Folded:
     """Fold every norm that directly follows a projection whose weight is used once.
@@ -46,6 +82,7 @@ def folded(sites: Sequence[Site], *, has_places: bool) -> Folded:
     """
     found: list[Site] = []
     norms: dict[str, Norm] = {}
+    pieces = {site.piece.weight: site.piece for site in sites if site.behind is not None}
     groups = _groups(sites, has_places=has_places)
     gone: dict[int, int] = {}
     for heavy, parts in groups.items():
@@ -61,7 +98,7 @@ def folded(sites: Sequence[Site], *, has_places: bool) -> Folded:
         found.append(added)
     kept = [site for site in sites if site.index not in gone] + [one for one in found if one.index >= len(sites)]
     ordered = sorted(kept, key=lambda one: (one.follows if one.index >= len(sites) else one.index, one.index))
-    return Folded([msgspec.structs.replace(one, lights=_lights(one.lights, gone)) for one in ordered], norms)
+    return Folded([msgspec.structs.replace(one, lights=_lights(one.lights, gone)) for one in ordered], norms, pieces)
 
 
 def _groups(sites: Sequence[Site], *, has_places: bool) -> dict[int, dict[str, Site]]:

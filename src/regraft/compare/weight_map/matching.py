@@ -44,13 +44,25 @@ def matched(ours: Sequence[Site], theirs: Sequence[Site]) -> Matching:
     exact = _exact(ours, theirs)
     if exact is not None:
         return exact
+    through_folding = _folded(ours, theirs)
+    return through_folding or _in_order(_networks(ours, theirs, is_grouped=True))
+
+
+def _folded(ours: Sequence[Site], theirs: Sequence[Site]) -> Matching | None:
+    """The matching of networks of which one has the norms of the other as parts of its projections."""
     norms = [sum(site.behind is not None for site in sites) for sites in (ours, theirs)]
-    for has_places in (False, True) if norms[0] > norms[1] else ():
-        without = folded(ours, has_places=has_places)
-        exact = _exact(without.sites, theirs) if without.norms else None
+    if norms[0] == norms[1]:
+        return None
+    is_candidate = norms[1] > norms[0]
+    for has_places in (False, True):
+        without = folded(theirs if is_candidate else ours, has_places=has_places)
+        if not without.norms or (is_candidate and not without.has_identities):
+            continue
+        exact = _exact(ours, without.sites) if is_candidate else _exact(without.sites, theirs)
         if exact is not None:
-            return msgspec.structs.replace(exact, choices=[without.choice(one) for one in exact.choices])
-    return _in_order(_networks(ours, theirs, is_grouped=True))
+            change = without.choice_of_identities if is_candidate else without.choice
+            return msgspec.structs.replace(exact, choices=[change(one) for one in exact.choices])
+    return None
 
 
 def _networks(ours: Sequence[Site], theirs: Sequence[Site], *, is_grouped: bool) -> tuple[Network, Network]:
@@ -174,7 +186,7 @@ def _flattened(choice: Choice, networks: tuple[Network, Network]) -> Choice:
     """With the orders in which a flattened image can lie, where it is one that is projected."""
     if len(choice.ways) != 1 or len(choice.sites) != 1:
         return choice
-    site = networks[1].sites[choice.sites[0]]
+    site = next(one for one in networks[1].sites if one.index == choice.sites[0])
     anchors = [one for one in networks[1].sites if site.anchors >> one.index & 1 and one.piece.space]
     channels = {one.piece.size(OUT) for one in anchors}
     if site.piece.space or len(channels) != 1:

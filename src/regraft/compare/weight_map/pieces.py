@@ -153,7 +153,7 @@ class Pair(msgspec.Struct, frozen=True):
 
     Attributes:
         candidate: the weight, or a slice of it.
-        sources: of the reference: one, or several that are joined along O; none for zeros.
+        sources: of the reference: one, or several that are joined along O; none for one number.
         is_sum: the sources are added, not joined.
         heads: the joined sources are interleaved: O of the candidate lies as (heads, sources, rest); 0 if not.
         blocks: order of equal blocks along O (the gates of a recurrent layer); empty where it is the same.
@@ -161,6 +161,8 @@ class Pair(msgspec.Struct, frozen=True):
             `((C, H, W), (1, 2, 0))`; None where I is the same.
         is_flipped: places are reversed.
         norm: of the reference that is folded into the candidate's weight; None for most.
+        fill: number that the weight is filled with where there are no sources.
+        is_free: infinitely many other numbers would do, together with those of its norm.
         status: `proven`, `consistent`, `ambiguous`, or `given` by the user.
         why: what it rests on.
     """
@@ -175,6 +177,8 @@ class Pair(msgspec.Struct, frozen=True):
     status: str = "consistent"
     why: str = ""
     norm: Norm | None = None
+    fill: float = 0.0
+    is_free: bool = False
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -194,7 +198,8 @@ class Pair(msgspec.Struct, frozen=True):
         import numpy as np
 
         if not self.sources:
-            value = np.zeros((self.candidate.size(OUT), self.candidate.size(IN), *self.candidate.space), into.dtype)
+            shape = (self.candidate.size(OUT), self.candidate.size(IN), *self.candidate.space)
+            value = np.full(shape, self.fill, into.dtype)
         else:
             value = self._joined([source.canonical(reference[source.piece.weight]) for source in self.sources])
         try:

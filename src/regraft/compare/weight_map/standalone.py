@@ -43,6 +43,7 @@ def place(pair, reference, into):
         view = into[(slice(None),) * axis + (slice(start, stop),)]
     shape = [view.shape[axis] for axis in order]
     if not pair["reference"] and pair["norm"] is None:
+        view[...] = pair["fill"]
         return
     parts = [canonical(one, reference[one["weight"]]) for one in pair["reference"]]
     value = joined(pair, parts) if parts else np.zeros((view.size, 1))

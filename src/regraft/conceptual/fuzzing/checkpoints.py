@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.exact import feeds_for
 from regraft.compare.weight_map import WeightMap
 from regraft.errors import Unsupported
+from regraft.runtime.feeding import feeds_for
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Model
@@ -57,27 +57,30 @@ def checkpoints(
         feeds: batches to train on.
         seed: of all that is drawn.
     """
-    mapped = {one.piece.weight for pair in weight_map.pairs for one in pair.sources}
+    mapped = mapped_names(weight_map)
     if not mapped or any(pair.status == "ambiguous" for pair in weight_map.pairs):
         return [OWN]
-    fresh = _tied(
-        {name: value for name, value in _fresh(reference, values, seed).items() if name in mapped}, weight_map
-    )
+    fresh = tied({name: value for name, value in _fresh(reference, values, seed).items() if name in mapped}, weight_map)
     larger = {name: (_times(value, _LARGER) if value.ndim > 1 else value) for name, value in fresh.items()}
     found = [OWN, Checkpoint("fresh", f"weights as freshly initialised (seed {seed})", fresh)]
     trained = _trained(reference, {**values, **fresh}, feeds, seed)
     if trained is not None:
-        moved = _tied({name: trained[name] for name in fresh}, weight_map)
+        moved = tied({name: trained[name] for name in fresh}, weight_map)
         found.append(Checkpoint("trained", f"weights after {STEPS} steps of training (seed {seed})", moved))
     found.append(Checkpoint("larger", f"fresh weights, {_LARGER:g} times as large (seed {seed})", larger))
     return found
+
+
+def mapped_names(weight_map: WeightMap) -> list[str]:
+    """Weights of the reference that the candidate has, too, in the map's order."""
+    return list(dict.fromkeys(one.piece.weight for pair in weight_map.pairs for one in pair.sources))
 
 
 def _times(value: Any, factor: float) -> Array:
     return (value * factor).astype(value.dtype)  # type: ignore[no-any-return]
 
 
-def _tied(made: dict[str, Array], weight_map: WeightMap) -> dict[str, Array]:
+def tied(made: dict[str, Array], weight_map: WeightMap) -> dict[str, Array]:
     """Weights that the candidate has once, and the reference several times, stay equal."""
     for first, *others in weight_map.conflicts.values():
         made |= {name: made[first] for name in others if first in made and name in made}

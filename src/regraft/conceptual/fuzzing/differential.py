@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from regraft.compare.coverage import FaultCoverage, fault_coverage
-from regraft.compare.exact import feeds_for
 from regraft.compare.judge import threshold
 from regraft.compare.measure import EXACT, Yardstick
 from regraft.compare.pairing import pair_outputs
 from regraft.compare.weight_map import WeightMap
-from regraft.conceptual.fuzzing.checkpoints import OWN, Checkpoint, checkpoints
+from regraft.conceptual.fuzzing.checkpoints import OWN, Checkpoint, checkpoints, mapped_names, tied
 from regraft.conceptual.fuzzing.domain import Domain, accepts, domain_of
-from regraft.conceptual.fuzzing.oracle import PRECISION, Oracle
+from regraft.conceptual.fuzzing.oracle import PRECISION, Oracle, moved
 from regraft.conceptual.fuzzing.search import Fuzzed, Search
 from regraft.conceptual.fuzzing.values import drawn, kinds_of
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.named_weights import with_weights
 
@@ -75,9 +75,24 @@ class Pair:
         return checkpoints(self._reference, self._map, self._values, batches, seed=self._seed)
 
     def oracle(self, checkpoint: Checkpoint) -> Oracle:
-        """Both under one set of weights."""
-        reference, candidate = self.filled(checkpoint)
-        return Oracle(reference, candidate, self._feeds, inputs=self.inputs, outputs=self.outputs, seed=self._seed)
+        """Both under one set of weights, and a little beside it."""
+        beside = (lambda seed: self._oracle(self._moved(checkpoint, seed), None)) if self._values else None
+        return self._oracle(checkpoint, beside)
+
+    def _oracle(self, checkpoint: Checkpoint, beside: Callable[[int], Oracle] | None) -> Oracle:
+        models = self.filled(checkpoint)
+        return Oracle(
+            *models, self._feeds, inputs=self.inputs, outputs=self.outputs, seed=self._seed, beside=beside
+        )  # fmt: skip
+
+    def _moved(self, checkpoint: Checkpoint, seed: int) -> Checkpoint:
+        """A set of weights with each number moved by a few units in its last place."""
+        import numpy as np
+
+        random = np.random.default_rng(seed)
+        values = {name: checkpoint.values.get(name, self._values[name]) for name in mapped_names(self._map)}
+        near = {name: moved(value, random, with_zeros=True) for name, value in values.items()}
+        return Checkpoint(checkpoint.name, checkpoint.told, tied(near, self._map))
 
     def filled(self, checkpoint: Checkpoint) -> tuple[Model, Model]:
         """Both networks with a set of weights, taking all the sizes that the reference does."""

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from regraft.compare.deviation import Deviation, deviation
-from regraft.compare.exact import exact_model, feeds_for
+from regraft.compare.exact import exact_model
 from regraft.compare.judge import Judgement, Threshold, threshold
 from regraft.compare.measure import Yardstick
 from regraft.compare.noise import Ratio, least_floor, ratios, unit_roundoff
 from regraft.conceptual.fuzzing.domain import REFUSALS
 from regraft.errors import Unsupported
+from regraft.runtime.feeding import feeds_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +126,8 @@ class Oracle:
         inputs: reference's input → candidate's.
         outputs: reference's output → candidate's.
         seed: of jitter and neighbours.
+        beside: makes the oracle of the same two with weights that are moved a little, by a seed; None where both
+            keep the weights that they have.
     Raises:
         Unsupported: the reference has neither float64 nor jitter, or its floors are not calibrated.
     """
@@ -138,8 +141,11 @@ class Oracle:
         inputs: Mapping[str, str],
         outputs: Mapping[str, str],
         seed: int = 0,
+        beside: Callable[[int], Oracle] | None = None,
     ) -> None:
         self._reference, self._candidate = reference, candidate
+        self._beside = beside
+        self._near: list[Oracle] = []
         self._inputs, self._outputs, self._seed = inputs, outputs, seed
         self._exact: Twin | None = None
         self._wide: Twin | None = None
@@ -160,19 +166,32 @@ class Oracle:
         return self._wide is not None
 
     def judged(self, feeds: Feeds) -> Outcome:
-        """Run both; a difference is confirmed on neighbours."""
+        """Run both; a difference is confirmed on neighbours: of the inputs, of integers under moved weights, too."""
         found = self._once(feeds)
         if found.answer is not Answer.DIFFERS:
             return found
-        neighbours = self._neighbours(feeds, with_zeros=found.kind is Kind.INTEGERS)
-        if found.kind is Kind.INTEGERS and not neighbours:
-            told = f"{found.message}, and no input is a real number that could be moved: it may be a tie"
+        is_choice = found.kind is Kind.INTEGERS
+        neighbours = self._neighbours(feeds, with_zeros=is_choice)
+        oracles = self._with_moved_weights() if is_choice else []
+        if is_choice and not neighbours and not oracles:
+            told = f"{found.message}, and neither inputs nor weights could be moved: it may be a tie"
             return msgspec.structs.replace(found, answer=Answer.ROUNDING, severity=0.0, message=told)
-        for near in neighbours:
-            other = self._once(near)
+        for i in range(_NEIGHBOURS):
+            oracle = oracles[i] if oracles else self
+            other = oracle._once(neighbours[i] if neighbours else feeds)
             if other.answer is not Answer.DIFFERS:
                 return Outcome(Answer.SAME, 0.0, found.output, "its neighbours agree")
         return found
+
+    def _with_moved_weights(self) -> list[Oracle]:
+        """Oracles of the same two a little beside their weights, where a tie of these is none; nothing if that fails.
+
+        An argmax over a head of zeros, or over tokens alone, is a tie whatever becomes of the inputs.
+        """
+        if self._beside is not None and not self._near:
+            with contextlib.suppress(*REFUSALS):
+                self._near = [self._beside(self._seed + i) for i in range(_NEIGHBOURS)]
+        return self._near
 
     def _once(self, feeds: Feeds) -> Outcome:
         self.passes += 1
@@ -295,13 +314,25 @@ class Oracle:
         random = np.random.default_rng(self._seed)
 
         def near(value: np.ndarray) -> Array:
-            if value.dtype.kind != "f":
-                return value
-            moved = _NEAR * random.uniform(-1, 1, value.shape)
-            beside = np.where(value == 0, moved, 0.0) if with_zeros else 0.0
-            return (value * (1 + moved) + beside).astype(value.dtype)
+            return moved(value, random, with_zeros=with_zeros) if value.dtype.kind == "f" else value
 
         return [{name: near(value) for name, value in feeds.items()} for _ in range(_NEIGHBOURS)]
+
+
+def moved(value: np.ndarray, random: np.random.Generator, *, with_zeros: bool) -> Array:
+    """Real numbers beside others, by a few units in the last place; zeros upwards, so that no variance is below zero.
+
+    Args:
+        value: any shape; floating.
+        random: decides by how much.
+        with_zeros: also what is zero, as if it were one.
+    """
+    import numpy as np
+
+    steps = _NEAR * random.uniform(-1, 1, value.shape)
+    beside = np.where(value == 0, np.abs(steps), 0.0) if with_zeros else 0.0
+    made: Array = (value * (1 + steps) + beside).astype(value.dtype)
+    return made
 
 
 _ORDER = (Answer.SKIPPED, Answer.SAME, Answer.ROUNDING, Answer.REFUSED, Answer.DIFFERS)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.compare.exact import feeds_for
 from regraft.compare.weight_map import WeightMap, map_weights
 from regraft.compare.weight_map.document import map_from_toml
 from regraft.compare.weight_map.proof import live
 from regraft.record.evidence import JSON, Draft, Finding, Severity, Where
+from regraft.runtime.feeding import feeds_for
 from regraft.runtime.graphs import operator_graph
 from regraft.runtime.named_weights import named_weights, weight_values, with_weights
 
@@ -171,7 +171,8 @@ def _report(draft: Draft, found: WeightMap, values: Mapping[str, Array], unasked
 
 
 def _report_folded(draft: Draft, found: WeightMap) -> None:
-    """Norms of the reference that are part of other weights in the candidate, by the first of their weights."""
+    """Norms of either that are part of other weights in the other, by the first of their weights."""
+    _report_identities(draft, found)
     found_norms = ((pair.candidate.weight, pair.norm) for pair in found.pairs if pair.norm is not None)
     norms = {name: norm for name, norm in found_norms if not norm.is_added}
     if not norms:
@@ -180,6 +181,20 @@ def _report_folded(draft: Draft, found: WeightMap) -> None:
     message = f"batch norms are folded into the weights in front of them: {_listed(pairs)}"
     data: dict[str, JSON] = {name: list(norm.weights) for name, norm in norms.items()}
     draft.find(Finding("replicate.folded", Severity.INFO, message, Where(candidate=next(iter(norms))), data=data))
+
+
+def _report_identities(draft: Draft, found: WeightMap) -> None:
+    """Norms of the candidate that the reference has folded: what they were before that, nothing says."""
+    filled = [pair.candidate.weight for pair in found.pairs if pair.is_free and not pair.sources]
+    if not filled:
+        return
+    norms = list(dict.fromkeys(name.rpartition(".")[0] or name for name in filled))
+    message = (
+        f"the reference has the batch norms {_listed(norms)} folded into the weights in front of them: the candidate's "
+        "are set to the identity, one of infinitely many ways to fill them"
+    )
+    data: dict[str, JSON] = {"weights": list(filled)}
+    draft.find(Finding("replicate.folded", Severity.INFO, message, Where(candidate=filled[0]), data=data))
 
 
 def _report_resized(draft: Draft, found: WeightMap) -> None:
@@ -229,7 +244,10 @@ def _report_own(
     """A candidate that is filled already: which of its weights are not what the map makes of the reference's."""
     import numpy as np
 
-    informative = {name: value for name, value in made.items() if value.size and value.min() != value.max()}
+    free = {pair.candidate.weight for pair in found.pairs if pair.is_free}
+    informative = {
+        name: value for name, value in made.items() if name not in free and value.size and value.min() != value.max()
+    }
     least = {name: _rounding(found, name, values) for name in informative}
     wrong = [
         name for name, value in informative.items() if not np.allclose(own[name], value, rtol=1e-5, atol=least[name])
