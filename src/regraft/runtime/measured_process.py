@@ -19,7 +19,7 @@ from regraft.runtime.measure import ProcessCost, ProcessTask, sample
 
 _LIBRARIES = {
     "onnxruntime": ("numpy", "onnxruntime", "onnx"), "openvino": ("numpy", "openvino"), "tract": ("numpy", "onnx"),
-    "iree": ("numpy",),
+    "iree": ("numpy",), "tvm": ("numpy",), "ncnn": ("numpy",), "mnn": ("numpy",),
     "numpy": ("numpy",),
 }  # fmt: skip
 _TORCH = ("numpy", "torch")

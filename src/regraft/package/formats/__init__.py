@@ -5,7 +5,17 @@ from __future__ import annotations
 import functools
 import importlib
 
-from regraft.package.formats.interface import Description, Format, Loading, Port, Probe, Problem, Role, Tensor
+from regraft.package.formats.interface import (
+    COMPILED_MODELS,
+    Description,
+    Format,
+    Loading,
+    Port,
+    Probe,
+    Problem,
+    Role,
+    Tensor,
+)
 
 _MEMBERS: tuple[str, ...] = (
     # Exact magic numbers first, then containers by what is in them, then text by its structure, plain text last.
@@ -32,15 +42,18 @@ _MEMBERS: tuple[str, ...] = (
     "tflite:TFLite",
     "executorch:ExecuTorch",
     "ort_format:OrtFormat",
+    "mnn:Mnn",
     "keras:KerasHdf5",
     "hdf5:Hdf5",
     "iree:IreeModule",
+    "ncnn:NcnnBinaryParam",
     "archive_formats:Zip",
     "archive_formats:Tar",
     "rdata:RData",
     "archive_formats:Compressed",
     "pickle:Pickle",
     "boosting:CatBoost",
+    "tvm:TvmLibrary",
     "native:NativeCode",
     "native:PythonBytecode",
     "media:Image",
@@ -64,6 +77,8 @@ _MEMBERS: tuple[str, ...] = (
     "data_text:Empty",
     "boosting:LightGbmText",
     "openvino:OpenVino",
+    "ncnn:NcnnParam",
+    "ncnn:Pnnx",
     "coreml:CoreMlManifest",
     "paddle:PaddleJson",
     "tfjs:TfjsModel",
@@ -106,6 +121,7 @@ def recognise(probe: Probe) -> Format | None:
 
 
 __all__ = [
+    "COMPILED_MODELS",
     "Description",
     "Format",
     "Loading",

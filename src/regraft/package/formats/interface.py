@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from regraft.package.archive import Archive
 
 HEAD_BYTES = 4096
+COMPILED_MODELS = frozenset({"iree", "tvm"})
+"""Formats of networks that are native code and nothing else: a model for who looks for one, code for who judges it."""
 
 
 class Role(StrEnum):

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from regraft.package.formats import Role
+from regraft.package.formats import COMPILED_MODELS, Role
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity, Where
 from regraft.trust.scan.commands import HIDES_OR_PIPES, HOSTILE_COMMAND
@@ -99,7 +99,7 @@ class CodeFamily:
 
     name = "code"
     judges: frozenset[str] = frozenset(
-        {"python-source", "source-code", "notebook", "native-code", "python-bytecode", "iree"}
+        {"python-source", "source-code", "notebook", "native-code", "python-bytecode", *COMPILED_MODELS}
     )
     rules: Sequence[Rule] = (AT_IMPORT, AT_LOAD, IN_USE, WOULD_RUN, UNREADABLE, HIDDEN, NOTED)
 
@@ -226,7 +226,7 @@ def _compiled_beside(program: Program, by_path: dict[str, Site]) -> Iterator[Fin
 
 
 def _compiled_models(by_path: dict[str, Site]) -> Iterator[Finding]:
-    """Libraries inside of an exported program, as AOTInductor makes them, and modules of IREE: loading one opens it."""
+    """Libraries in an exported program, as AOTInductor makes them, and those of IREE and TVM: loading one opens it."""
     for path, site in by_path.items():
         if _is_compiled_model(path, site):
             yield UNREADABLE.finding(
@@ -266,8 +266,8 @@ def _note(unreached: dict[str, Site], files: int) -> Finding:
 
 
 def _is_compiled_model(path: str, site: Site) -> bool:
-    is_module = site.format is not None and site.format.name == "iree"
-    return is_module or (site.inside in _COMPILED_HOLDERS and path.endswith(_COMPILED))
+    is_whole = site.format is not None and site.format.name in COMPILED_MODELS
+    return is_whole or (site.inside in _COMPILED_HOLDERS and path.endswith(_COMPILED))
 
 
 def _is_code(path: str, site: Site) -> bool:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from regraft.package.formats import Description, Role
+from regraft.package.formats import COMPILED_MODELS, Description, Role
 from regraft.record.evidence import JSON
 
 _BUFFER = re.compile(
@@ -70,8 +70,8 @@ class InspectedFile(msgspec.Struct, frozen=True):
 
     @property
     def is_model(self) -> bool:
-        """Whether it holds weights or a graph."""
-        return self.role in (Role.WEIGHTS, Role.GRAPH)
+        """Whether it holds weights or a graph, or what one was compiled to."""
+        return self.role in (Role.WEIGHTS, Role.GRAPH) or self.format in COMPILED_MODELS
 
     @property
     def stored(self) -> int | None:

@@ -1,0 +1,165 @@
+"""Libraries of Apache TVM, from ONNX and from exported programs: one compiler behind two frontends.
+
+Each is a script in a process of its own: what TVM is made of may crash, hang, or take a machine's memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.compare.recall import recalled
+from regraft.deployment.convert.foreign import Made, run_by
+from regraft.deployment.convert.hops.mobile_family import one_sample
+from regraft.deployment.convert.interface import Hop, Source
+from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.proving import prove
+from regraft.errors import Crashed, RegraftError, Unsupported
+from regraft.package.formats import Port
+from regraft.package.package import open_package
+from regraft.runtime.interface import Signature
+from regraft.runtime.verified import VerifiedFiles
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Feeds, Model
+
+_SCRIPTS = Path(__file__).parents[1] / "scripts"
+_PROGRAM = "model.pt2"
+
+
+class TvmConverter:
+    """A converter that compiles by TVM.
+
+    Args:
+        source: form.
+        script: name of a file of `convert/scripts`.
+        does: a sentence for the reference, as other converters have it as the docstring of their class.
+    """
+
+    target = "tvm"
+    cost = 4
+
+    def __init__(self, source: str, script: str, does: str) -> None:
+        self.source = source
+        self.name = f"tvm_from_{source.replace('-', '_')}"
+        self.__doc__ = does
+        self._script = _SCRIPTS / f"{script}.py"
+
+    def obstacle(self) -> str:
+        """TVM must be installed, what its frontend reads, and a compiler that links."""
+        library = ("onnx", "onnx") if self.source == "onnx" else ("torch", "torch")
+        if absent := missing("tvm", extra="tvm") or missing(library[0], extra=library[1]):
+            return absent
+        compiler = os.environ.get("CXX", "g++")
+        return "" if shutil.which(compiler) else f"the compiler {compiler} is not installed: apt-get install g++"
+
+    def convert(self, source: Source) -> Hop:
+        """Compile with the free sizes of the source, or, where TVM cannot, with those of one sample.
+
+        Raises:
+            Unsupported: TVM cannot compile it; its message names operators.
+            Crashed: the compiler died, hung, or took too much memory.
+        """
+        model = source.loaded()
+        _require_takes(self.source, model, source.where)
+        ports = model.signature.inputs
+        try:
+            return self._compiled(source, model.signature, {})
+        except (Unsupported, Crashed) as error:
+            if not any(not isinstance(extent, int) for port in ports for extent in port.shape or (None,)):
+                raise
+            refused = error
+        feeds = one_sample(source.feeds, ports, given=source.given)
+        try:
+            hop = self._compiled(source, _fixed(model, feeds), feeds)
+        except RegraftError:
+            raise refused from None  # of the network as it is
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
+        note = f"the sizes are fixed: {shapes}; with free ones: {refused.what}"
+        return msgspec.structs.replace(hop, notes=(note, *hop.notes), is_one_size=True)
+
+    def _compiled(self, source: Source, signature: Signature, fixed: Feeds) -> Hop:
+        """One library, run at every size of the examples that it is for.
+
+        Args:
+            source: what is compiled.
+            signature: that the library is to state.
+            fixed: feeds whose sizes it is compiled for; empty for free ones.
+        """
+        from regraft.runtime.stated import stated_signature
+        from regraft.runtime.tvm_model import isolated_tvm
+
+        model = source.loaded()
+        made = self._made(source, stated_signature(signature, model.effective_precision), fixed)
+        product = isolated_tvm(made.files["model.so"], where=source.where)
+        try:
+            cases = [fixed] if fixed else source.feeds
+            prove(product, model, cases, {port.name: port.name for port in signature.inputs})
+        finally:
+            product.close()
+        note = "compiled for this processor and this TVM, not tuned; native code, which a scan cannot pass"
+        return Hop(made.files, "tvm", (note,), made.versions, precision=None, is_compiled=True)
+
+    def _made(self, source: Source, stated: str, fixed: Feeds) -> Made:
+        python = Path(sys.executable)
+        if self.source == "onnx":
+            shapes = json.dumps({name: list(value.shape) for name, value in fixed.items()})
+            return run_by(python, self._script, source, {"signature": stated, "shapes": shapes})
+        with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
+            (Path(folder) / _PROGRAM).write_bytes(_program(source, fixed))
+            with open_package(folder) as package:
+                handed_over = Source(None, (), VerifiedFiles(package), _PROGRAM, source.where)
+                return run_by(python, self._script, handed_over, {"signature": stated})
+
+
+def _require_takes(form: str, model: Model, where: str) -> None:
+    """Is it what the converter's frontend reads?"""
+    from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+
+    if form == "onnx":
+        if not isinstance(model, OnnxRuntimeModel):
+            raise Unsupported("only ONNX graphs are compiled by this way", where=where)
+        return
+    from regraft.runtime.torch_export import TorchExportModel
+
+    if not isinstance(model, TorchExportModel):
+        raise Unsupported(f"a {type(model).__name__} is no exported program", where=where)
+
+
+def _program(source: Source, fixed: Feeds) -> bytes:
+    """The program as a file, its sizes free, or those of the feeds."""
+    from regraft.runtime.torch_export import TorchExportModel, exported
+    from regraft.runtime.torch_program import program_bytes
+
+    model = source.loaded()
+    assert isinstance(model, TorchExportModel)
+    names = {str(extent) for port in model.signature.inputs for extent in port.shape or () if isinstance(extent, str)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return program_bytes(exported(model, fixed or source.feeds[0], fixed=sorted(names) if fixed else ()))
+
+
+def _fixed(model: Model, feeds: Feeds) -> Signature:
+    """The signature of what is compiled for the sizes of these feeds."""
+    signature = model.signature
+    inputs = tuple(msgspec.structs.replace(port, shape=feeds[port.name].shape) for port in signature.inputs)
+    returned = recalled(model, feeds)
+    outputs = tuple(Port(name, str(value.dtype), value.shape) for name, value in returned.items())
+    return Signature(inputs, outputs, signature.ranges)
+
+
+FAMILY = (
+    TvmConverter("onnx", "tvm_from_onnx", "Compiles ONNX graphs by TVM for the processor at hand, untuned."),
+    TvmConverter(
+        "torch-export", "tvm_from_program", "Compiles exported programs by TVM for the processor at hand, untuned."
+    ),
+)
+"""Both of them."""
