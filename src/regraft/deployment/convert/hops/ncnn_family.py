@@ -1,0 +1,126 @@
+"""Converters to ncnn, by PNNX: one table, as they differ in what is read alone.
+
+PNNX is a program of its own, which runs as a script over a copy of the file.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from regraft.deployment.convert.foreign import Made, run_by
+from regraft.deployment.convert.hops.mobile_family import one_sample
+from regraft.deployment.convert.interface import Hop, Source
+from regraft.deployment.convert.obstacles import missing
+from regraft.deployment.convert.proving import prove
+from regraft.errors import Unsupported
+from regraft.package.formats import Port
+from regraft.package.formats.ncnn import text_layers
+from regraft.package.formats.ncnn_layers import LAYERS
+from regraft.runtime.interface import Signature
+from regraft.runtime.stated import stated_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.ncnn_model import Ends
+
+_SCRIPT = Path(__file__).parents[1] / "scripts" / "ncnn_by_pnnx.py"
+_TYPES = {"float32": "f32", "int64": "i64", "int32": "i32"}
+"""Dtype → PNNX's word for it, of what ncnn takes at all."""
+
+
+class NcnnByPnnx:
+    """A converter to ncnn.
+
+    Args:
+        source: form.
+        does: a sentence for the reference, as other converters have it as the docstring of their class.
+    """
+
+    target = "ncnn"
+    cost = 4
+
+    def __init__(self, source: str, does: str) -> None:
+        self.source = source
+        self.name = f"ncnn_from_{source}"
+        self.__doc__ = does
+
+    def obstacle(self) -> str:
+        """PNNX and ncnn must be installed."""
+        return missing("pnnx", "ncnn", extra="ncnn")
+
+    def convert(self, source: Source) -> Hop:
+        """Fix every size to that of one sample, convert a copy of the file, and run the graph at these sizes.
+
+        Raises:
+            Unsupported: an input is of a dtype that ncnn does not have, or an operator has no layer there.
+            Crashed: PNNX died, hung, or took too much memory.
+        """
+        from regraft.runtime.ncnn_model import Ends, isolated_ncnn, stated_ends
+
+        model = source.loaded()
+        ports = model.signature.inputs
+        feeds = one_sample(source.feeds, ports, given=source.given)
+        made = run_by(Path(sys.executable), _SCRIPT, source, {"sizes": _sizes(ports, feeds, source.where)})
+        graph = made.files["model.param"].decode()
+        _require_layers(graph, made, source.where)
+        ends = msgspec.json.decode(made.files["model.json"], type=Ends)
+        signature = _fixed(model, feeds, ends, source.where)
+        stated = stated_ends(stated_signature(signature, "float32"), ends)
+        product = isolated_ncnn(graph, made.files["model.bin"], stated=stated, precision="float32", where=source.where)
+        try:
+            prove(product, model, [feeds], {port.name: port.name for port in ports})
+        finally:
+            product.close()
+        is_free = any(not isinstance(extent, int) for port in ports for extent in port.shape or (None,))
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
+        notes = (f"the sizes are fixed: {shapes}", *made.notes) if is_free else made.notes
+        files = {**made.files, "model.json": stated.encode()}
+        return Hop(files, "ncnn", notes, made.versions, is_one_size=is_free)
+
+
+def _sizes(ports: Sequence[Port], feeds: Feeds, where: str) -> str:
+    """`[1,3,8,8]f32,…`, as PNNX wants them."""
+    for port in ports:
+        if port.dtype not in _TYPES:
+            raise Unsupported(f"input {port.name!r} is {port.dtype}, which ncnn does not take", where=where)
+    return ",".join(f"[{','.join(map(str, feeds[port.name].shape))}]{_TYPES[port.dtype]}" for port in ports)
+
+
+def _require_layers(graph: str, made: Made, where: str) -> None:
+    """PNNX keeps what it cannot lower under its own name, and ends as if all were well."""
+    layers, _ = text_layers(graph, where)
+    foreign = sorted({layer.type for layer in layers} - set(LAYERS))
+    if foreign:
+        said = f" ({made.notes[0]})" if made.notes else ""
+        raise Unsupported(f"ncnn has no layer for {', '.join(foreign)[:300]}{said}", where=where)
+
+
+def _fixed(model: Model, feeds: Feeds, ends: Ends, where: str) -> Signature:
+    """The signature at these sizes alone.
+
+    Raises:
+        Unsupported: PNNX kept fewer ports than the model has.
+    """
+    outputs = model(feeds)
+    sides = ("inputs", feeds, ends.blobs[0]), ("outputs", outputs, ends.blobs[1])
+    for side, arrays, blobs in sides:
+        if len(arrays) != len(blobs):
+            raise Unsupported(f"{len(blobs)} {side} are left of {len(arrays)}", where=where)
+    taken, returned = (
+        tuple(Port(name, str(value.dtype), value.shape) for name, value in arrays.items())
+        for arrays in (feeds, outputs)
+    )
+    return Signature(taken, returned, model.signature.ranges)
+
+
+FAMILY = (
+    NcnnByPnnx("onnx", "Converts ONNX graphs by PNNX, at the sizes of one sample."),
+    NcnnByPnnx("torchscript", "Converts TorchScript by PNNX, at the sizes of one sample."),
+)
+"""Every one of them."""
