@@ -10,8 +10,7 @@ import pytest
 from regraft.errors import Damaged
 from regraft.package.formats import Port
 from regraft.runtime.interface import Signature
-from regraft.runtime.iree_model import stated_signature
-from regraft.runtime.stated import read_signature
+from regraft.runtime.stated import read_signature, stated_signature
 
 WHOLE: dict[str, Any] = {"precision": "float32", "inputs": [["x", "float32", [1, 3]]], "outputs": [["y", "int64", []]]}
 

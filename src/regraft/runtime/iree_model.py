@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,12 @@ from regraft.runtime.feeding import checked_feeds
 from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.isolated_worker import Recipe
+from regraft.runtime.launch import is_confined
 from regraft.runtime.stated import read_signature
 
 if TYPE_CHECKING:
     from regraft.package.package import Package
-    from regraft.runtime.interface import Array, Feeds, LoadOptions, Reduce
+    from regraft.runtime.interface import Array, Feeds, LoadOptions, Model, Reduce
     from regraft.runtime.verified import VerifiedFiles
 
 REFLECTION = "regraft.signature"
@@ -32,7 +32,7 @@ class IreeRuntime:
         _, recognised = package.probe(path)
         return options.factory is None and recognised is not None and recognised.name == "iree"
 
-    def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> IsolatedModel:
+    def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> Model:
         """Hand the permitted bytes to a process of its own."""
         model = isolated_iree(files.read(path), threads=options.threads, where=path)
         if options.precision not in (None, model.effective_precision):
@@ -43,8 +43,8 @@ class IreeRuntime:
         return model
 
 
-def isolated_iree(content: bytes, *, threads: int | None = None, where: str = "") -> IsolatedModel:
-    """A compiled module as a model in a process of its own.
+def isolated_iree(content: bytes, *, threads: int | None = None, where: str = "") -> Model:
+    """A compiled module as a model in a process of its own; in the sandbox, which is one, in this.
 
     Args:
         content: the `.vmfb`; its native code will run.
@@ -53,6 +53,8 @@ def isolated_iree(content: bytes, *, threads: int | None = None, where: str = ""
     Raises:
         As `IreeModel`; Crashed: the process died.
     """
+    if is_confined():  # it may start no other process
+        return IreeModel(content, threads=threads, where=where)
     arguments = {"threads": threads, "where": where}
     return IsolatedModel(Recipe("regraft.runtime.iree_model:IreeModel", content, arguments), where=where)
 
@@ -161,16 +163,6 @@ class IreeModel:
             where=self.where,
             hint="look at the ONNX graph that it was compiled from",
         )
-
-
-def stated_signature(signature: Signature, precision: str) -> str:
-    """What a module says of itself, as JSON."""
-    inputs, outputs = (
-        [[port.name, port.dtype, None if port.shape is None else list(port.shape)] for port in ports]
-        for ports in (signature.inputs, signature.outputs)
-    )
-    ranges = {name: list(limits) for name, limits in signature.ranges.items()}
-    return json.dumps({"inputs": inputs, "outputs": outputs, "ranges": ranges, "precision": precision})
 
 
 def _said(error: Exception) -> str:

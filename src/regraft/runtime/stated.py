@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import msgspec
@@ -46,6 +47,16 @@ def read_signature(text: str | bytes, where: str, *, is_fixed: bool = False) -> 
         said = str(error)[:200]
         raise Damaged(f"what it says of its own signature cannot be read: {said}", where=where) from None
     return signature, stated.precision
+
+
+def stated_signature(signature: Signature, precision: str) -> str:
+    """What a compiled network is to say of itself, as `read_signature` reads it."""
+    inputs, outputs = (
+        [[port.name, port.dtype, None if port.shape is None else list(port.shape)] for port in ports]
+        for ports in (signature.inputs, signature.outputs)
+    )
+    ranges = {name: list(limits) for name, limits in signature.ranges.items()}
+    return json.dumps({"inputs": inputs, "outputs": outputs, "ranges": ranges, "precision": precision})
 
 
 def _ports(ends: _Ends) -> tuple[Port, ...]:

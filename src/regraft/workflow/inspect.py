@@ -46,7 +46,7 @@ _FIXES = {
     "suffix": "Load it as what it is; a wrong suffix may also be meant to mislead a scanner.",
 }
 _MAX_ANOMALIES = 50
-_SPLIT_FORMATS = ("tfjs", "tf-", "openvino")
+_SPLIT_FORMATS = ("tfjs", "tf-", "openvino", "ncnn")
 """Formats whose raw numbers lie in files of their own that have no format."""
 _MAX_LISTED = 2_000
 _MAX_ALIKE = 8

@@ -26,8 +26,8 @@ _TENSOR_BUNDLE = re.compile(r"(?P<stem>.+)\.data-\d{5}-of-\d{5}$")
 def raw_files(sites: Sequence[Site]) -> frozenset[str]:
     """Paths of files that a loader reads as plain numbers, because a file beside them says where and how.
 
-    These are shards of TensorFlow.js manifests, external data of ONNX models, the weights beside an
-    OpenVINO graph and the data of a TensorFlow checkpoint. Nothing in such a file is ever interpreted.
+    These are shards of TensorFlow.js manifests, external data of ONNX models, the weights beside a
+    graph of OpenVINO or ncnn, and the data of a TensorFlow checkpoint. Nothing in such a file is ever interpreted.
     """
     paths = {path_of(site) for site in sites}
     found: set[str] = set()
@@ -83,6 +83,8 @@ def _described(site: Site) -> Iterator[str]:
     if kind.startswith("openvino"):
         stem = posixpath.basename(path_of(site)).rsplit(".", 1)[0]
         yield f"{stem}.bin"
+    elif kind in ("ncnn-param", "ncnn-param-binary"):
+        yield f"{posixpath.basename(path_of(site)).removesuffix('.bin').removesuffix('.param')}.bin"
     elif kind == "onnx":
         description = description_of(site)
         if isinstance(description, Description):

@@ -33,8 +33,9 @@ class IreeFromOnnx:
             Unsupported: IREE cannot compile it; its message names the operator.
             Crashed: the compiler died, hung, or took too much memory.
         """
-        from regraft.runtime.iree_model import REFLECTION, isolated_iree, stated_signature
+        from regraft.runtime.iree_model import REFLECTION, isolated_iree
         from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+        from regraft.runtime.stated import stated_signature
 
         model = source.loaded()
         if not isinstance(model, OnnxRuntimeModel):
