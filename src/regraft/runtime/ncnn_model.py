@@ -240,7 +240,7 @@ def stated_ends(text: str, ends_of: Ends) -> str:
 
 
 def _read_stated(text: str, where: str) -> tuple[Signature, Ends]:
-    signature, _ = read_signature(text, where, is_fixed=True)
+    signature, _ = read_signature(text, where)
     try:
         found = msgspec.json.decode(text, type=Ends)
     except (msgspec.DecodeError, RecursionError) as error:

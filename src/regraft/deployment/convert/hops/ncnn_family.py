@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regraft.compare.recall import recalled
 from regraft.deployment.convert.foreign import Made, run_by
 from regraft.deployment.convert.hops.mobile_family import one_sample
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
 from regraft.deployment.convert.proving import prove
-from regraft.errors import Unsupported
+from regraft.errors import BadFeeds, Unsupported
 from regraft.package.formats import Port
 from regraft.package.formats.ncnn import text_layers
 from regraft.package.formats.ncnn_layers import LAYERS
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _SCRIPT = Path(__file__).parents[1] / "scripts" / "ncnn_by_pnnx.py"
 _TYPES = {"float32": "f32", "int64": "i64", "int32": "i32"}
 """Dtype → PNNX's word for it, of what ncnn takes at all."""
+_COARSE = 1e-3
+"""Share of the peak that a batch may be off before it counts as mixed up; what is less is for `verify` to judge."""
 
 
 class NcnnByPnnx:
@@ -55,7 +58,10 @@ class NcnnByPnnx:
         return missing("pnnx", "ncnn", extra="ncnn")
 
     def convert(self, source: Source) -> Hop:
-        """Fix every size to that of one sample, convert a copy of the file, and run the graph at these sizes.
+        """Convert a copy of the file at the sizes of one sample, and run the graph there.
+
+        The batch stays free where batches of the examples come out right; other sizes are fixed.
+
 
         Raises:
             Unsupported: an input is of a dtype that ncnn does not have, or an operator has no layer there.
@@ -70,18 +76,22 @@ class NcnnByPnnx:
         graph = made.files["model.param"].decode()
         _require_layers(graph, made, source.where)
         ends = msgspec.json.decode(made.files["model.json"], type=Ends)
-        signature = _fixed(model, feeds, ends, source.where)
-        stated = stated_ends(stated_signature(signature, "float32"), ends)
-        product = isolated_ncnn(graph, made.files["model.bin"], stated=stated, precision="float32", where=source.where)
-        try:
-            prove(product, model, [feeds], {port.name: port.name for port in ports})
-        finally:
-            product.close()
-        is_free = any(not isinstance(extent, int) for port in ports for extent in port.shape or (None,))
-        shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
-        notes = (f"the sizes are fixed: {shapes}", *made.notes) if is_free else made.notes
+        fixed = _fixed(model, feeds, ends, source.where)
+        for signature in (_with_free_batch(fixed, model.signature, ends), fixed):
+            stated = stated_ends(stated_signature(signature, "float32"), ends)
+            weights = made.files["model.bin"]
+            product = isolated_ncnn(graph, weights, stated=stated, precision="float32", where=source.where)
+            try:
+                if signature is not fixed and not _agrees(product, model, source.feeds):
+                    continue
+                prove(product, model, [feeds], {port.name: port.name for port in ports})
+            finally:
+                product.close()
+            break
+        lost = _lost_sizes(signature, model.signature)
+        notes = (f"fixed sizes: {lost}", *made.notes) if lost else made.notes
         files = {**made.files, "model.json": stated.encode()}
-        return Hop(files, "ncnn", notes, made.versions, is_one_size=is_free)
+        return Hop(files, "ncnn", notes, made.versions, is_one_size=bool(lost))
 
 
 def _sizes(ports: Sequence[Port], feeds: Feeds, where: str) -> str:
@@ -117,6 +127,59 @@ def _fixed(model: Model, feeds: Feeds, ends: Ends, where: str) -> Signature:
         for arrays in (feeds, outputs)
     )
     return Signature(taken, returned, model.signature.ranges)
+
+
+def _with_free_batch(fixed: Signature, source: Signature, ends: Ends) -> Signature:
+    """The same with the batch as free as the source has it, if all of its inputs have it under one name."""
+    axes, _ = ends.batch_axes
+    names = {None if axis is None or not port.shape else port.shape[axis]
+             for port, axis in zip(source.inputs, axes, strict=True)}  # fmt: skip
+    name = names.pop() if len(names) == 1 else None
+    if not isinstance(name, str) or None in ends.batch_axes[1]:
+        return fixed
+    inputs, outputs = (
+        tuple(_freed(port, axis, name) for port, axis in zip(ports, sides, strict=True))
+        for ports, sides in zip((fixed.inputs, fixed.outputs), ends.batch_axes, strict=True)
+    )
+    return Signature(inputs, outputs, fixed.ranges)
+
+
+def _freed(port: Port, axis: int | None, name: str) -> Port:
+    extents = enumerate(port.shape or ())
+    return Port(port.name, port.dtype, tuple(name if place == axis else extent for place, extent in extents))
+
+
+def _agrees(product: Model, model: Model, cases: Sequence[Feeds]) -> bool:
+    """Are batches of several what the source makes of them? Coarsely: a layer that mixes samples up is far off.
+
+    ncnn carries a batch beside its tensors, and some layers read the first sample alone.
+    """
+    import numpy as np
+
+    several = [case for case in cases if any(value.shape[:1] > (1,) for value in case.values())]
+    seen = 0
+    for case in several:
+        try:
+            ours = product(case)
+        except (Unsupported, BadFeeds):
+            continue
+        for mine, theirs in zip(ours.values(), recalled(model, case).values(), strict=True):
+            limit = _COARSE * float(np.abs(theirs).max(initial=0))
+            if mine.shape != theirs.shape or not np.allclose(mine, theirs, rtol=0, atol=limit):
+                return False
+        seen += 1
+    return seen > 0
+
+
+def _lost_sizes(signature: Signature, source: Signature) -> str:
+    """`name (1, 3, 8, 8)` of every input that takes fewer sizes than the source's."""
+    pairs = zip(signature.inputs, source.inputs, strict=True)
+    lost = [mine for mine, theirs in pairs if _free(theirs) - _free(mine) or theirs.shape is None]
+    return ", ".join(f"{port.name} ({', '.join(map(str, port.shape or ()))})" for port in lost)
+
+
+def _free(port: Port) -> set[int]:
+    return {axis for axis, extent in enumerate(port.shape or ()) if not isinstance(extent, int)}
 
 
 FAMILY = (
