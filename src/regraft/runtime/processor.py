@@ -33,9 +33,9 @@ INSTRUCTION_SETS = {"x86_64": _X86, "aarch64": _ARM}
 """Architecture → feature as LLVM names it → as Linux does: those whose instructions a compiler emits by itself."""
 
 
-def architecture(name: str = "") -> str:
-    """An architecture under one name: `x86_64`, `aarch64`, …; without an argument that of this machine."""
-    found = (name or platform.machine()).lower()
+def architecture(name: str | None = None) -> str:
+    """An architecture under one name: `x86_64`, `aarch64`, …; None for that of this machine."""
+    found = (platform.machine() if name is None else name).lower()
     return _ARCHITECTURES.get(found, found)
 
 

@@ -7,24 +7,24 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import Damaged, MissingExtra, Unsupported
+from regraft.errors import BadFeeds, Damaged, MissingExtra, Unsupported
 from regraft.package.formats.tvm import read_stated, stated_in
 from regraft.package.reader import BytesReader
-from regraft.runtime.feeding import checked_feeds
-from regraft.runtime.interface import Signature, Tap
+from regraft.runtime.interface import Signature
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.isolated_worker import Recipe
 from regraft.runtime.launch import is_confined
+from regraft.runtime.opaque_model import OpaqueModel, as_asked, said
 from regraft.runtime.processor import why_not_here
 from regraft.runtime.stated import read_signature
 
 if TYPE_CHECKING:
     from regraft.package.package import Package
-    from regraft.runtime.interface import Array, Feeds, LoadOptions, Model, Reduce
+    from regraft.runtime.interface import Array, LoadOptions, Model
     from regraft.runtime.verified import VerifiedFiles
 
 _FUNCTION = "main"
@@ -46,13 +46,7 @@ class TvmRuntime:
 
     def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> Model:
         """Hand the permitted bytes to a process of its own."""
-        model = isolated_tvm(files.read(path), threads=options.threads, where=path)
-        if options.precision not in (None, model.effective_precision):
-            model.close()
-            raise Unsupported(
-                f"it was compiled for {model.effective_precision} and cannot be told {options.precision}", where=path
-            )
-        return model
+        return as_asked(isolated_tvm(files.read(path), threads=options.threads, where=path), options.precision)
 
 
 def isolated_tvm(content: bytes, *, threads: int | None = None, where: str = "") -> Model:
@@ -105,7 +99,7 @@ def model_of(content: bytes, *, threads: int | None = None, where: str = "") -> 
     return TvmModel(content, where=where)
 
 
-class TvmModel:
+class TvmModel(OpaqueModel):
     """A compiled network on the CPU, in this very process, by TVM's runtime alone: 3 MB beside a compiler of 260.
 
     Args:
@@ -119,11 +113,10 @@ class TvmModel:
     """
 
     runtime = "tvm"
+    made_from = "the network that it was compiled from"
 
     def __init__(self, content: bytes, *, where: str = "") -> None:
-        self.where = where
-        self.allows_nan = False
-        self._signature, self._precision = stated_by(content, where)
+        super().__init__(*stated_by(content, where), where=where)
         ffi = _bindings(where)
         self._tensor = ffi.from_dlpack
         with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
@@ -134,70 +127,24 @@ class TvmModel:
                 machine["vm_initialization"](_CPU, 0, _POOLED)
                 self._function: Any = machine[_FUNCTION]
             except Exception as error:
-                raise Damaged(f"TVM cannot open the library: {_said(error)}", where=where) from error
+                raise Damaged(f"TVM cannot open the library: {said(error)}", where=where) from error
 
-    @property
-    def signature(self) -> Signature:
-        """As its maker wrote it into the library."""
-        return self._signature
-
-    @property
-    def effective_precision(self) -> str:
-        """What it was compiled for."""
-        return self._precision
-
-    def __call__(self, feeds: Feeds) -> dict[str, Array]:
-        """One pass."""
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         import numpy as np
 
         if self._function is None:
             raise Unsupported("the model is closed", where=self.where)
-        checked = checked_feeds(self._signature, feeds, where=self.where, allows_nan=self.allows_nan)
+        _require_legal(self.signature, feeds, self.where)
         try:
-            found = self._function(*(self._tensor(_aligned(value)) for value in checked.values()))
-            values = [np.from_dlpack(one) for one in ([found] if hasattr(found, "shape") else found)]
+            found = self._function(*(self._tensor(_aligned(value)) for value in feeds.values()))
+            values = [np.from_dlpack(one).copy() for one in ([found] if hasattr(found, "shape") else found)]
         except Exception as error:
-            sizes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
-            raise Unsupported(f"TVM stopped: {_said(error)}", where=self.where, hint=f"feeds: {sizes}") from error
-        ports = self._signature.outputs
-        if len(values) != len(ports):
-            raise Damaged(f"it says that it has {len(ports)} outputs, and has {len(values)}", where=self.where)
-        return {port.name: value.astype(port.dtype) for port, value in zip(ports, values, strict=True)}
-
-    def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
-        """Not for compiled code.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no()
-
-    def segment(self, inputs: Sequence[str], outputs: Sequence[str]) -> TvmModel:
-        """Not for compiled code.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no()
-
-    def cast(self, dtype: str) -> TvmModel:
-        """Not for compiled code.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no()
+            raise self._stopped("TVM", error, feeds) from error
+        return self._named(values)
 
     def close(self) -> None:
         """Let go of the library."""
         self._function = None
-
-    def _no(self) -> Unsupported:
-        return Unsupported(
-            "compiled code has no operators to look at",
-            where=self.where,
-            hint="look at the network that it was compiled from",
-        )
 
 
 def _bindings(where: str) -> Any:
@@ -211,8 +158,20 @@ def _bindings(where: str) -> Any:
     try:
         ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
     except OSError as error:
-        raise Unsupported(f"TVM's runtime cannot be opened: {_said(error)}", where=where) from error
+        raise Unsupported(f"TVM's runtime cannot be opened: {said(error)}", where=where) from error
     return tvm_ffi
+
+
+def _require_legal(signature: Signature, feeds: Mapping[str, Array], where: str) -> None:
+    """Refuse an index outside of its table: TVM's code does not look, and would read memory that is not the network's.
+
+    Raises:
+        BadFeeds: names the input and its range.
+    """
+    for name, (lowest, highest) in signature.ranges.items():
+        value = feeds.get(name)
+        if value is not None and value.size and not (lowest <= value.min() and value.max() <= highest):
+            raise BadFeeds(f"input {name!r} holds values outside of {lowest} … {highest}", where=where)
 
 
 def _aligned(value: Array) -> Array:
@@ -224,7 +183,3 @@ def _aligned(value: Array) -> Array:
     copy = memory[start : start + value.nbytes].view(value.dtype).reshape(value.shape)
     copy[...] = value
     return copy
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]

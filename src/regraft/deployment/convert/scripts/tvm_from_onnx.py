@@ -1,6 +1,7 @@
 """A library of TVM from ONNX, by its own frontend."""
 
 import json
+import sys
 
 from tvm_library import first_words, written
 
@@ -11,6 +12,7 @@ def convert(model, out, options):
     Raises:
         ValueError: the frontend or the compiler refuses the graph; the message names operators.
     """
+    sys.modules.setdefault("torch", None)  # TVM's bindings import it where they can: 2 s and 200 MB for nothing
     import onnx
     from tvm.relax.frontend.onnx import from_onnx
 
