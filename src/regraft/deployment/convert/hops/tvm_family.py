@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,14 +73,14 @@ class TvmConverter:
         _require_takes(self.source, model, source.where)
         ports = model.signature.inputs
         try:
-            return self._compiled(source, model.signature, {})
+            return self._compiled(source, _signature(model, source.feeds), {})
         except (Unsupported, Crashed) as error:
             if not any(not isinstance(extent, int) for port in ports for extent in port.shape or (None,)):
                 raise
             refused = error
         feeds = one_sample(source.feeds, ports, given=source.given)
         try:
-            hop = self._compiled(source, _fixed(model, feeds), feeds)
+            hop = self._compiled(source, _signature(model, [feeds], is_fixed=True), feeds)
         except RegraftError:
             raise refused from None  # of the network as it is
         shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
@@ -147,13 +148,26 @@ def _program(source: Source, fixed: Feeds) -> bytes:
         return program_bytes(exported(model, fixed or source.feeds[0], fixed=sorted(names) if fixed else ()))
 
 
-def _fixed(model: Model, feeds: Feeds) -> Signature:
-    """The signature of what is compiled for the sizes of these feeds."""
-    signature = model.signature
-    inputs = tuple(msgspec.structs.replace(port, shape=feeds[port.name].shape) for port in signature.inputs)
-    returned = recalled(model, feeds)
-    outputs = tuple(Port(name, str(value.dtype), value.shape) for name, value in returned.items())
-    return Signature(inputs, outputs, signature.ranges)
+def _signature(model: Model, cases: Sequence[Feeds], *, is_fixed: bool = False) -> Signature:
+    """What a library is to state: the ports of the source, outputs from a run where it does not say them.
+
+    Args:
+        model: the source; programs do not say what they return.
+        cases: examples of several sizes; an extent that differs between them has no number.
+        is_fixed: it is for the sizes of the first of them.
+    """
+    inputs = model.signature.inputs
+    if model.signature.outputs and not is_fixed:
+        return model.signature
+    if is_fixed:
+        inputs = tuple(msgspec.structs.replace(port, shape=cases[0][port.name].shape) for port in inputs)
+    returned = [recalled(model, feeds) for feeds in cases]
+    outputs = []
+    for name, value in returned[0].items():
+        extents = zip(*(one[name].shape for one in returned), strict=False)
+        shape = tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in extents)
+        outputs.append(Port(name, str(value.dtype), shape if value.ndim else ()))
+    return Signature(inputs, tuple(outputs), model.signature.ranges)
 
 
 FAMILY = (
