@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Damaged, MissingExtra, Unsupported
-from regraft.runtime.feeding import checked_feeds
-from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.isolated_worker import Recipe
 from regraft.runtime.launch import is_confined
+from regraft.runtime.opaque_model import OpaqueModel, as_asked, said
 from regraft.runtime.stated import read_signature
 
 if TYPE_CHECKING:
     from regraft.package.package import Package
-    from regraft.runtime.interface import Array, Feeds, LoadOptions, Model, Reduce
+    from regraft.runtime.interface import Array, LoadOptions, Model
     from regraft.runtime.verified import VerifiedFiles
 
 REFLECTION = "regraft.signature"
@@ -34,13 +33,7 @@ class IreeRuntime:
 
     def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> Model:
         """Hand the permitted bytes to a process of its own."""
-        model = isolated_iree(files.read(path), threads=options.threads, where=path)
-        if options.precision not in (None, model.effective_precision):
-            model.close()
-            raise Unsupported(
-                f"it was compiled for {model.effective_precision} and cannot be told {options.precision}", where=path
-            )
-        return model
+        return as_asked(isolated_iree(files.read(path), threads=options.threads, where=path), options.precision)
 
 
 def isolated_iree(content: bytes, *, threads: int | None = None, where: str = "") -> Model:
@@ -59,7 +52,7 @@ def isolated_iree(content: bytes, *, threads: int | None = None, where: str = ""
     return IsolatedModel(Recipe("regraft.runtime.iree_model:IreeModel", content, arguments), where=where)
 
 
-class IreeModel:
+class IreeModel(OpaqueModel):
     """A compiled network on the CPU, in this very process.
 
     Args:
@@ -74,6 +67,7 @@ class IreeModel:
     """
 
     runtime = "iree"
+    made_from = "the ONNX graph that it was compiled from"
 
     def __init__(self, content: bytes, *, threads: int | None = None, where: str = "") -> None:
         try:
@@ -82,14 +76,12 @@ class IreeModel:
             raise MissingExtra("iree-base-runtime", extra="iree", where=where) from error
         if threads not in (None, 1):
             raise Unsupported("IREE computes on one thread or on all", where=where, hint="--threads 1")
-        self.where = where
-        self.allows_nan = False
         try:
             context = iree.SystemContext(config=iree.Config("local-sync" if threads == 1 else "local-task"))
             module = iree.VmModule.copy_buffer(context.instance, content)
             context.add_vm_module(module)
         except (RuntimeError, ValueError) as error:
-            raise Damaged(f"IREE cannot open the module: {_said(error)}", where=where) from error
+            raise Damaged(f"IREE cannot open the module: {said(error)}", where=where) from error
         found = {name: module.lookup_function(name).reflection.get(REFLECTION) for name in module.function_names}
         named = [(name, stated) for name, stated in found.items() if stated and not name.endswith("$async")]
         if not named:
@@ -98,72 +90,21 @@ class IreeModel:
                 where=where,
                 hint="compile it with regraft convert --to iree",
             )
-        self._signature, self._precision = read_signature(named[0][1], where)
+        super().__init__(*read_signature(named[0][1], where), where=where)
         self._function: Any = context.modules[module.name][named[0][0]]
 
-    @property
-    def signature(self) -> Signature:
-        """As its maker wrote it into the module."""
-        return self._signature
-
-    @property
-    def effective_precision(self) -> str:
-        """What it was compiled for."""
-        return self._precision
-
-    def __call__(self, feeds: Feeds) -> dict[str, Array]:
-        """One pass."""
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         import numpy as np
 
         if self._function is None:
             raise Unsupported("the model is closed", where=self.where)
-        checked = checked_feeds(self._signature, feeds, where=self.where, allows_nan=self.allows_nan)
         try:
-            found = self._function(*(np.ascontiguousarray(value) for value in checked.values()))
+            found = self._function(*(np.ascontiguousarray(value) for value in feeds.values()))
             values = [np.asarray(one) for one in (found if isinstance(found, tuple) else (found,))]
         except (RuntimeError, ValueError) as error:
-            sizes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
-            raise Unsupported(f"IREE stopped: {_said(error)}", where=self.where, hint=f"feeds: {sizes}") from error
-        ports = self._signature.outputs
-        if len(values) != len(ports):
-            raise Damaged(f"it says that it has {len(ports)} outputs, and has {len(values)}", where=self.where)
-        return {port.name: value.astype(port.dtype, copy=False) for port, value in zip(ports, values, strict=True)}
-
-    def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
-        """Not for compiled code.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no()
-
-    def segment(self, inputs: Sequence[str], outputs: Sequence[str]) -> IreeModel:
-        """Not for compiled code.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no()
-
-    def cast(self, dtype: str) -> IreeModel:
-        """Not for compiled code.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no()
+            raise self._stopped("IREE", error, feeds) from error
+        return self._named(values)
 
     def close(self) -> None:
         """Let go of the module."""
         self._function = None
-
-    def _no(self) -> Unsupported:
-        return Unsupported(
-            "compiled code has no operators to look at",
-            where=self.where,
-            hint="look at the ONNX graph that it was compiled from",
-        )
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Damaged, Unsupported
-from regraft.package.formats import Port
-from regraft.runtime.feeding import checked_feeds
-from regraft.runtime.interface import Signature, Tap
+from regraft.runtime.opaque_model import OpaqueModel, as_asked, said
 from regraft.runtime.stated import read_signature
 from regraft.runtime.torch_tensors import (
     array_from_tensor,
@@ -23,7 +20,7 @@ from regraft.runtime.torch_tensors import (
 
 if TYPE_CHECKING:
     from regraft.package.package import Package
-    from regraft.runtime.interface import Array, Feeds, LoadOptions, Reduce
+    from regraft.runtime.interface import Array, LoadOptions, Model
     from regraft.runtime.verified import VerifiedFiles
 
 METADATA = "regraft.signature"
@@ -40,18 +37,13 @@ class AotInductorRuntime:
         _, recognised = package.probe(path)
         return options.factory is None and recognised is not None and recognised.name == "aotinductor"
 
-    def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> AotInductorModel:
+    def load(self, files: VerifiedFiles, path: str, options: LoadOptions) -> Model:
         """Open the library."""
         import_torch(path)
-        model = AotInductorModel(files.read(path), threads=options.threads, where=path)
-        if options.precision not in (None, model.effective_precision):
-            raise Unsupported(
-                f"it was compiled for {model.effective_precision} and cannot be told {options.precision}", where=path
-            )
-        return model
+        return as_asked(AotInductorModel(files.read(path), threads=options.threads, where=path), options.precision)
 
 
-class AotInductorModel:
+class AotInductorModel(OpaqueModel):
     """A compiled network.
 
     Args:
@@ -65,12 +57,11 @@ class AotInductorModel:
     """
 
     runtime = "torch-aot"
+    made_from = "the exported program that it was compiled from"
 
     def __init__(self, content: bytes, *, threads: int | None = None, where: str = "") -> None:
         import torch
 
-        self.where = where
-        self.allows_nan = False
         self._threads = threads
         inductor: Any = torch._inductor
         with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
@@ -80,79 +71,26 @@ class AotInductorModel:
                 self._network = inductor.aoti_load_package(str(path))
                 metadata: Mapping[str, str] = self._network.get_metadata()
             except Exception as error:
-                said = " ".join(str(error).split())[:300]
-                raise Damaged(f"torch cannot open the compiled network: {said}", where=where) from error
+                raise Damaged(f"torch cannot open the compiled network: {said(error)}", where=where) from error
         if METADATA not in metadata:
             raise Unsupported(
                 "nothing in it says what its inputs are called",
                 where=where,
                 hint="compile it with regraft convert --to aotinductor",
             )
-        self._signature, self._precision = read_signature(metadata[METADATA], where)
+        super().__init__(*read_signature(metadata[METADATA], where), where=where)
 
-    @property
-    def signature(self) -> Signature:
-        """As its maker wrote it into the package."""
-        return self._signature
-
-    @property
-    def effective_precision(self) -> str:
-        """What it was compiled for."""
-        return self._precision
-
-    def __call__(self, feeds: Feeds) -> dict[str, Array]:
-        """One pass."""
-        checked = checked_feeds(self._signature, feeds, where=self.where, allows_nan=self.allows_nan)
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """What it returns has the program's names, which are not stated beside the inputs."""
         tensors = {
-            port.name: tensor_from_array(checked[port.name], port.dtype).contiguous() for port in self._signature.inputs
+            port.name: tensor_from_array(feeds[port.name], port.dtype).contiguous() for port in self._signature.inputs
         }
         with running_with(self._threads):
             try:
                 result = self._network(**tensors)
             except Exception as error:
-                raise Unsupported(
-                    f"the compiled network stopped: {str(error).strip()[:300]}",
-                    where=self.where,
-                    hint="feeds: " + ", ".join(f"{name} {value.shape}" for name, value in feeds.items()),
-                ) from error
+                raise self._stopped("the compiled network", error, feeds) from error
         return {name: array_from_tensor(tensor) for name, tensor in named_tensors(result)}
-
-    def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
-        """Not for compiled code.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no()
-
-    def segment(self, inputs: Sequence[str], outputs: Sequence[str]) -> AotInductorModel:
-        """Not for compiled code.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no()
-
-    def cast(self, dtype: str) -> AotInductorModel:
-        """Not for compiled code.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no()
 
     def close(self) -> None:
         """The library stays open until the process ends: torch has no way to close it."""
-
-    def _no(self) -> Unsupported:
-        return Unsupported(
-            "compiled code has no operators to look at",
-            where=self.where,
-            hint="look at the exported program that it was compiled from",
-        )
-
-
-def stated_signature(inputs: Sequence[Port], precision: str) -> str:
-    """What a package says of itself, as JSON."""
-    ports = [[port.name, port.dtype, None if port.shape is None else list(port.shape)] for port in inputs]
-    return json.dumps({"inputs": ports, "precision": precision})

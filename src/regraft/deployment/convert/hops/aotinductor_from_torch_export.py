@@ -39,7 +39,9 @@ class AotInductorFromTorchExport:
         """
         import torch
 
-        from regraft.runtime.torch_aot import METADATA, AotInductorModel, stated_signature
+        from regraft.runtime.interface import Signature
+        from regraft.runtime.stated import stated_signature
+        from regraft.runtime.torch_aot import METADATA, AotInductorModel
         from regraft.runtime.torch_export import TorchExportModel
         from regraft.runtime.torch_tensors import tensor_from_array
 
@@ -50,7 +52,7 @@ class AotInductorFromTorchExport:
         feeds = source.feeds[0]
         named = {port.name: tensor_from_array(feeds[port.name], port.dtype) for port in model.signature.inputs}
         program.example_inputs = ((), named)  # the compiler looks at them, and files do not keep them
-        stated = stated_signature(model.signature.inputs, model.effective_precision)
+        stated = stated_signature(Signature(model.signature.inputs), model.effective_precision)
         with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
             path = Path(folder) / "model.pt2"
             _compile(program, path, {"aot_inductor.metadata": {METADATA: stated}}, source.where)
