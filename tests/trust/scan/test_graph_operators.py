@@ -80,6 +80,10 @@ def test_operators_of_torchscript():
         ("torch::hub.load", "RGS-TSC-003"),
         ("torch::ops.load_library", "RGS-TSC-003"),
         ("torch::_C._vmap_increment_nesting", "RGS-TSC-002"),
+        ("torch::_functorch.predispatch._add_batch_dim", None),
+        ("torch::_functorch.predispatch.torch.hub.load", "RGS-TSC-003"),
+        ("higher_order::while_loop", None),
+        ("higher_order::call_torchbind", "RGS-TSC-002"),
         ("torch::ops.aten.from_file.default", "RGS-TSC-001"),
     ],
 )
@@ -149,6 +153,22 @@ def test_what_a_node_is_handed_to_call_is_judged(scan_files, argument):
     for target, verdict in (("torch.os.system", Verdict.FAIL), ("torch.ops.aten.add.Tensor", Verdict.PASS)):
         program = program_of(json.dumps(given).replace("CALLED", target))
         assert scan_files({"m.pt2": program}).verdict is verdict
+
+
+def test_what_torch_itself_writes_of_graphs_in_graphs_is_harmless(scan_files):
+    """A part without gradients, and a function over a batch."""
+    import torch
+
+    class Network(torch.nn.Module):
+        def forward(self, x):
+            with torch.no_grad():
+                doubled = x * 2
+            return torch.func.vmap(torch.dot, in_dims=(0, None))(doubled, x[0])
+
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(Network(), (torch.ones(2, 3),)), buffer)
+    evidence = scan_files({"m.pt2": buffer.getvalue()})
+    assert {finding.rule for finding in evidence.findings if finding.rule.startswith("RGS-TSC")} == set()
 
 
 def test_branches_that_nobody_looks_into_are_not_cleared(scan_files):

@@ -55,8 +55,19 @@ _ON_NUMBERS = frozenset(
 )
 """Functions that compute with the sizes of tensors and do nothing else; programs with free sizes are full of them.
 Source: torch 2.13, torch/_export/serde/serialize.py, _SYM_OPS."""
-_WITH_GRAPHS = frozenset({"higher_order::cond"})
-"""Operators that call graphs of the file, whose own operators are judged like all others."""
+_OF_BATCHES = frozenset(
+    f"torch::_functorch.predispatch.{name}"
+    for name in "_add_batch_dim _remove_batch_dim _vmap_increment_nesting _vmap_decrement_nesting "
+    "lazy_load_decompositions".split()
+)
+"""What `torch.func.vmap` leaves in a program: axes are marked as batches, and torch's own rules for them are loaded.
+Source: torch 2.13, torch/_functorch/predispatch.py."""
+_WITH_GRAPHS = frozenset(
+    f"higher_order::{name}"
+    for name in "cond while_loop scan map_impl associative_scan invoke_subgraph wrap_with_set_grad_enabled "
+    "wrap_with_autocast".split()
+)
+"""Operators that call graphs of the file, whose own operators are judged like all others, and nothing else."""
 _EXPORTED = frozenset({"torch-export", "aotinductor"})
 _FORMATS = frozenset({"torchscript", "executorch", "torch-export", "aotinductor", "torch-package"})
 
@@ -93,7 +104,7 @@ class TorchscriptFamily:
 
 def _looked_up(operator: str, site: Site) -> Iterator[Finding]:
     """A target that torch finds by its name in a module of Python."""
-    if operator in _ON_NUMBERS:
+    if operator in _ON_NUMBERS or operator in _OF_BATCHES:
         return
     namespace, _, name = operator.partition("::")
     if name.removeprefix("ops.").replace(".", "::", 1).split(".")[0] in _FILE_OPERATORS:

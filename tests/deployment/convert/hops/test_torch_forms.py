@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,15 @@ class Steps(nn.Module):
         return self.layer(x)[0]
 
 
-def test_the_steps_of_a_recurrent_layer_stay_free() -> None:
+@pytest.mark.parametrize(
+    ("converter", "load"),
+    [(TorchExportFromTorch(), program), (TorchScriptFromTorch(), script)],
+    ids=["torch-export", "torchscript"],
+)
+def test_the_steps_of_a_recurrent_layer_stay_free(converter: Converter, load) -> None:
     torch.manual_seed(0)
     model = TorchModel(Steps(), inputs=[Port("x", "float32", ("batch", "steps", 3))], where="steps")
-    product = program(converted(TorchExportFromTorch(), model))
+    product = load(converted(converter, model))
     for batch, steps in ((1, 1), (3, 7), (2, 40)):
         x = np.random.default_rng(0).normal(size=(batch, steps, 3)).astype(np.float32)
         np.testing.assert_array_equal(product({"x": x})["output_0"], model({"x": x})["output_0"])  # the same kernel
@@ -119,8 +125,76 @@ def test_what_torch_cannot_follow_is_refused() -> None:
     for converter in (TorchExportFromTorch(), OpenVinoFromTorch()):
         with pytest.raises(Unsupported, match=r"torch\.export cannot follow"):
             converted(converter, model)
-    with pytest.raises(Unsupported, match="depends on values"):
+
+
+def test_loops_and_branches_of_values_are_compiled_where_a_trace_would_lose_them() -> None:
+    model = TorchModel(Halving(), inputs=[Port("x", "float32", ("batch", 3))], where="halving")
+    product = script(converted(TorchScriptFromTorch(), model))
+    for values in ([9.0, -1.0, 0.5], [-9.0, -1.0, 0.5], [0.1, 0.1, 0.1]):
+        x = np.array([values], np.float32)
+        np.testing.assert_array_equal(product({"x": x})["output_0"], model({"x": x})["output_0"])
+
+
+class Looking(nn.Module):
+    """Adds one where something is true of the input, and takes one away where it is not."""
+
+    def __init__(self, is_so: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.is_so = is_so
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer(x)
+        return x + 1 if self.is_so(x) else x - 1
+
+
+class Choosing(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,))
+
+
+LOOKS: dict[str, Callable[[torch.Tensor], object]] = {
+    "a sum": lambda x: x.sum() > 0,
+    "an element of Python's": lambda x: max(x[0].tolist()) > 0,
+    "numpy": lambda x: x.detach().numpy().sum() > 0,
+    "an element that it holds": lambda x: 1.0 in x,
+    "equality": lambda x: torch.equal(x, x.abs()),
+    "a registered operator": lambda x: torch.ops.aten.item.default(x.sum()) > 0,
+    "how many are not zero": lambda x: len(x.relu().nonzero()) > 3,
+    "how many a mask has": lambda x: x[x > 0].shape[0] > 3,
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_branch_that_values_decide_is_never_traced(name: str) -> None:
+    """A function of Python's in a module is nothing that TorchScript compiles, so that both ways are closed."""
+    model = TorchModel(Looking(LOOKS[name]), inputs=[Port("x", "float32", ("batch", 3))], where="looking")
+    with pytest.raises(Unsupported, match=r"depends on values: test_torch_forms\.py, line \d+: .*cannot compile"):
         converted(TorchScriptFromTorch(), model)
+
+
+def test_a_branch_that_sizes_decide_is_traced() -> None:
+    model = TorchModel(
+        Looking(lambda x: int(x.shape[1] * 0.5) == 1 and len(x) and list(x)),
+        inputs=[Port("x", "float32", ("batch", 3))],
+        where="looking",
+    )
+    product = script(converted(TorchScriptFromTorch(), model))
+    assert verify(model, product, localise=False).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("is_program", [False, True], ids=["as it is written", "as an exported program"])
+def test_a_branch_of_torch_is_refused_with_its_place(is_program: bool) -> None:
+    module: nn.Module = Choosing()
+    if is_program:
+        batch = {"x": {0: torch.export.Dim.AUTO}}
+        module = torch.export.export(module, (torch.ones(3, 3),), dynamic_shapes=batch).module(check_guards=False)
+        module.eval = lambda: module  # type: ignore[method-assign]  what torch returns there refuses it
+    model = TorchModel(module, inputs=[Port("x", "float32", ("batch", 3))], where="choosing")
+    with pytest.raises(Unsupported, match="cannot trace") as caught:
+        converted(TorchScriptFromTorch(), model)
+    assert is_program or "test_torch_forms.py, line" in caught.value.what
+    assert "torch.cond" in caught.value.hint
 
 
 def test_a_program_needs_no_trust(tmp_path: Path) -> None:

@@ -1,15 +1,15 @@
-"""TorchScript from an eager network, by tracing one pass: torch advises torch.export, runtimes in C++ ask for this."""
+"""TorchScript from an eager network: one pass is traced, or its code compiled where values decide what it does."""
 
 from __future__ import annotations
 
-import contextlib
 import io
+import re
 import traceback
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regraft.deployment.convert.hops.traced_looks import place_in, traced_looks
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
 from regraft.deployment.convert.proving import prove
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
     from regraft.runtime.interface import Feeds
     from regraft.runtime.torch_module import TorchModel
+    from regraft.runtime.torch_script import TorchScriptModel
 
-_SIZES = frozenset({"aten::size", "aten::dim", "aten::numel", "aten::len", "prim::GetAttr"})
-"""Where a way back through a trace ends that did not begin with a value of an input; weights are always the same."""
+_PLACE = re.compile(r'File "([^"]+)", line (\d+)')
+_HINT = (
+    "write the branch with torch.cond, and convert it to torch-export or onnx; or write it as TorchScript compiles it"
+)
 
 
 class TorchScriptFromTorch:
-    """Traces eager networks; those whose branches depend on values are refused, as a trace would keep one of them."""
+    """Traces eager networks; those whose branches depend on values are compiled, as a trace would keep one of them."""
 
     name = "torchscript_from_torch"
     source = "torch"
@@ -38,11 +41,10 @@ class TorchScriptFromTorch:
         return missing("torch", extra="torch")
 
     def convert(self, source: Source) -> Hop:
-        """Trace the first example, and run what was written at the sizes of all.
+        """Trace the first example, else compile the network's code; run what was written at the sizes of all.
 
         Raises:
-            Unsupported: torch cannot trace the network, a branch of it depends on values, or the trace returns other
-                shapes at other sizes.
+            Unsupported: torch can neither trace the network nor compile it, or the program returns other shapes.
         """
         import torch
 
@@ -55,15 +57,29 @@ class TorchScriptFromTorch:
         content = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch advises torch.export here
+            script, notes = _program(model, source.feeds[0])
             jit: Any = torch.jit
-            jit.save(_traced(model, source.feeds[0]), content)
+            jit.save(script, content)
             product = TorchScriptModel(jit.load(io.BytesIO(content.getvalue())), where=model.where)
+        _require_inputs(product, model)
         prove(product, model, source.feeds, {port.name: port.name for port in model.signature.inputs})
         versions = {"torch": str(torch.__version__)}
-        return Hop({"model.pt": content.getvalue()}, "torch", versions=versions, precision=None)
+        return Hop({"model.pt": content.getvalue()}, "torch", notes, versions, precision=None)
+
+
+def _program(model: TorchModel, feeds: Feeds) -> tuple[torch.jit.ScriptModule, tuple[str, ...]]:
+    """The network as a program, and why it was not traced, where it was not."""
+    try:
+        return _traced(model, feeds), ()
+    except Unsupported as untraced:
+        try:
+            return _compiled(model), (f"compiled and not traced: {untraced.what}",)
+        except Unsupported as error:
+            raise Unsupported(f"{untraced.what}; {error.what}", where=model.where, hint=_HINT) from error
 
 
 def _traced(model: TorchModel, feeds: Feeds) -> torch.jit.ScriptModule:
+    """One pass. No branch in it that values decide: a trace would keep what its example took."""
     import torch
 
     from regraft.runtime.torch_tensors import tensor_from_array
@@ -73,62 +89,43 @@ def _traced(model: TorchModel, feeds: Feeds) -> torch.jit.ScriptModule:
     named = _named(model, [port.name for port in ports])
     jit: Any = torch.jit
     try:
-        with torch.no_grad(), warnings.catch_warnings(), _watching() as looks:
+        with torch.no_grad(), warnings.catch_warnings(), traced_looks() as looks:
             warnings.simplefilter("ignore")
             traced = jit.trace(named, tensors, strict=False, check_trace=False)
         frozen: torch.jit.ScriptModule = jit.freeze(traced.eval())
     except Exception as error:
-        text = " ".join(str(error).split())[:500]
-        raise Unsupported(f"torch.jit cannot trace the network: {text}", where=model.where) from error
+        text = " ".join(str(error).split())[:300]
+        place = place_in(traceback.extract_tb(error.__traceback__))
+        raise Unsupported(f"torch.jit cannot trace the network: {text} ({place})", where=model.where) from error
     if looks:
-        raise Unsupported(
-            f"a branch or a loop depends on values, and a trace would keep what its example took: {looks[0]}",
-            where=model.where,
-        )
+        raise Unsupported(f"a branch or a loop depends on values: {looks[0]}", where=model.where)
     return frozen
 
 
-@contextlib.contextmanager
-def _watching() -> Iterator[list[str]]:
-    """While a network is traced: where Python looks at a value that comes from an input.
-
-    Sizes are values to the tracer, too. A branch that they decide is no reason to refuse: that it is taken at every
-    size is proven by running them.
-    """
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    tensor: Any = torch.Tensor
-    looking = {tensor.__bool__, tensor.__int__, tensor.__float__, tensor.__index__, tensor.item, tensor.tolist}
-    found: list[str] = []
-
-    class Watching(TorchFunctionMode):
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if function in looking and _is_of_values(args[0]):
-                frame = next(one for one in reversed(traceback.extract_stack()) if one.filename != __file__)
-                found.append(f"{Path(frame.filename).name}, line {frame.lineno}: {frame.line}")
-            return function(*args, **(kwargs or {}))
-
-    with Watching():
-        yield found
-
-
-def _is_of_values(tensor: torch.Tensor) -> bool:
-    """Does a tensor of the running trace come from a value of an input, and not from sizes alone?"""
+def _compiled(model: TorchModel) -> torch.jit.ScriptModule:
+    """The code of the network, with its branches and loops."""
     import torch
 
-    internal: Any = torch._C
-    if internal._get_tracing_state() is None:
-        return False
-    waiting, seen = [internal._get_value_trace(tensor).node()], set()
-    while waiting:
-        node = waiting.pop()
-        if node.kind() == "prim::Param":
-            return True
-        if node.kind() not in _SIZES and node not in seen:
-            seen.add(node)
-            waiting += [value.node() for value in node.inputs()]
-    return False
+    jit: Any = torch.jit
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compiled: torch.jit.ScriptModule = jit.freeze(jit.script(model.module).eval())
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        place = _PLACE.search(str(error))
+        at = f" ({Path(place[1]).name}, line {place[2]})" if place is not None else ""
+        said = lines[0][:300].rstrip(":") if lines else type(error).__name__
+        raise Unsupported(f"TorchScript cannot compile its code: {said}{at}", where=model.where) from error
+    return compiled
+
+
+def _require_inputs(product: TorchScriptModel, model: TorchModel) -> None:
+    """What was compiled may leave inputs out that its code has values for."""
+    taken = {port.name for port in product.signature.inputs}
+    lacking = [port.name for port in model.signature.inputs if port.name not in taken]
+    if lacking:
+        raise Unsupported(f"the program does not ask for {', '.join(lacking)}", where=model.where)
 
 
 def _named(model: TorchModel, names: list[str]) -> torch.nn.Module:
