@@ -1,25 +1,33 @@
 """A library of TVM from ONNX, by its own frontend."""
 
+import contextlib
+import io
 import json
+import re
 import sys
 
-from tvm_library import first_words, written
+from tvm_library import refusal, written
+
+_AT = re.compile(r"Error converting operator (\w+)")
 
 
 def convert(model, out, options):
     """Import the graph with its free sizes, or with those that the options name, and compile it.
 
     Raises:
-        ValueError: the frontend or the compiler refuses the graph; the message names operators.
+        NotImplementedError: the frontend lacks operators, which it names.
+        ValueError: the frontend or the compiler refuses the graph; the message names the operator where it is known.
     """
     sys.modules.setdefault("torch", None)  # TVM's bindings import it where they can: 2 s and 200 MB for nothing
     import onnx
     from tvm.relax.frontend.onnx import from_onnx
 
-    proto = onnx.load(model)
+    printed = io.StringIO()  # where the frontend names the operator that it stops at
     try:
-        module = from_onnx(proto, shape_dict=json.loads(options["shapes"]))
+        with contextlib.redirect_stdout(printed):
+            module = from_onnx(onnx.load(model), shape_dict=json.loads(options["shapes"]))
     except Exception as error:
-        raise ValueError(first_words(error)) from error
+        at = _AT.search(printed.getvalue())
+        raise refusal(error, at.group(1) if at else "") from error
     made = written(module, out, options)
     return {**made, "versions": {**made["versions"], "onnx": onnx.__version__}}

@@ -1,13 +1,14 @@
 """A library of TVM from an exported program of torch."""
 
-from tvm_library import first_words, written
+from tvm_library import refusal, written
 
 
 def convert(model, out, options):
     """Translate the program, whose sizes are free or fixed as they are in it, and compile it.
 
     Raises:
-        ValueError: the frontend or the compiler refuses the program; the message names operators.
+        NotImplementedError: the frontend lacks operators, which it names.
+        ValueError: the frontend or the compiler refuses the program; the message is its own.
     """
     import torch
     from tvm.relax.frontend.torch import from_exported_program
@@ -15,6 +16,6 @@ def convert(model, out, options):
     try:
         module = from_exported_program(torch.export.load(model))
     except Exception as error:
-        raise ValueError(first_words(error)) from error
+        raise refusal(error) from error
     made = written(module, out, options)
     return {**made, "versions": {**made["versions"], "torch": str(torch.__version__)}}

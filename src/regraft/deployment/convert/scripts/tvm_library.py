@@ -33,13 +33,15 @@ def written(module, out, options):
             )(module)
         tvm.compile(lowered, target=target).export_library(str(Path(out) / "model.so"), addons=[str(note)])
     except Exception as error:
-        raise ValueError(first_words(error)) from error
+        raise refusal(error) from error
     return {"model": "model.so", "notes": [], "versions": {"apache-tvm": tvm.__version__}}
 
 
-def first_words(error):
-    """What TVM says, without the frames of its own that it appends."""
-    return " ".join(str(error).split())[:_SAID] or type(error).__name__
+def refusal(error, operator=""):
+    """What TVM says, as the error that a refusal is: of a kind of its own where an operator is missing altogether."""
+    said = " ".join(str(error).split())[:_SAID] or type(error).__name__
+    is_missing = isinstance(error, NotImplementedError) or said.startswith("Unsupported function types")
+    return (NotImplementedError if is_missing else ValueError)(f"{operator}: {said}" if operator else said)
 
 
 def _here(tvm):

@@ -1,0 +1,129 @@
+"""One library for all: a process that has TVM's compiler takes more than a second to come up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from regraft.deployment.convert import Conversion, convert
+from regraft.deployment.convert.hops.tvm_family import FAMILY
+from regraft.deployment.convert.interface import Source
+from regraft.errors import BadFeeds, Damaged, PermitRefused, Unsupported
+from regraft.package.formats.tvm import SECTION, stated_in
+from regraft.package.package import open_package
+from regraft.package.reader import BytesReader
+from regraft.record.evidence import Verdict
+from regraft.record.permit import Permit, Scope
+from regraft.runtime import load
+from regraft.runtime.tvm_model import isolated_tvm
+from regraft.runtime.verified import VerifiedFiles
+from regraft.trust.scan import scan
+
+FROM_ONNX, FROM_PROGRAM = FAMILY
+obstacle = FROM_ONNX.obstacle() or FROM_PROGRAM.obstacle()
+pytestmark = pytest.mark.skipif(bool(obstacle), reason=obstacle or "TVM is installed")
+
+
+def _saved(path: Path, nodes: list[onnx.NodeProto], output: str = "the.scores") -> Path:
+    rng = np.random.default_rng(0)
+    ends = [
+        helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "tokens"]),
+        helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", 4]),
+    ]
+    weights = {"table": rng.normal(size=(9, 6)), "w": rng.normal(size=(6, 4)), "b": rng.normal(size=4)}
+    stored = [numpy_helper.from_array(value.astype("float32"), name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    nodes = [
+        helper.make_node("Constant", [], ["axis"], value=numpy_helper.from_array(np.array([1]))),
+        helper.make_node("Gather", ["table", "ids"], ["h"]),
+        helper.make_node("ReduceMax", ["h", "axis"], ["most"], keepdims=0),
+        helper.make_node("Gemm", ["most", "w", "b"], ["a"]),
+        helper.make_node("Tanh", ["a"], ["the.scores"]),
+    ]
+    return _saved(tmp_path_factory.mktemp("small") / "model.onnx", nodes)
+
+
+@pytest.fixture(scope="module")
+def compiled(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    return convert(small, to="tvm", out=tmp_path_factory.mktemp("compiled") / "made")
+
+
+def test_it_is_the_same_network_at_every_size_under_its_names(small: Path, compiled: Conversion) -> None:
+    assert compiled.evidence.verdict is Verdict.PASS, compiled.evidence.summary
+    assert compiled.evidence.parameters["route"] == ["tvm_from_onnx"]
+    assert compiled.path is not None
+    product = isolated_tvm((compiled.path / "model.so").read_bytes(), threads=1, where="compiled")
+    assert (product.runtime, product.effective_precision) == ("tvm", "float32")
+    assert [(p.name, p.dtype, p.shape) for p in product.signature.inputs] == [("ids", "int64", ("batch", "tokens"))]
+    reference = load(open_package(small))
+    for rows, tokens in ((1, 1), (3, 5), (2, 9)):
+        feeds = {"ids": np.random.default_rng(rows).integers(0, 9, (rows, tokens))}
+        # six products of numbers near one, and another tanh
+        np.testing.assert_allclose(product(feeds)["the.scores"], reference(feeds)["the.scores"], rtol=0, atol=1e-6)
+    with pytest.raises(BadFeeds, match="outside of 0 … 8"):
+        product({"ids": np.array([[0, 9]])})
+    with pytest.raises(Unsupported, match="shows no operators"):
+        list(product.trace(feeds))
+    product.close()
+
+
+def test_native_code_is_never_taken_for_data(compiled: Conversion) -> None:
+    assert compiled.path is not None
+    evidence = scan(compiled.path)
+    assert evidence.verdict is Verdict.INCONCLUSIVE
+    assert {finding.rule for finding in evidence.findings} == {"RGS-COD-005"}
+    with open_package(compiled.path) as package:
+        with pytest.raises(PermitRefused):
+            load(package)
+        permit = Permit(package.manifest().digest, Scope.DATA, "0" * 64)
+        with pytest.raises(Unsupported, match="cannot be told float16"):
+            load(package, permit, precision="float16")
+
+
+def test_a_library_for_another_processor_is_refused_before_it_is_opened(compiled: Conversion) -> None:
+    assert compiled.path is not None
+    content = (compiled.path / "model.so").read_bytes()
+    text = stated_in(BytesReader(content, where="x"))
+    target = json.loads(text)["target"]
+    assert target["cpu"]
+    for there in ("avx2", "asimd"):
+        elsewhere = text.replace(f'"{there}"'.encode(), b'"' + b"z" * len(there) + b'"')
+        if elsewhere != text:
+            with pytest.raises(Unsupported, match=f"it was compiled for {target['cpu']} .* lacks z+"):
+                isolated_tvm(content.replace(text, elsewhere), where="elsewhere")
+            break
+    else:
+        pytest.fail(f"the library names no instruction set of this processor: {target}")
+
+
+def test_what_is_no_library_of_ours_is_one_sentence(compiled: Conversion) -> None:
+    assert compiled.path is not None
+    content = (compiled.path / "model.so").read_bytes()
+    with pytest.raises(Unsupported, match="nothing in it says"):
+        isolated_tvm(content.replace(SECTION.encode(), b".strange"), where="a stranger's")
+    text = stated_in(BytesReader(content, where="x"))
+    with pytest.raises(Damaged, match="cannot be read"):
+        isolated_tvm(content.replace(text, b"[" * len(text)), where="damaged")
+
+
+def test_an_operator_that_the_frontend_lacks_is_named(small: Path, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["h"]),
+        helper.make_node("GRU", ["h", "w", "w"], ["the.scores"], hidden_size=4),
+    ]
+    with open_package(_saved(tmp_path / "odd.onnx", nodes)) as package:
+        feeds = ({"ids": np.zeros((2, 3), "int64")},)
+        source = Source(load(open_package(small)), feeds, VerifiedFiles(package), "odd.onnx", "odd.onnx")
+        with pytest.raises(Unsupported, match="not supported for frontend ONNX: GRU"):
+            FROM_ONNX.convert(source)
