@@ -9,7 +9,7 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/regraft
 export REGRAFT_TEST_ASSETS ?= $(CACHE)/assets
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run run-image survey test lint assets environments reference bench fuzz clean
+.PHONY: help setup run run-image survey test lint fetched assets environments reference bench fuzz clean
 
 help:
 	@echo "make run     choose, adapt, convert, verify, measure and judge a model; writes build/report.html, report.png, packages/"
@@ -59,8 +59,12 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: $(READY) lint assets environments
+# Types are checked while packages come in: one waits for the processor, the other for the network.
+test: $(READY)
+	$(MAKE) --jobs=2 --output-sync=target lint fetched
 	$(BIN)/python -m pytest -n 2
+
+fetched: assets environments
 
 reference: $(READY)
 	$(BIN)/python tools/make_reference.py
