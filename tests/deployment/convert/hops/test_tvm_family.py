@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from regraft.deployment.convert import Conversion, convert
+from regraft.deployment.convert.foreign import __file__ as foreign
 from regraft.deployment.convert.hops.tvm_family import FAMILY
 from regraft.deployment.convert.interface import Source
 from regraft.errors import BadFeeds, Damaged, PermitRefused, Unsupported
+from regraft.package.formats import Port
 from regraft.package.formats.tvm import SECTION, stated_in
 from regraft.package.package import open_package
 from regraft.package.reader import BytesReader
 from regraft.record.evidence import Verdict
 from regraft.record.permit import Permit, Scope
 from regraft.runtime import load
+from regraft.runtime.interface import Signature
+from regraft.runtime.stated import stated_signature
 from regraft.runtime.tvm_model import isolated_tvm
 from regraft.runtime.verified import VerifiedFiles
 from regraft.trust.scan import scan
 
+SCRIPTS = Path(foreign).parent / "scripts"
 FROM_ONNX, FROM_PROGRAM = FAMILY
 obstacle = FROM_ONNX.obstacle() or FROM_PROGRAM.obstacle()
 pytestmark = pytest.mark.skipif(bool(obstacle), reason=obstacle or "TVM is installed")
@@ -127,3 +134,33 @@ def test_an_operator_that_the_frontend_lacks_is_named(small: Path, tmp_path: Pat
         source = Source(load(open_package(small)), feeds, VerifiedFiles(package), "odd.onnx", "odd.onnx")
         with pytest.raises(Unsupported, match="not supported for frontend ONNX: GRU"):
             FROM_ONNX.convert(source)
+
+
+def test_a_program_keeps_its_free_batch_and_all_that_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its script in this process: starting torch and TVM once more takes four seconds."""
+
+    class Two(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"scores": torch.softmax(x @ y, dim=-1), "most": x.argmax(-1)}
+
+    feeds = {name: torch.randn(shape) for name, shape in (("x", (2, 3)), ("y", (3, 4)))}
+    free = {"x": {0: torch.export.Dim("batch")}, "y": None}
+    torch.export.save(torch.export.export(Two(), (), feeds, dynamic_shapes=free), tmp_path / "model.pt2")
+    inputs = (Port("x", "float32", ("batch", 3)), Port("y", "float32", (3, 4)))
+    outputs = (Port("scores", "float32", (None, 4)), Port("most", "int64", (None,)))
+    monkeypatch.syspath_prepend(SCRIPTS)
+    script = importlib.import_module("tvm_from_program")
+    (tmp_path / "made").mkdir()
+    stated = stated_signature(Signature(inputs, outputs), "float32")
+    made = script.convert(str(tmp_path / "model.pt2"), str(tmp_path / "made"), {"signature": stated})
+    product = isolated_tvm((tmp_path / "made" / made["model"]).read_bytes(), threads=1, where="compiled")
+    for rows in (1, 5):
+        given = {"x": torch.randn(rows, 3), "y": torch.randn(3, 4)}
+        found = product({name: value.numpy() for name, value in given.items()})
+        theirs = Two()(**given)
+        assert (found["most"] == theirs["most"].numpy()).all()
+        # three products, and another exponential
+        np.testing.assert_allclose(found["scores"], theirs["scores"].numpy(), rtol=0, atol=1e-6)
+    product.close()
