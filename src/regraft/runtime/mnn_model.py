@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import BadFeeds, Damaged, MissingExtra, Unsupported
-from regraft.package.formats import Description, Port
 from regraft.package.formats.interface import Probe
-from regraft.package.formats.mnn import Mnn, note_of
+from regraft.package.formats.mnn import Mnn, layouts_of, note_of
 from regraft.package.reader import BytesReader
-from regraft.runtime.feeding import checked_feeds
-from regraft.runtime.interface import Signature, Tap
+from regraft.runtime.interface import Signature
 from regraft.runtime.isolated import IsolatedModel
 from regraft.runtime.isolated_worker import Recipe
+from regraft.runtime.opaque_model import OpaqueModel
 from regraft.runtime.stated import read_signature
 
 if TYPE_CHECKING:
     from regraft.package.package import Package
-    from regraft.runtime.interface import Array, Feeds, LoadOptions, Reduce
+    from regraft.runtime.interface import Array, LoadOptions
     from regraft.runtime.verified import VerifiedFiles
 
 _EIGHT_BITS = frozenset({"ConvInt8", "DepthwiseConvInt8", "EltwiseInt8", "DynamicQuant"})
@@ -57,7 +56,7 @@ def isolated_mnn(
     return IsolatedModel(Recipe("regraft.runtime.mnn_model:MnnModel", content, arguments), where=where)
 
 
-class MnnModel:
+class MnnModel(OpaqueModel):
     """A model of MNN on the CPU, in this very process, at MNN's high precision.
 
     Args:
@@ -69,10 +68,11 @@ class MnnModel:
     Raises:
         MissingExtra: MNN is not installed.
         Damaged: it is no model of MNN, or MNN cannot open it.
-        Unsupported: another precision, or weights that lie in another file.
+        Unsupported: another precision.
     """
 
     runtime = "mnn"
+    made_from = "the graph that it was converted from"
 
     def __init__(
         self, content: bytes, *, threads: int | None = None, precision: str | None = None, where: str = ""
@@ -81,80 +81,41 @@ class MnnModel:
             import MNN
         except ImportError as error:
             raise MissingExtra("MNN", extra="mnn", where=where) from error
-        self.where = where
-        self.allows_nan = False
         probe = Probe(BytesReader(content, where=where), where)
         if not Mnn().matches(probe):
             raise Damaged("it is no model of MNN", where=where)
         description = Mnn().describe(probe)
-        self._precision = "int8" if _EIGHT_BITS & description.operators.keys() else "float32"
-        if precision not in (None, self._precision):
-            raise Unsupported(f"it computes in {self._precision}; MNN cannot be told {precision} for sure", where=where)
+        computed = "int8" if _EIGHT_BITS & description.operators.keys() else "float32"
+        if precision not in (None, computed):
+            raise Unsupported(f"it computes in {computed}; MNN cannot be told {precision} for sure", where=where)
         note = note_of(probe)
-        self._signature = read_signature(note, where)[0] if note.startswith("{") else _guessed(description)
+        is_ours = note.startswith('{"inputs"')
+        signature = read_signature(note, where)[0] if is_ours else Signature(description.inputs, description.outputs)
+        super().__init__(signature, computed, where=where)
+        self._layouts = layouts_of(probe)
         self._expr: Any = MNN.expr
         self._module: Any = self._opened(content, threads or 1)
 
-    @property
-    def signature(self) -> Signature:
-        """As its converter noted it in the file; of a stranger's file what the graph says."""
-        return self._signature
-
-    @property
-    def effective_precision(self) -> str:
-        """`float32`, whatever its weights are stored as; `int8` where operators compute with 8-bit numbers."""
-        return self._precision
-
-    def __call__(self, feeds: Feeds) -> dict[str, Array]:
-        """One pass."""
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         import numpy as np
 
         if self._module is None:
             raise Unsupported("the model is closed", where=self.where)
-        checked = checked_feeds(self._signature, feeds, where=self.where, allows_nan=self.allows_nan)
         dtypes = {port.name: port.dtype for port in self._signature.inputs}
-        sizes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
-        found = self._module.forward([self._fed(name, value, dtypes[name]) for name, value in checked.items()])
+        found = self._module.forward([self._fed(name, value, dtypes[name]) for name, value in feeds.items()])
         ports = self._signature.outputs
         if len(found) != len(ports):
-            raise Unsupported("MNN stopped: it returned nothing", where=self.where, hint=f"feeds: {sizes}")
+            sizes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
+            raise Unsupported("MNN stopped, and returned nothing", where=self.where, hint=f"feeds: {sizes}")
         outputs = {}
         for port, value in zip(ports, found, strict=True):
             array = np.array(self._plain(value).read())
             outputs[port.name] = array if port.dtype == "unknown" else array.astype(port.dtype)
         return outputs
 
-    def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
-        """Not offered.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no("operators of MNN are not looked at one by one")
-
-    def segment(self, inputs: Sequence[str], outputs: Sequence[str]) -> MnnModel:
-        """Not offered.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no("graphs of MNN are not cut")
-
-    def cast(self, dtype: str) -> MnnModel:
-        """Not offered: MNN has no kernels of more than float32.
-
-        Raises:
-            Unsupported: always.
-        """
-        raise self._no(f"MNN does not run whole graphs in {dtype}")
-
     def close(self) -> None:
         """Let go of the module."""
         self._module = None
-
-    def _no(self, what: str) -> Unsupported:
-        hint = "verify it against the model that it was converted from: regraft verify REFERENCE CANDIDATE"
-        return Unsupported(what, where=self.where, hint=hint)
 
     def _opened(self, content: bytes, threads: int) -> Any:
         import MNN
@@ -171,7 +132,7 @@ class MnnModel:
                 raise Damaged("MNN cannot open it", where=self.where) from error
 
     def _fed(self, name: str, value: Array, dtype: str) -> Any:
-        """An input as MNN wants it: in the layout of frameworks that put channels first.
+        """An input as MNN wants it: as its graph says where the channels are, and packed where it wants that.
 
         Raises:
             Unsupported: MNN has no such dtype.
@@ -188,14 +149,11 @@ class MnnModel:
         if _DTYPES[dtype] == "int":
             value = value.astype(np.int32)
         kind = getattr(self._expr, _DTYPES[dtype])
-        return self._expr.const(np.ascontiguousarray(value), list(value.shape), self._expr.NCHW, kind)
+        layout = self._layouts.get(name, "NCHW")
+        plain = self._expr.NHWC if layout == "NHWC" else self._expr.NCHW
+        fed = self._expr.const(np.ascontiguousarray(value), list(value.shape), plain, kind)
+        return self._expr.convert(fed, self._expr.NC4HW4) if layout == "NC4HW4" else fed
 
     def _plain(self, value: Any) -> Any:
         """A tensor without MNN's packing of four channels."""
         return self._expr.convert(value, self._expr.NCHW) if value.data_format == self._expr.NC4HW4 else value
-
-
-def _guessed(description: Description) -> Signature:
-    """What the graph says, of a model whose converter noted nothing of ours; a size that it fixes may be an example."""
-    inputs = tuple(Port(port.name, port.dtype, None) for port in description.inputs)
-    return Signature(inputs, description.outputs)

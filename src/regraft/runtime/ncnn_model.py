@@ -159,17 +159,18 @@ class NcnnModel:
         return found
 
     def trace(self, feeds: Feeds, *, taps: Sequence[str] | None = None, reduce: Reduce | None = None) -> Iterator[Tap]:
-        """Every blob in the graph's order, as ncnn has it: without the batch, and in its own layout.
+        """Every blob in the graph's order, with the batch in front where the inputs have it there.
 
         ncnn fuses nothing when it runs, so that the tensors are those of a plain pass; all of them exist at once.
         """
+        axis = 0 if set(self._ends.batch_axes[0]) == {0} else None
         wanted = None if taps is None else frozenset(taps)
         extractor = self._fed(feeds, keeps_all=True)
         for order, layer in enumerate(self._layers):
             for blob in layer.outputs if layer.type not in ("Input", "Split") else ():
                 if wanted is not None and blob not in wanted:
                     continue
-                value = self._value(extractor, blob, None, "float32")
+                value = self._value(extractor, blob, axis, "float32")
                 kept = None if reduce is None else reduce(value)
                 plain = value if reduce is None else None
                 yield Tap(blob, layer.type, layer.name, order, value=plain, kept=kept, inputs=layer.inputs)

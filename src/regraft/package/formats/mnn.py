@@ -18,6 +18,7 @@ _DTYPES = (
     "invalid", "float32", "float64", "int32", "uint8", "int16", "int8", "string", "complex64", "int64", "bool", "qint8",
     "quint8", "qint32", "bfloat16", "qint16", "quint16", "uint16", "complex128", "float16", "resource", "variant",
 )  # fmt: skip
+_LAYOUTS = ("NCHW", "NHWC", "NC4HW4")
 _SOURCES = ("Caffe", "TensorFlow", "TFLite", "ONNX", "TorchScript")
 _OPERATORS, _OUTPUTS, _SOURCE, _TENSOR_NAMES, _SUBGRAPHS, _NOTE, _EXTRA = 3, 4, 6, 7, 10, 0, 12
 _INPUT, _CONST, _PLUGIN, _OTHER = 34, 11, 256, 512
@@ -82,6 +83,23 @@ def note_of(probe: Probe) -> str:
         Damaged, LimitExceeded: the tables cannot be read.
     """
     return (Buffer(probe.reader).root().text(_NOTE) or "")[:_MAX_NOTE_BYTES]
+
+
+def layouts_of(probe: Probe) -> dict[str, str]:
+    """Input → `NCHW`, `NHWC` or `NC4HW4`, the layout that it is taken in.
+
+    Raises:
+        Damaged, LimitExceeded: the tables cannot be read.
+    """
+    root = Buffer(probe.reader).root()
+    names = list(root.texts(_TENSOR_NAMES))
+    found = {}
+    for node in root.tables(_OPERATORS):
+        indices, parameters = node.sints(4, 4), node.table(2)
+        if node.sint(5, 4) == _INPUT and parameters is not None and indices and 0 <= indices[0] < len(names):
+            layout = parameters.uint(2, 1, 2)
+            found[names[indices[0]]] = _LAYOUTS[layout] if layout < len(_LAYOUTS) else _LAYOUTS[0]
+    return found
 
 
 def _is_operator(table: Table) -> bool:
