@@ -1,14 +1,17 @@
-"""A model of MNN from ONNX, by MNN's own converter, which is a library in C++ that prints and returns no errors."""
+"""A model of MNN from ONNX, by MNN's own converter, a process of its own: it prints, returns no errors, and may die."""
 
 import importlib.metadata
 import itertools
-import os
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 _SAID = 600
 _MAX_BYTES = 1 << 30
+_OUTPUTS = {"LSTM": 3, "GRU": 2, "RNN": 2}
+_PROGRAM = "import sys, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])"
 _TELLING = re.compile(r"not support|error|fail|can't|don't", re.IGNORECASE)
 _STAMP = re.compile(r"^\[\d\d:\d\d:\d\d\] \S*:\d+: ")
 
@@ -22,37 +25,27 @@ def convert(model, out, options):
     Raises:
         ValueError: MNN made nothing; its lines that say why, with the operators that it lacks.
     """
-    import _tools
-
     path = Path(out) / "model.mnn"
-    exact, kept = _with_exact_gelu(Path(model))
-    command = ["mnnconvert", "-f", "ONNX", "--modelFile", str(exact), "--MNNModel", str(path)]
-    with tempfile.TemporaryFile() as log:
-        streams = [os.dup(1), os.dup(2)]
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        try:
-            _tools.mnnconvert([*command, "--bizCode", options["signature"]])
-        finally:
-            for number, stream in enumerate(streams, 1):
-                os.dup2(stream, number)
-                os.close(stream)
-        log.seek(0)
-        said = [_STAMP.sub("", line) for line in log.read().decode("utf-8", "replace").splitlines()]
-    if not path.exists():
-        telling = [line.strip() for line in said if _TELLING.search(line)]
-        raise ValueError(
-            " ".join(telling)[:_SAID] or " ".join(said)[-_SAID:] or "MNN made nothing, and does not say why"
-        )
+    prepared, kept = _prepared(Path(model))
+    asked = ["-f", "ONNX", "--modelFile", str(prepared), "--MNNModel", str(path), "--bizCode", options["signature"]]
+    command = [sys.executable, "-I", "-c", _PROGRAM, *asked]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if done.returncode or not path.exists():
+        said = [_STAMP.sub("", line).strip() for line in done.stdout.decode("utf-8", "replace").splitlines()]
+        telling = " ".join(line for line in said if _TELLING.search(line)) or " ".join(said)
+        raise ValueError(f"MNN's converter ended with {done.returncode}: {telling[-_SAID:]}")
     notes = [f"{kept} times Erf is kept from MNN's GELU, which is an approximation off by up to 5e-4"] if kept else []
     return {"model": "model.mnn", "notes": notes, "versions": {"mnn": importlib.metadata.version("mnn")}}
 
 
-def _with_exact_gelu(path):
-    """The graph with `Gelu` written out and every `Erf(x)` as `-Erf(-x)`, which is the same number.
+def _prepared(path):
+    """The same graph in words that MNN 3.6.1 gets right, and how often Erf stands in it.
 
-    MNN 3.6.1 takes both a `Gelu` and the operators that make one for its own, which is computed by tanh. Where nothing
-    is to be done, and where the graph is too large for one file, it stays as it is.
+    MNN takes both a `Gelu` and the operators that make one for its own, which is computed by tanh: `Gelu` is written
+    out, and `Erf(x)` becomes `-Erf(-x)`, which is the same number. It dies of recurrent layers that leave out outputs:
+    all of them get names. Where nothing is to be done, or the graph is too large for one file, it stays as it is.
     """
     import onnx
 
@@ -61,14 +54,18 @@ def _with_exact_gelu(path):
     nodes, names = [], (f"regraft_{number}" for number in itertools.count())
     for node in graph.node:
         nodes += _written_out(node, graph, names) if node.domain in ("", "ai.onnx") else [node]
-    erfs = sum(node.op_type == "Erf" for node in nodes)
-    if not erfs or proto.ByteSize() > _MAX_BYTES:
+    is_changed = len(nodes) != len(graph.node)
+    for node in nodes:
+        lacks = _OUTPUTS.get(node.op_type, 0) - len(node.output)
+        node.output.extend(next(names) for _ in range(lacks))
+        is_changed |= lacks > 0
+    if not is_changed or proto.ByteSize() > _MAX_BYTES:
         return path, 0
     del graph.node[:]
     graph.node.extend(nodes)
-    place = Path(tempfile.mkdtemp()) / "exact.onnx"
+    place = Path(tempfile.mkdtemp()) / "prepared.onnx"
     onnx.save(proto, place)
-    return place, erfs
+    return place, sum(node.op_type == "Erf" for node in nodes)
 
 
 def _written_out(node, graph, names):
