@@ -93,6 +93,7 @@ def test_a_strangers_graph_has_its_blobs_for_ports(package: Path) -> None:
         (GRAPH, WEIGHTS, {**STATED, "blobs": [["data"], ["nowhere"]]}, "no blob 'nowhere'"),
         (GRAPH, WEIGHTS, {**STATED, "batch_axes": [[0], []]}, "more or fewer ports"),
         (GRAPH, WEIGHTS, {**STATED, "batch_axes": [["0"], [0]]}, "blobs cannot be read"),
+        (GRAPH, WEIGHTS, {**STATED, "inputs": [["x", "float64", [1, 8]]]}, "is float64, which ncnn does not take"),
     ],
 )
 def test_what_is_wrong_ends_in_a_sentence(graph: str, weights: bytes, stated: dict[str, object], what: str) -> None:

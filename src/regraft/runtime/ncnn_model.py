@@ -12,7 +12,7 @@ import msgspec
 
 from regraft.errors import BadFeeds, Damaged, MissingExtra, NotFound, Unsupported
 from regraft.package.formats import Port
-from regraft.package.formats.ncnn import Layer, ends, text_layers
+from regraft.package.formats.ncnn import Layer, ends, input_shape, text_layers
 from regraft.package.formats.ncnn_layers import LAYERS
 from regraft.package.limits import MAX_TEXT_BYTES
 from regraft.runtime.feeding import checked_feeds
@@ -33,7 +33,9 @@ _NO_BATCH = 233
 _SCALES = {"Convolution": 8, "ConvolutionDepthWise": 8, "InnerProduct": 8, "Embed": 18, "Gemm": 18,
            "LSTM": 8, "GRU": 8, "RNN": 8, "MultiHeadAttention": 18}  # fmt: skip
 """Layer → key of its parameter that is not 0 where its weights are 8-bit numbers."""
-_INTEGERS = {"int64", "int32"}
+_INTEGERS = frozenset({"int64", "int32"})
+TAKEN = _INTEGERS | {"float32"}
+"""Dtypes of inputs; all are fed as 32-bit numbers."""
 
 
 class Ends(msgspec.Struct, frozen=True):
@@ -249,23 +251,20 @@ def _read_stated(text: str, where: str) -> tuple[Signature, Ends]:
     sides = zip((signature.inputs, signature.outputs), found.blobs, found.batch_axes, strict=True)
     if any(not len(ports) == len(blobs) == len(axes) for ports, blobs, axes in sides):
         raise Damaged("it says of more or fewer ports which blobs they are than it has", where=where)
+    if odd := [port.dtype for port in signature.inputs if port.dtype not in TAKEN]:
+        raise Damaged(f"it says that an input is {odd[0]}, which ncnn does not take", where=where)
     return signature, found
 
 
 def _guessed(layers: list[Layer]) -> tuple[Signature, Ends]:
     """Blobs as ports, of a graph whose converter wrote nothing down."""
     inputs, outputs = ends(layers)
-    shapes = {layer.outputs[0]: _open_shape(layer) for layer in layers if layer.type == "Input" and layer.outputs}
+    shapes = {layer.outputs[0]: input_shape(layer) for layer in layers if layer.type == "Input" and layer.outputs}
     signature = Signature(
         tuple(Port(name, "float32", shapes.get(name)) for name in inputs),
         tuple(Port(name, "float32") for name in outputs),
     )
     return signature, Ends((inputs, outputs), ([None] * len(inputs), [None] * len(outputs)))
-
-
-def _open_shape(layer: Layer) -> tuple[int, ...] | None:
-    found = tuple(int(layer.numbers.get(key, 0)) for key in (2, 11, 1, 0))
-    return tuple(extent for extent in found if extent > 0) or None
 
 
 def _require_known(layers: list[Layer], where: str) -> None:

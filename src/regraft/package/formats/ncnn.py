@@ -139,6 +139,12 @@ def ends(layers: list[Layer]) -> tuple[list[str], list[str]]:
     return inputs, outputs
 
 
+def input_shape(layer: Layer) -> tuple[int, ...] | None:
+    """Channels, depth, height, width of an `Input`, without the batch; None where the graph leaves them open."""
+    extents = [int(layer.numbers.get(key, 0)) for key in (2, 11, 1, 0)]
+    return tuple(extent for extent in extents if extent > 0) or None
+
+
 def _text(probe: Probe) -> str:
     content = probe.reader.read_all(limit=MAX_TEXT_BYTES)
     try:
@@ -219,7 +225,7 @@ def _described(layers: list[Layer], problems: tuple[Problem, ...]) -> Descriptio
     if len(layers) > _MAX_LAYERS:
         raise LimitExceeded(f"{len(layers)} layers")
     inputs, outputs = ends(layers)
-    shapes = {layer.outputs[0]: _shape(layer.numbers) for layer in layers if layer.type == "Input" and layer.outputs}
+    shapes = {layer.outputs[0]: input_shape(layer) for layer in layers if layer.type == "Input" and layer.outputs}
     counts = [weight_count(layer.type, layer.numbers) for layer in layers]
     known = [count for count in counts if count is not None]
     parameters = sum(known) if len(known) == len(counts) and sum(known) <= _MAX_COUNT else None
@@ -231,10 +237,3 @@ def _described(layers: list[Layer], problems: tuple[Problem, ...]) -> Descriptio
         metadata={"weights": "in the .bin beside it"},
         problems=problems,
     )
-
-
-def _shape(numbers: dict[int, float]) -> tuple[int, ...] | None:
-    """Channels, depth, height, width, without the batch; None where the graph leaves them open."""
-    extents = [int(numbers.get(key, 0)) for key in (2, 11, 1, 0)]
-    found = tuple(extent for extent in extents if extent > 0)
-    return found or None
