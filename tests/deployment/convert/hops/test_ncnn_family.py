@@ -51,7 +51,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(small: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Hop, Path]:
-    """What the converter made, and where it lies; the search around it is tested with MNN."""
+    """What the converter made, and where it lies."""
     hop = _converted(small, small, [(1, 3, 9, 12), (3, 3, 9, 12), (1, 3, 7, 12)])
     folder = tmp_path_factory.mktemp("converted")
     for name, content in hop.files.items():
