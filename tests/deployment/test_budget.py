@@ -75,6 +75,27 @@ def test_the_interval_decides(measured: Measurement, verdict: Verdict, said: str
     assert said in judgement.message
 
 
+def one(name: str, unit: str, value: float) -> Measurement:
+    return Measurement(name, value, unit, n=1, of={"batch": 1})
+
+
+@pytest.mark.parametrize(
+    ("measured", "verdict"),
+    [
+        (one("latency_p95", "ms", 1), Verdict.INCONCLUSIVE),
+        (one("predicted_latency_p95", "ms", 1), Verdict.INCONCLUSIVE),
+        (one("first_inference", "ms", 1), Verdict.INCONCLUSIVE),
+        (one("load_time", "ms", 1), Verdict.INCONCLUSIVE),
+        (one("size_on_disk", "bytes", 1), Verdict.PASS),
+        (one("peak_memory", "bytes", 1), Verdict.PASS),
+    ],
+)
+def test_one_pass_or_start_bounds_no_time(measured: Measurement, verdict: Verdict) -> None:
+    is_predicted = measured.name.startswith("predicted_")
+    limit = Limit("some", measured.name.removeprefix("predicted_"), 20.0, measured.unit)
+    assert judge(limit, [measured], is_predicted=is_predicted).verdict is verdict
+
+
 def test_a_lower_limit_is_judged_from_the_other_side() -> None:
     def rate(low: float, high: float) -> Verdict:
         return judge(

@@ -26,10 +26,9 @@ _MOST: dict[str, tuple[str, str, str]] = {
 }
 """Key of the file that sets an upper limit → (measurement, its unit, example)."""
 _LEAST = {"throughput": ("throughput", "samples/s", "50 samples/s")}
-_PER_BATCH = ("latency_p50", "latency_p95", "latency_p99", "throughput", "energy_per_row")
-
-_TIMED = (*_PER_BATCH, "first_inference", "load_time")
-"""What another processor changes."""
+_PER_BATCH = ("latency_p50", "latency_p95", "latency_p99", "throughput", "energy_per_row", "first_inference")
+_TIMED = (*_PER_BATCH, "load_time")
+"""What another processor changes, and what comes out anew each time: one of them alone bounds nothing."""
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -166,8 +165,8 @@ def _machine(document: Document, value: JSON) -> Machine:
 def judge(limit: Limit, measurements: Sequence[Measurement], *, is_predicted: bool = False) -> Judgement:
     """Judge one limit on the measurements of one model in one runtime.
 
-    A measurement without an interval (the size on disk) is judged by its value; one whose interval has no end
-    on the side of the limit (too few runs) is never a pass.
+    A quantity that does not change from run to run (size, memory of one process) is judged by its value; a time whose
+    interval has no end on the side of the limit (too few runs or starts) is never a pass.
 
     Args:
         limit: one demand.
@@ -184,7 +183,7 @@ def judge(limit: Limit, measurements: Sequence[Measurement], *, is_predicted: bo
         return Judgement(limit, Verdict.INCONCLUSIVE, None, f"{limit}: not {how}")
     worst = max if limit.is_upper else min  # of several lengths
     one = worst(found, key=lambda some: some.value or 0.0)
-    low, high = _interval(one, limit.unit)
+    low, high = _interval(one, limit.unit, is_exact=not timed and one.n in (None, 1))
     said = ("predicted " if is_predicted and timed else "") + _said(one, low, high, limit.unit)
     near, far = (high, low) if limit.is_upper else (low, high)
     sign = 1 if limit.is_upper else -1
@@ -194,12 +193,12 @@ def judge(limit: Limit, measurements: Sequence[Measurement], *, is_predicted: bo
     if near is not None and sign * (limit.amount - near) >= 0:
         margin = sign * (limit.amount - near)
         return Judgement(limit, Verdict.PASS, margin, f"{limit}: {said}, met with {_part(margin, limit)} to spare")
-    why = "the interval straddles the limit" if near is not None else "too few runs to bound it"
+    why = "the interval straddles the limit" if near is not None else "too few runs or starts to bound it"
     return Judgement(limit, Verdict.INCONCLUSIVE, None, f"{limit}: {said}, {why}")
 
 
-def _interval(one: Measurement, unit: str) -> tuple[float | None, float | None]:
-    ends = (one.low, one.high) if one.n is not None and one.n > 1 else (one.value, one.value)
+def _interval(one: Measurement, unit: str, *, is_exact: bool) -> tuple[float | None, float | None]:
+    ends = (one.value, one.value) if is_exact else (one.low, one.high)
     low, high = (None if end is None else convert(end, one.unit, to=unit) for end in ends)
     return low, high
 

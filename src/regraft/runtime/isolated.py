@@ -112,6 +112,11 @@ class IsolatedModel:
         return self._derived(self._process, (*self._path, Moved(seed, unit)))
 
     @property
+    def pid(self) -> int | None:
+        """Of the process in which the network runs, for who measures it; None while there is none."""
+        return self._process.pid
+
+    @property
     def is_sandboxed(self) -> bool:
         """Does it live where this process's libraries cannot reach into it, because its code is a stranger's?"""
         return self._process.is_sandboxed
@@ -134,6 +139,6 @@ class IsolatedModel:
         """End the process, or let it forget what was derived."""
         if not self._path:
             self._process.stop()
-        elif self._process.is_running:
+        elif self._process.pid is not None:
             with contextlib.suppress(RegraftError):
                 self._process.ask(Forget(self._path), expect=Done)

@@ -79,9 +79,9 @@ class WorkerProcess:
         return self._launch is not None
 
     @property
-    def is_running(self) -> bool:
-        """Is there a process now?"""
-        return self._process is not None
+    def pid(self) -> int | None:
+        """Of the process; None while there is none."""
+        return None if self._process is None else self._process.pid
 
     @property
     def limit_bytes(self) -> int:

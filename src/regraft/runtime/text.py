@@ -138,12 +138,14 @@ class TextEncoder:
 
     def encode_batch(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         """One pass and its pooling: (B, D) float32."""
+        return self.pooled(self.model(self.feeds(encodings)), self.mask(encodings))
+
+    def mask(self, encodings: Sequence[Encoding]) -> NDArray[np.bool_]:
+        """Where the arrays of `feeds` hold tokens of a text: (B, T), false for padding."""
         import numpy as np
 
-        feeds = self.feeds(encodings)
         lengths = np.array([len(encoding.ids) for encoding in encodings])
-        mask = np.arange(feeds["input_ids"].shape[1]) < lengths[:, None]  # (B, T)
-        return self.pooled(self.model(feeds), mask)
+        return np.arange(max(1, lengths.max())) < lengths[:, None]
 
     def pooled(self, outputs: dict[str, Array], mask: NDArray[Any]) -> NDArray[Any]:
         """One vector a text, (B, D), from what the network returned.

@@ -27,7 +27,8 @@ def test_a_prediction_lies_between_the_two_ratios() -> None:
     assert half_the_compute.value == pytest.approx(10 * 2**0.5)
     itself = predicted(Quantile(10, 9, 12, 50), HERE, HERE)
     assert (itself.low, itself.value, itself.high) == (9, 10, 12)
-    assert predicted(Quantile(10, None, None, 3), HERE, Machine(80e9, 20e9)).value == 5
+    few = predicted(Quantile(10, None, None, 3), HERE, Machine(80e9, 20e9))
+    assert (few.low, few.value, few.high) == (None, 5, None), "what bounds nothing here bounds nothing there"
     wider = predicted(Quantile(10, 9, 12, 50), HERE, HERE, slack=2)
     assert (wider.low, wider.high) == (4.5, 24)
 
@@ -37,6 +38,7 @@ def test_what_lies_outside_is_told_by_its_factor() -> None:
     assert missed_by(Quantile(12, 11, 13, 5), said) == 1
     assert missed_by(Quantile(32, 30, 34, 5), said) == 2
     assert missed_by(Quantile(4, 3, 5, 5), said) == 2
+    assert missed_by(Quantile(32, 30, 34, 5), Quantile(10, 8, None, 5)) == 1
 
 
 def test_a_processor_is_faster_than_a_pocket_calculator() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -104,5 +105,44 @@ def test_settings_that_make_no_sense(tmp_path: Path, network: Callable[..., Path
     path = network(tmp_path / "net.onnx")
     with pytest.raises(UsageError):
         bench(path, lengths=(0,))
-    with pytest.raises(UsageError):
-        bench(path, threads=(1, 0))
+    for threads in ((1, 0), (5000,)):
+        with pytest.raises(UsageError, match="threads are 1 to"):
+            bench(path, threads=threads)
+    for limit in (float("inf"), float("nan"), 0.0):
+        with pytest.raises(UsageError, match="time limits"):
+            bench(path, time_limit_s=limit)
+    with pytest.raises(UsageError, match="length that they have"):
+        bench(path, lengths=(3,), feeds={"x": np.zeros((1, 3, 32), np.float32)})
+
+
+def test_each_row_is_one_that_can_be_told_from_the_others(tmp_path: Path, network: Callable[..., Path]) -> None:
+    """The same twice is measured once; copies of the same bytes are called by where they lie."""
+    one, two = (tmp_path / name / "net.onnx" for name in ("one", "two"))
+    for path in (one, two):
+        path.parent.mkdir()
+        network(path)
+    runtimes = ["onnxruntime", "onnxruntime"]
+    evidence = bench([one, one, two], runtimes=runtimes, batch_sizes=(1,), runs=2, starts=1, compare=False)
+    assert [m.of["package"] for m in found(evidence, "latency_p50")] == [str(one), str(two)]
+
+
+def test_what_limits_are_for_is_measured(tmp_path: Path, network: Callable[..., Path]) -> None:
+    device = tmp_path / "device.yaml"
+    device.write_text("schema: regraft.device/1\nlatency_p50: 100 s\nbatch: 3\n")
+    evidence = bench(network(tmp_path / "net.onnx"), batch_sizes=(1,), runs=8, starts=1, budget=device)
+    assert {m.of["batch"] for m in found(evidence, "latency_p50")} == {1, 3}
+    assert evidence.outcome == "within budget"
+
+
+def test_made_up_inputs_that_the_network_refuses_are_called_so(tmp_path: Path) -> None:
+    """Rows of 1000 numbers as 10 × 100: no other length goes, and the graph does not say it."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "numbers"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    shape = helper.make_tensor("shape", TensorProto.INT64, [3], [-1, 10, 100])
+    graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"])], "rows", [x], [y], [shape])
+    path = tmp_path / "rows.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    evidence = bench(path, batch_sizes=(1,), runs=2, starts=1)
+    (refused,) = [f for f in evidence.findings if f.rule == "RGB-RUN-001"]
+    assert "inputs were made up" in (refused.fix or "")
+    assert "--feeds" in (refused.fix or "")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _T = TypeVar("_T", int, str)
 PRECISIONS = (*UNIT_ROUNDOFF, "int8")
 """Names that a runtime may compute in."""
+MAX_LIMIT_S = 86400.0
+MAX_THREADS = 1024
+"""Above this a runtime is busy for minutes with starting them."""
 
 
 class BenchOptions(TypedDict, total=False):
@@ -137,7 +140,8 @@ def bench_each(
     texts, arrays, file = split_feeds(options.get("feeds"))
     with feeds_file(arrays, file) as kept:
         settings = _settings(options, texts, kept, store, offline)
-        settings = msgspec.structs.replace(settings, describes=budget is not None and budget.machine is not None)
+        if budget is not None:
+            settings = _with_budget(settings, budget)
         run = _measured(refs, options, settings, store, permit)
         data = [data_subject(kept, texts)] if kept is not None or texts else []
     draft.materials += data
@@ -162,16 +166,17 @@ def _measured(
 ) -> Run:
     if not refs:
         raise UsageError("nothing to measure", hint="regraft bench REF…")
-    offline, runtimes = settings.request.offline, options.get("runtimes") or (None,)
+    offline, runtimes = settings.request.offline, tuple(dict.fromkeys(options.get("runtimes") or (None,)))
     threads, precisions = _several(options.get("threads")), _several(options.get("precision"))
     _require_known(runtimes, precisions)
-    found = [one for ref in refs for one in prepare(ref, runtimes, store=store, offline=offline, permit=permit)]
+    if any(count is not None and not 1 <= count <= MAX_THREADS for count in threads):
+        raise UsageError(f"threads are 1 to {MAX_THREADS}")
+    each = {str(ref): ref for ref in refs}.values()  # the same one twice would be one row with two answers
+    found = [one for ref in each for one in prepare(ref, runtimes, store=store, offline=offline, permit=permit)]
     refused = [one for one in found if isinstance(one, Refused)]
     variants = [one for one in found if isinstance(one, Variant)]
     if not variants:
         raise refused[0].error
-    if any(count is not None and count < 1 for count in threads):
-        raise UsageError("threads are at least 1")
     return measure(with_settings(told_apart(variants), threads, precisions), refused, settings)
 
 
@@ -200,8 +205,12 @@ def _settings(
     runs, starts = options.get("runs", 200), options.get("starts", 2)
     limits = options.get("time_limit_s", 20.0), options.get("load_limit_s", 300.0), options.get("pass_limit_s", 60.0)
     counts = (*batch_sizes, runs, starts, *(length for length in lengths if length is not None))
-    if not batch_sizes or min(counts) < 1 or min(limits) <= 0:
-        raise UsageError("batch sizes, lengths, runs, starts and limits are at least 1")
+    if not batch_sizes or min(counts) < 1:
+        raise UsageError("batch sizes, lengths, runs and starts are at least 1")
+    if not all(0 < limit <= MAX_LIMIT_S for limit in limits):
+        raise UsageError(f"time limits are more than 0 and at most {MAX_LIMIT_S:.0f} seconds")
+    if feeds_file is not None and lengths != (None,):
+        raise UsageError("arrays have the length that they have", hint="leave out --length, or --feeds")
     request = Start(
         ModelRef("path", ""),
         feeds_file=str(feeds_file) if feeds_file else None,
@@ -212,6 +221,15 @@ def _settings(
     )
     sizes = tuple(Size(batch, length) for batch in batch_sizes for length in lengths)
     return Settings(request, sizes, runs, min(starts, runs), *limits, options.get("compare", True))
+
+
+def _with_budget(settings: Settings, budget: DeviceBudget) -> Settings:
+    """Also measured at the batch that the limits are for, and this processor, where another is described."""
+    lengths = dict.fromkeys(size.length for size in settings.sizes)
+    wanted = {limit.batch for limit in budget.limits if limit.batch is not None}
+    judged = [Size(batch, length) for batch in wanted for length in lengths]
+    sizes = tuple(dict.fromkeys((*settings.sizes, *judged)))
+    return msgspec.structs.replace(settings, sizes=sizes, describes=budget.machine is not None)
 
 
 __all__ = ["BenchOptions", "bench", "bench_each"]

@@ -117,7 +117,7 @@ def _measure_live(draft: Draft, live: Live) -> None:
     if live.failure is not None:
         draft.find(_refusal(live.variant.name, live.variant.runtime, str(live.failure), live.failure.hint))
     if live.started and live.started[0].is_made_up:
-        message = f"{live.variant.name}: measured on inputs that are not yours: {live.started[0].inputs}"
+        message = f"{live.variant.name}: measured on inputs that are not yours: {live.inputs}"
         if all(one.message != message for one in draft.findings):  # the same in several runtimes and precisions
             fix = "give data of yours: --texts FILE or --feeds FILE"
             draft.find(Finding("RGB-INP-001", Severity.INFO, message, data={"package": live.variant.name}, fix=fix))
@@ -134,7 +134,10 @@ def _measure_starts(draft: Draft, name: str, values: Sequence[float], unit: str,
 def _measure_row(draft: Draft, row: Row, run: Run) -> None:
     of = _of_row(row)
     if row.failure is not None and row.live.failure is None:
-        draft.find(_refusal(_place(row), None, str(row.failure), row.failure.hint))
+        hint = row.failure.hint
+        if row.live.started and row.live.started[0].is_made_up:
+            hint = f"{hint}; " * bool(hint) + "inputs were made up: give it some that it takes, with --feeds FILE"
+        draft.find(_refusal(_place(row), None, str(row.failure), hint))
     if row.warm_ups:
         _measure_starts(draft, "first_inference", [one.first_ms for one in row.warm_ups], "ms", of)
         _measure_starts(draft, "warm_up", [one.passes for one in row.warm_ups], "count", of)
@@ -145,14 +148,18 @@ def _measure_row(draft: Draft, row: Row, run: Run) -> None:
     _measure_quantile(draft, "latency_p95", found.p95_ms, "ms", of)
     _measure_quantile(draft, "latency_p99", found.p99_ms, "ms", of)
     _measure_quantile(draft, "throughput", found.items_per_s, "samples/s", of)
-    if not row.live.variant.is_elsewhere:
-        draft.measure("cpu_time", found.cpu_ms, "ms", n=found.n, of=of)
     if row.energies_j:
         _measure_quantile(draft, "energy_per_row", quantile([one / row.batch for one in row.energies_j], 0.5), "J", of)
     _judge_runs(draft, row, run, of)
-    if not row.live.variant.is_elsewhere and found.cpu_ms > 0 and found.p50_ms.value > _BUSY * found.cpu_ms:
+    if found.cpu_ms is not None and not row.live.variant.is_elsewhere:
+        draft.measure("cpu_time", found.cpu_ms, "ms", n=found.n, of=of)
+        _judge_waiting(draft, row, found.p50_ms.value, found.cpu_ms, of)
+
+
+def _judge_waiting(draft: Draft, row: Row, wall_ms: float, cpu_ms: float, of: dict[str, JSON]) -> None:
+    if cpu_ms > 0 and wall_ms > _BUSY * cpu_ms:
         message = (
-            f"{_place(row)}: {found.p50_ms.value:.3g} ms on the clock for {found.cpu_ms:.3g} "
+            f"{_place(row)}: {wall_ms:.3g} ms on the clock for {cpu_ms:.3g} "
             "ms of computing: the machine was busy with something else"
         )
         draft.find(Finding("RGB-RUN-005", Severity.MEDIUM, message, data=of, fix="run it on a quieter machine"))
@@ -166,7 +173,7 @@ def _judge_runs(draft: Draft, row: Row, run: Run, of: dict[str, JSON]) -> None:
         draft.find(Finding("RGB-RUN-002", Severity.MEDIUM, message, data=of, fix="run it on a quieter machine"))
     if n < wanted and row.failure is None:
         message = f"{place}: {n} of {wanted} passes fitted into {run.settings.time_limit_s:g} s"
-        draft.find(Finding("RGB-RUN-003", Severity.LOW, message, data=of, fix="raise the time limit"))
+        draft.find(Finding("RGB-RUN-003", Severity.LOW, message, data=of, fix="raise --row-limit"))
     correlation = _correlation([one.wall_ms for one in row.samples])
     if correlation > _DEPENDENT:
         message = f"{place}: consecutive passes are correlated ({correlation:.2f}); the intervals are too narrow"
@@ -202,9 +209,13 @@ def _label(live: Live) -> str:
     runtime = live.started[0].runtime if live.started else live.variant.runtime
     name = f"{live.variant.name} in {runtime}" if runtime else live.variant.name
     told = [live.variant.precision] if "precision" in live.told else []
-    plural = "" if live.variant.threads == 1 else "s"
-    told += [f"{live.variant.threads} thread{plural}"] if "threads" in live.told else []
+    if "threads" in live.told and live.variant.threads is not None:
+        told.append(_count(live.variant.threads, "thread"))
     return ", ".join([name, *map(str, told)])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _place(row: Row) -> str:
@@ -243,7 +254,7 @@ def _add_parameters(draft: Draft, run: Run, lives: Sequence[Live]) -> None:
         "threads": _one_or_all([live.variant.threads for live in run.lives]),
         "precision": _one_or_all([live.variant.precision for live in run.lives]),
         "compared_with": _label(run.lives[0]) if any(live.agreed for live in run.lives) else None,
-        "inputs": {_label(live): live.started[0].inputs for live in lives if live.started},
+        "inputs": {_label(live): live.inputs for live in lives if live.started},
         "seed": settings.request.seed,
         "time_limit_s": settings.time_limit_s,
         "confidence": CONFIDENCE,
@@ -276,7 +287,7 @@ def _summary(
     fastest, found = min(rows, key=lambda one: one[1].p50_ms.value)
     environment = capture_environment()
     threads = fastest.live.variant.threads or environment.threads
-    machine = f"{found.n} runs, {threads} threads, {environment.cpu}"
+    machine = f"{_count(found.n, 'run')}, {_count(threads, 'thread')}, {environment.cpu}"
     p95 = f"p95 {_text(found.p95_ms)} at batch {batch}"
     if budget is not None:
         return f"{_budget_text(budget, judged)}; {machine}"

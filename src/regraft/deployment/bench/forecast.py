@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from regraft.deployment.bench.machine import missed_by, predicted
 from regraft.record.evidence import JSON, Draft, Finding, Severity
-from regraft.runtime.measure import Latency, latency_from_samples
+from regraft.runtime.measure import Latency, latency_from_samples, rate
 from regraft.runtime.quantiles import Quantile
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def report_predictions(
         for name, one in (("latency_p50", found.p50_ms), ("latency_p95", found.p95_ms), ("latency_p99", found.p99_ms)):
             _measure(draft, f"predicted_{name}", predicted(one, here, device.machine, slack=slack), "ms", about)
         median = predicted(found.p50_ms, here, device.machine, slack=slack)
-        _measure(draft, "predicted_throughput", _rate(median, row.batch), "samples/s", about)
+        _measure(draft, "predicted_throughput", rate(median, batch=row.batch), "samples/s", about)
     left_out = [row for row in rows if row.samples and row not in usable]
     if left_out:
         message = (
@@ -83,12 +83,6 @@ def _check(draft: Draft, run: Run, rows: Sequence[Row], of: Callable[[Row], dict
 
 def _latency(row: Row) -> Latency:
     return latency_from_samples(row.samples, batch=row.batch)
-
-
-def _rate(latency: Quantile, batch: int) -> Quantile:
-    assert latency.low is not None
-    assert latency.high is not None
-    return Quantile(batch / latency.value * 1e3, batch / latency.high * 1e3, batch / latency.low * 1e3, latency.n)
 
 
 def _measure(draft: Draft, name: str, found: Quantile, unit: str, of: dict[str, JSON]) -> None:

@@ -50,20 +50,20 @@ def predicted(latency: Quantile, here: Machine, there: Machine, *, slack: float 
         here, there: both processors, on the threads that the passes have.
         slack: factor by which the interval is widened on both sides, at least 1.
     Returns:
-        the geometric mean of the two bounds, and between which it lies; an end that the measured interval has not
-        is taken from the measured value.
+        the geometric mean of the two bounds, and between which it lies; an end that the measured interval has not,
+        the predicted one has not either.
     """
     ratios = sorted((here.flops / there.flops, here.bytes_per_s / there.bytes_per_s))
-    low = (latency.low if latency.low is not None else latency.value) * ratios[0] / slack
-    high = (latency.high if latency.high is not None else latency.value) * ratios[1] * slack
+    low = None if latency.low is None else latency.low * ratios[0] / slack
+    high = None if latency.high is None else latency.high * ratios[1] * slack
     return Quantile(latency.value * math.sqrt(ratios[0] * ratios[1]), low, high, latency.n)
 
 
 def missed_by(measured: Quantile, said: Quantile) -> float:
     """Factor by which a measured latency lies outside of a prediction's interval; 1 where it lies within."""
-    assert said.low is not None
-    assert said.high is not None
-    return max(1.0, said.low / measured.value, measured.value / said.high)
+    below = 1.0 if said.low is None else said.low / measured.value
+    above = 1.0 if said.high is None else measured.value / said.high
+    return max(1.0, below, above)
 
 
 def _best(run: Callable[[], object]) -> float:

@@ -110,7 +110,7 @@ class Started(msgspec.Struct, frozen=True, tag=True):
     """The model is loaded.
 
     Attributes:
-        load_ms: wall time, with the import of the runtime's libraries.
+        load_ms: wall time, with the import of the runtime's libraries; no pass is made and no input prepared yet.
         pid: of the worker.
         own_batch: rows of a pass when the user's arrays fix it.
         inputs: what it is fed with, for a human.
@@ -131,21 +131,23 @@ class Started(msgspec.Struct, frozen=True, tag=True):
 
 
 class Warmed(msgspec.Struct, frozen=True, tag=True):
-    """The time of a pass has settled, or was given up on."""
+    """The time of a pass has settled, or was given up on. `inputs` also says what came out."""
 
     warm_up: WarmUp
+    inputs: str
 
 
 class Timed(msgspec.Struct, frozen=True, tag=True):
     """Timed passes. `began_s` is on the machine's monotonic clock, which all processes share.
 
     The pass before the first of them was made and dropped: the caches belonged to another model until then.
-    `energy_j` is that of the whole processor meanwhile; None where it has no counters.
+    `peak_mib` is of the process that runs the network; None where nobody tells it. `energy_j` is that of the whole
+    processor meanwhile; None where it has no counters.
     """
 
     began_s: float
     samples: list[Sample]
-    peak_mib: float
+    peak_mib: float | None
     energy_j: float | None = None
 
 

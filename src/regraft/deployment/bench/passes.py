@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from regraft.deployment.bench.inputs import MADE_UP, made_up_feeds
-from regraft.errors import Damaged, Unsupported
+from regraft.errors import Damaged, Unsupported, UsageError
 from regraft.package.package import Package, open_package
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.store import open_store
@@ -21,6 +22,8 @@ from regraft.runtime.served_model import SCHEMES, served_model
 from regraft.runtime.text_model import takes_strings
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
+
     from regraft.deployment.bench.messages import Start
     from regraft.runtime.image import ImagePreprocessing
     from regraft.runtime.interface import Feeds, Model, Signature
@@ -45,8 +48,8 @@ DEFAULT_TEXTS = (
 PHOTOGRAPH = (480, 640, 3)
 """(H, W, 3) of a picture that is made up where the package does not say which ones it was made for."""
 _LOGITS = "logits"
-_PICTURES = 64
-"""To make up."""
+_PICTURES = 8
+"""To make up: they lie in the memory of the process that is measured."""
 _MAX_TEXTS = 2000
 
 
@@ -56,16 +59,31 @@ class Passes(msgspec.Struct, frozen=True):
     Attributes:
         model: of any runtime.
         of: rows of a batch, and their length or None for that of the inputs → one pass over the next so many inputs.
-        inputs: what it is fed with and what comes out, for a human.
+        inputs: what it is fed with, for a human; once a pass was made, also what comes out.
         is_made_up: the inputs are not the user's.
         own_batch: rows of a pass when the user's arrays fix it.
     """
 
     model: Any
     of: Callable[..., Callable[[], object]]
-    inputs: str
+    inputs: Callable[[], str]
     is_made_up: bool
     own_batch: int | None = None
+
+
+class _Outcome:
+    """What comes out of the passes: a network may not say so before the first, which must not be made while it loads.
+
+    Attributes:
+        kind: `logits` of a head, `vectors` of an encoder, or other `outputs`; empty until a pass was made.
+    """
+
+    def __init__(self) -> None:
+        self.kind = ""
+
+    def beside(self, inputs: str) -> str:
+        """What goes in, and what comes out as far as it is known."""
+        return f"{inputs}, to {self.kind}" if self.kind else inputs
 
 
 def load_passes(start: Start) -> Passes:
@@ -106,6 +124,7 @@ def _whole_package(package: Package, start: Start, path: str) -> Passes | None:
     model = _loaded(package, start)
     if [len(port.shape or ()) for port in model.signature.inputs] != [4]:
         return _array_passes(model, start)
+    _require_no_texts(start, model.where)
     description = _description(package)
     return _picture_passes(model, preprocessing, description.picture_shape if description else (), start.seed)
 
@@ -177,9 +196,9 @@ def _string_passes(model: Model, start: Start) -> Passes:
     """Over a graph that holds its tokenizer."""
     import numpy as np
 
-    texts = list(start.texts or DEFAULT_TEXTS)[:_MAX_TEXTS]
-    random.Random(start.seed).shuffle(texts)  # noqa: S311
+    texts = _shuffled(start)
     (port,) = model.signature.inputs
+    inputs = f"{len(texts)} texts, to {', '.join(one.name for one in model.signature.outputs)}"
 
     def of(batch: int, length: int | None = None) -> Callable[[], object]:
         if length is not None:
@@ -187,16 +206,11 @@ def _string_passes(model: Model, start: Start) -> Passes:
         rounds = itertools.cycle(texts)
         return lambda: model({port.name: np.array(_next(rounds, batch), dtype=object)})
 
-    return Passes(
-        model, of, f"{len(texts)} texts, to {', '.join(one.name for one in model.signature.outputs)}", not start.texts
-    )
+    return Passes(model, of, lambda: inputs, not start.texts)
 
 
 def _text_passes(encoder: TextEncoder, start: Start) -> Passes:
-    texts = list(start.texts or DEFAULT_TEXTS)
-    random.Random(start.seed).shuffle(texts)  # noqa: S311
-    texts = texts[:_MAX_TEXTS]
-    answers = _answers(encoder, texts[0])
+    texts, outcome = _shuffled(start), _Outcome()
 
     def of(batch: int, length: int | None = None) -> Callable[[], object]:
         rounds = itertools.cycle(texts if length is None else _lengthened(encoder, texts, length))
@@ -204,14 +218,38 @@ def _text_passes(encoder: TextEncoder, start: Start) -> Passes:
 
         def run() -> object:
             encoder.tokenizer.enable_truncation(limit)
-            encodings = encoder.tokenize(_next(rounds, batch))
-            return encoder.encode_batch(encodings) if answers == "vectors" else encoder.model(encoder.feeds(encodings))
+            return _encoded(encoder, encoder.tokenize(_next(rounds, batch)), outcome)
 
         return run
 
-    counts = sorted(len(encoding.ids) for encoding in encoder.tokenize(texts))
-    spread = f"{counts[0]}–{counts[-1]} tokens, median {counts[len(counts) // 2]}"
-    return Passes(encoder.model, of, f"{len(texts)} texts of {spread}, to {answers}", not start.texts)
+    @functools.cache
+    def spread() -> str:
+        counts = sorted(len(encoding.ids) for encoding in encoder.tokenize(texts))
+        return f"{len(texts)} texts of {counts[0]}–{counts[-1]} tokens, median {counts[len(counts) // 2]}"
+
+    return Passes(encoder.model, of, lambda: outcome.beside(spread()), not start.texts)
+
+
+def _shuffled(start: Start) -> list[str]:
+    texts = list(start.texts or DEFAULT_TEXTS)
+    random.Random(start.seed).shuffle(texts)  # noqa: S311
+    return texts[:_MAX_TEXTS]
+
+
+def _encoded(encoder: TextEncoder, encodings: Sequence[Encoding], outcome: _Outcome) -> object:
+    """One pass to logits, else to vectors, else to what the network returns."""
+    outputs = encoder.model(encoder.feeds(encodings))
+    if _LOGITS in outputs:
+        outcome.kind = _LOGITS
+    elif outcome.kind != "outputs":
+        try:
+            vectors = encoder.pooled(outputs, encoder.mask(encodings))
+        except Unsupported:
+            outcome.kind = "outputs"
+        else:
+            outcome.kind = "vectors"
+            return vectors
+    return outputs
 
 
 def _lengthened(encoder: TextEncoder, texts: Sequence[str], length: int) -> list[str]:
@@ -229,43 +267,40 @@ def _lengthened(encoder: TextEncoder, texts: Sequence[str], length: int) -> list
     ]
 
 
-def _answers(encoder: TextEncoder, text: str) -> str:
-    """What comes out: `logits` of a head, `vectors` of an encoder, or other `outputs`."""
-    encodings = encoder.tokenize([text])
-    if _LOGITS in encoder.model(encoder.feeds(encodings)):
-        return _LOGITS
-    try:
-        encoder.encode_batch(encodings)
-    except Unsupported:
-        return "outputs"
-    return "vectors"
-
-
 def _picture_passes(model: Model, preprocessing: ImagePreprocessing, shape: tuple[int, ...], seed: int) -> Passes:
     import numpy as np
 
-    shape = shape or PHOTOGRAPH
-    pictures = list(np.random.default_rng(seed).integers(0, 256, (_PICTURES, *shape), dtype=np.uint8))
-    name = model.signature.inputs[0].name
-    answers = _LOGITS if _LOGITS in model({name: preprocessing(pictures[:1])}) else "outputs"
+    shape, outcome = shape or PHOTOGRAPH, _Outcome()
+    (port,) = model.signature.inputs
+
+    @functools.cache
+    def pictures() -> list[Any]:
+        return list(np.random.default_rng(seed).integers(0, 256, (_PICTURES, *shape), dtype=np.uint8))
 
     def of(batch: int, length: int | None = None) -> Callable[[], object]:
         if length is not None:
             raise Unsupported("pictures have no length", where=model.where, hint="leave out --length")
-        rounds = itertools.cycle(pictures)
-        return lambda: model({name: preprocessing(_next(rounds, batch))})
+        rounds = itertools.cycle(pictures())
+
+        def run() -> object:
+            outputs = model({port.name: preprocessing(_next(rounds, batch))})
+            outcome.kind = _LOGITS if _LOGITS in outputs else "outputs"
+            return outputs
+
+        return run
 
     colours = "coloured" if len(shape) == 3 else "grey"
     made = f"made-up {colours} pictures of {shape[0]} × {shape[1]} pixels"
     prepared = f"{preprocessing.height} × {preprocessing.width} {preprocessing.channels}"
-    return Passes(model, of, f"{made}, prepared as {prepared}, to {answers}", True)
+    return Passes(model, of, lambda: outcome.beside(f"{made}, prepared as {prepared}"), True)
 
 
 def _array_passes(model: Model, start: Start) -> Passes:
     """The network alone, on arrays of the user's or on values made up from its signature."""
     if start.feeds_file is not None:
         feeds = _own_feeds(Path(start.feeds_file), model.signature)
-        return Passes(model, lambda *_: lambda: model(feeds), _shapes(feeds), False, batch_of(feeds))
+        return Passes(model, lambda *_: lambda: model(feeds), lambda: _shapes(feeds), False, batch_of(feeds))
+    _require_no_texts(start, model.where)
     symbols = {s for p in model.signature.inputs for s in (p.shape or ())[1:] if not isinstance(s, int)}
     sizes = sorted({"others" if one is None else one for one in symbols})
     inputs = "made up from the signature" + (f"; {', '.join(sizes)} = {MADE_UP}" if sizes else "")
@@ -276,7 +311,14 @@ def _array_passes(model: Model, start: Start) -> Passes:
         made = made_up_feeds(model, batch=batch, length=length or MADE_UP, seed=start.seed)
         return lambda: model(made)
 
-    return Passes(model, of, inputs, True)
+    return Passes(model, of, lambda: inputs, True)
+
+
+def _require_no_texts(start: Start, where: str) -> None:
+    """Evidence names the user's texts as its data: a network that never saw them has none about it."""
+    if start.texts:
+        hint = "leave out --texts, or give it arrays: --feeds FILE"
+        raise Unsupported("the package takes no texts: it has no tokenizer", where=where, hint=hint)
 
 
 def _next(rounds: Iterator[Any], count: int) -> list[Any]:
@@ -286,7 +328,10 @@ def _next(rounds: Iterator[Any], count: int) -> list[Any]:
 def _own_feeds(file: Path, signature: Signature) -> Feeds:
     from regraft.runtime.feed_files import feeds_from_file
 
-    return feeds_from_file(file, signature).feeds
+    feeds = feeds_from_file(file, signature).feeds
+    if batch_of(feeds) < 1:
+        raise UsageError("the arrays hold no rows", where=file.name)
+    return feeds
 
 
 def _shapes(feeds: Feeds) -> str:

@@ -62,7 +62,8 @@ class Live:
 
     Attributes:
         started: one a process that loaded the model.
-        peaks_mib: largest resident memory of each process.
+        peaks_mib: largest resident memory of each process that ran the network, where it is told.
+        inputs: what it was fed with, as it said last; empty while it never said anything.
         failure: why it could not be measured to the end.
         agreed: how far it is from the first; None for that one, and where it could not be compared.
         disagreement: why it could not be compared.
@@ -76,6 +77,7 @@ class Live:
         self.disagreement: Unsupported | None = None
         self.started: list[Started] = []
         self.peaks_mib: dict[int, float] = {}
+        self.inputs = ""
         self.failure: Unsupported | None = None
 
 
@@ -104,6 +106,7 @@ class Row:
         answer = self._ask(Warm(self.size), WARM_UP_S + settings.pass_limit_s)
         if isinstance(answer, Warmed):
             self.warm_ups.append(answer.warm_up)
+            self.live.inputs = answer.inputs
 
     def turn(self, start: int, count: int, time_limit_s: float, settings: Settings) -> None:
         """Time a few passes."""
@@ -113,7 +116,8 @@ class Row:
         self.samples += answer.samples
         if answer.energy_j is not None and answer.samples:
             self.energies_j.append(answer.energy_j / len(answer.samples))
-        self.live.peaks_mib[start] = answer.peak_mib
+        if answer.peak_mib is not None:
+            self.live.peaks_mib[start] = answer.peak_mib
         walls: list[JSON] = [one.wall_ms for one in answer.samples]
         cpus: list[JSON] = [one.cpu_ms for one in answer.samples]
         self.turns.append({"start": start, "began_s": answer.began_s, "wall_ms": walls, "cpu_ms": cpus})
@@ -216,6 +220,7 @@ def _warmed_rows(run: Run, live: Live, process: BenchProcess) -> list[Row]:
         return []
     assert isinstance(answer, Started)
     live.started.append(answer)
+    live.inputs = live.inputs or answer.inputs
     sizes = settings.sizes if answer.own_batch is None else (Size(answer.own_batch),)
     rows = [_row(run, live, size) for size in sizes]
     for row in rows:

@@ -21,7 +21,6 @@ from regraft.record.store import Store
 from regraft.runtime import model_path
 from regraft.runtime.permission import PermitSource, code_loader_of, leave_to_load, stored_permit
 from regraft.runtime.served_model import SCHEMES, ServedModel, served_model
-from regraft.runtime.vouched import runs_code
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -52,8 +51,8 @@ class Variant(msgspec.Struct, frozen=True):
 
     @property
     def is_elsewhere(self) -> bool:
-        """It runs behind a server or in the sandbox: memory and CPU time of the process that asks are not its own."""
-        return self.ref.scheme in SCHEMES or runs_code(self.permit)
+        """It runs behind a server, whose memory and CPU time are not seen from here."""
+        return self.ref.scheme in SCHEMES
 
     @property
     def name(self) -> str:
@@ -117,8 +116,8 @@ def prepare(
 
 
 def told_apart(variants: Sequence[Variant]) -> list[Variant]:
-    """The same variants; packages that share a name are called by their references."""
-    packages = {(one.name, one.subjects[0].sha256) for one in variants}
+    """The same variants; packages that share a name are called by their references, copies of one package, too."""
+    packages = {(one.name, str(one.ref)) for one in variants}
     names = [name for name, _ in packages]
     return [msgspec.structs.replace(one, label=str(one.ref)) if names.count(one.name) > 1 else one for one in variants]
 

@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -35,6 +34,7 @@ from regraft.errors import InternalError, RegraftError, Unsupported
 from regraft.record.environment import capture_environment
 from regraft.runtime.energy import EnergyCounters
 from regraft.runtime.measure import Sample, sample, warm_up
+from regraft.runtime.process_usage import peak_mib
 
 
 def main() -> None:
@@ -88,7 +88,7 @@ class _Worker:
             os.getpid(),
             passes.model.runtime,
             passes.model.effective_precision,
-            passes.inputs,
+            passes.inputs(),
             passes.is_made_up,
             passes.own_batch,
             capture_environment().packages,
@@ -100,18 +100,20 @@ class _Worker:
         batch, length = warm.size.batch, warm.size.length
         warmed = warm_up(self._passes.of(batch, length), max_s=WARM_UP_S)
         self._ready[warm.size] = self._passes.of(batch, length)
-        return Warmed(warmed)
+        return Warmed(warmed, self._passes.inputs())
 
     def _turn(self, turn: Turn) -> Timed:
+        assert self._passes is not None
         run = self._ready[turn.size]
         samples: list[Sample] = []
         run()
+        network: int | None = getattr(self._passes.model, "pid", None)  # asked anew: it may have been started again
         before = self._energy.read() if self._energy is not None else []
         began = time.monotonic()
         while len(samples) < turn.count and (not samples or time.monotonic() - began < turn.time_limit_s):
-            samples.append(sample(run))
+            samples.append(sample(run, network))
         used = self._energy.joules(before, self._energy.read()) if self._energy is not None else None
-        return Timed(began, samples, _peak_mib(), used)
+        return Timed(began, samples, peak_mib(network), used)
 
     def _agree(self, agree: Agree) -> Answer:
         from regraft.deployment.bench.agreement import Agreement
@@ -135,15 +137,3 @@ def _energy_counters() -> tuple[EnergyCounters | None, str]:
         return EnergyCounters(), ""
     except Unsupported as error:
         return None, error.what
-
-
-def _peak_mib() -> float:
-    """Largest resident memory of this process so far. On Linux `getrusage` would inherit the parent's."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
