@@ -123,9 +123,18 @@ def test_integers_that_do_not_fit_are_refused() -> None:
               "batch_axes": [[None], [None]]}  # fmt: skip
     model = NcnnModel(bytes(4) + W.tobytes(), graph=graph, stated=json.dumps(stated), precision="float32")
     assert model({"x": np.array([0, 1, 7, 2])})["y"].shape == (4, 3)
-    with pytest.raises(BadFeeds, match="more than 32 bits"):
+    with pytest.raises(BadFeeds, match="beyond 2147483647"):
         model({"x": np.array([0, 1 << 40, 7, 2])})
     model.close()
+
+
+def test_integers_that_no_table_takes_go_in_as_numbers() -> None:
+    stated = {**STATED, "inputs": [["x", "int64", ["batch", 8]]]}
+    model = NcnnModel(WEIGHTS, graph=GRAPH, stated=json.dumps(stated), precision="float32")
+    x = np.arange(16).reshape(2, 8) % 3
+    np.testing.assert_allclose(model({"x": x})["y"], _expected(x.astype("float32")), rtol=0, atol=2e-6)
+    with pytest.raises(BadFeeds, match="beyond 16777216"):
+        model({"x": x + (1 << 25)})
 
 
 def test_damage_is_raised_where_it_is_seen() -> None:

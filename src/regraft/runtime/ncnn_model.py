@@ -33,6 +33,7 @@ _NO_BATCH = 233
 _SCALES = {"Convolution": 8, "ConvolutionDepthWise": 8, "InnerProduct": 8, "Embed": 18, "Gemm": 18,
            "LSTM": 8, "GRU": 8, "RNN": 8, "MultiHeadAttention": 18}  # fmt: skip
 """Layer → key of its parameter that is not 0 where its weights are 8-bit numbers."""
+_RESHAPING = frozenset({"Split", "Reshape", "Squeeze", "ExpandDims", "Flatten", "Permute", "Noop"})
 _INTEGERS = frozenset({"int64", "int32"})
 TAKEN = _INTEGERS | {"float32"}
 """Dtypes of inputs; all are fed as 32-bit numbers."""
@@ -221,7 +222,8 @@ class NcnnModel:
         (blobs, _), (axes, _) = self._ends.blobs, self._ends.batch_axes
         for (name, value), blob, axis in zip(checked.items(), blobs, axes, strict=True):
             batch = _NO_BATCH if axis is None else axis
-            mat = self._ncnn.Mat(_as_32_bits(name, value, self.where), batch_index=batch)
+            numbers = _as_32_bits(name, value, self.where, is_index=takes_indices(self._layers, blob))
+            mat = self._ncnn.Mat(numbers, batch_index=batch)
             if extractor.input(blob, mat.clone()):
                 raise Unsupported(f"ncnn does not take {name} {value.shape}", where=self.where)
         return extractor
@@ -290,19 +292,34 @@ def _effective(layers: list[Layer], precision: str | None, where: str) -> str:
     return precision or "float16"
 
 
-def _as_32_bits(name: str, value: Array, where: str) -> Array:
-    """ncnn's tensors are of 32-bit numbers.
+def takes_indices(layers: list[Layer], blob: str) -> bool:
+    """Does an `Embed` take this blob, whatever shape it is brought to before?
+
+    ncnn's tensors have no type, and PNNX leaves out casts: integers that anything else takes are meant as numbers.
+    """
+    for layer in layers:
+        if blob not in layer.inputs:
+            continue
+        if layer.type == "Embed":
+            return True
+        if layer.type in _RESHAPING and any(takes_indices(layers, made) for made in layer.outputs if made != blob):
+            return True
+    return False
+
+
+def _as_32_bits(name: str, value: Array, where: str, *, is_index: bool) -> Array:
+    """ncnn's tensors are of 32-bit numbers: integers where they are indices, else floating-point ones.
 
     Raises:
         BadFeeds: an integer needs more bits.
     """
     import numpy as np
 
-    if value.dtype == np.int64:
-        limits = np.iinfo(np.int32)
-        if value.size and (value.min() < limits.min or value.max() > limits.max):
-            raise BadFeeds(f"input {name!r} holds integers of more than 32 bits, which ncnn does not have", where=where)
-        value = value.astype(np.int32)
+    if value.dtype.kind == "i":
+        limit = (1 << 31) - 1 if is_index else 1 << 24
+        if value.size and max(-int(value.min()), int(value.max())) > limit:
+            raise BadFeeds(f"input {name!r} holds integers beyond {limit}, which ncnn does not keep", where=where)
+        value = value.astype(np.int32 if is_index else np.float32)
     return np.ascontiguousarray(value)
 
 

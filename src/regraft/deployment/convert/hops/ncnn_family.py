@@ -25,7 +25,7 @@ from regraft.runtime.interface import Signature
 from regraft.runtime.stated import stated_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from regraft.runtime.interface import Feeds, Model
     from regraft.runtime.ncnn_model import Ends
@@ -89,7 +89,7 @@ class NcnnByPnnx:
                 product.close()
             break
         lost = _lost_sizes(signature, model.signature)
-        notes = (f"fixed sizes: {lost}", *made.notes) if lost else made.notes
+        notes = (*((f"fixed sizes: {lost}",) if lost else ()), *_untyped(signature, ends, graph), *made.notes)
         files = {**made.files, "model.json": stated.encode()}
         return Hop(files, "ncnn", notes, made.versions, is_one_size=bool(lost))
 
@@ -176,6 +176,16 @@ def _lost_sizes(signature: Signature, source: Signature) -> str:
     pairs = zip(signature.inputs, source.inputs, strict=True)
     lost = [mine for mine, theirs in pairs if _free(theirs) - _free(mine) or theirs.shape is None]
     return ", ".join(f"{port.name} ({', '.join(map(str, port.shape or ()))})" for port in lost)
+
+
+def _untyped(signature: Signature, ends: Ends, graph: str) -> Iterator[str]:
+    """What who runs the graph elsewhere has to know of integers."""
+    from regraft.runtime.ncnn_model import takes_indices
+
+    layers, _ = text_layers(graph, "")
+    for port, blob in zip(signature.inputs, ends.blobs[0], strict=True):
+        if port.dtype != "float32" and not takes_indices(layers, blob):
+            yield f"{port.name} ({blob}) is taken as floating-point numbers, as PNNX leaves its cast out"
 
 
 def _free(port: Port) -> set[int]:

@@ -45,7 +45,8 @@ def _prepared(path):
 
     MNN takes both a `Gelu` and the operators that make one for its own, which is computed by tanh: `Gelu` is written
     out, and `Erf(x)` becomes `-Erf(-x)`, which is the same number. It dies of recurrent layers that leave out outputs:
-    all of them get names. Where nothing is to be done, or the graph is too large for one file, it stays as it is.
+    all of them get names. `IsNaN`, which exporters of attention write and MNN lacks, is written as comparisons. Where
+    nothing is to be done, or the graph is too large for one file, it stays as it is.
     """
     import onnx
 
@@ -70,25 +71,48 @@ def _prepared(path):
 
 def _written_out(node, graph, names):
     """Nodes in place of one."""
-    from onnx import TensorProto, helper
+    from onnx import helper
 
+    settings = {one.name: helper.get_attribute_value(one) for one in node.attribute}
     if node.op_type == "Erf":
         return list(_erf(node.input[0], node.output[0], names))
-    settings = {one.name: helper.get_attribute_value(one) for one in node.attribute}
-    if node.op_type != "Gelu" or settings.get("approximate", b"none") != b"none":
-        return [node]
-    root, half = next(names), next(names)
-    graph.initializer.append(helper.make_tensor(root, TensorProto.FLOAT, [], [0.5**0.5]))
-    graph.initializer.append(helper.make_tensor(half, TensorProto.FLOAT, [], [0.5]))
+    if node.op_type == "IsNaN":
+        return list(_is_nan(node.input[0], node.output[0], graph, names))
+    if node.op_type == "Gelu" and settings.get("approximate", b"none") == b"none":
+        return list(_gelu(node.input[0], node.output[0], graph, names))
+    return [node]
+
+
+def _gelu(x, y, graph, names):
+    """x/2 + x/2·erf(x/√2), in the precision of the graph's weights, which is float32."""
+    from onnx import helper
+
     scaled, erf, halved, part = (next(names) for _ in range(4))
-    x = node.input[0]
-    return [
-        helper.make_node("Mul", [x, root], [scaled]),
-        *_erf(scaled, erf, names),
-        helper.make_node("Mul", [x, half], [halved]),
-        helper.make_node("Mul", [halved, erf], [part]),
-        helper.make_node("Add", [halved, part], [node.output[0]]),
-    ]
+    half = _number(0.5, graph, names)
+    yield helper.make_node("Mul", [x, _number(0.5**0.5, graph, names)], [scaled])
+    yield from _erf(scaled, erf, names)
+    yield helper.make_node("Mul", [x, half], [halved])
+    yield helper.make_node("Mul", [halved, erf], [part])
+    yield helper.make_node("Add", [halved, part], [y])
+
+
+def _is_nan(x, y, graph, names):
+    """Neither below zero nor anything else; MNN finds every number equal to itself, NaN too."""
+    from onnx import helper
+
+    zero, (above, below, either) = _number(0.0, graph, names), (next(names) for _ in range(3))
+    yield helper.make_node("GreaterOrEqual", [x, zero], [above])
+    yield helper.make_node("Less", [x, zero], [below])
+    yield helper.make_node("Or", [above, below], [either])
+    yield helper.make_node("Not", [either], [y])
+
+
+def _number(value, graph, names):
+    from onnx import TensorProto, helper
+
+    name = next(names)
+    graph.initializer.append(helper.make_tensor(name, TensorProto.FLOAT, [], [value]))
+    return name
 
 
 def _erf(x, y, names):
