@@ -5,13 +5,13 @@ Each is a script in a process of its own: what TVM is made of may crash, hang, o
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,20 +20,20 @@ import msgspec
 from regraft.compare.recall import recalled
 from regraft.deployment.convert.foreign import Made, run_by
 from regraft.deployment.convert.hops.mobile_family import one_sample
+from regraft.deployment.convert.hops.onnx_rewriting import graph_model, optimised
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
 from regraft.deployment.convert.proving import prove
-from regraft.errors import Crashed, RegraftError, Unsupported
+from regraft.errors import BadFeeds, Crashed, RegraftError, Unsupported
 from regraft.package.formats import Port
 from regraft.package.package import open_package
 from regraft.runtime.interface import Signature
 from regraft.runtime.verified import VerifiedFiles
 
 if TYPE_CHECKING:
-    from regraft.runtime.interface import Feeds, Model
+    from regraft.runtime.interface import Array, Feeds, Model
 
 _SCRIPTS = Path(__file__).parents[1] / "scripts"
-_PROGRAM = "model.pt2"
 _LACKING = "NotImplementedError"
 """What a script raises for operators that TVM has not: other sizes do not bring them."""
 
@@ -72,7 +72,10 @@ class TvmConverter:
             Crashed: the compiler died, hung, or took too much memory.
         """
         model = source.loaded()
-        _require_takes(self.source, model, source.where)
+        if self.source == "onnx":
+            graph_model(source)
+        else:
+            _require_program(model, source.where)
         ports = model.signature.inputs
         try:
             return self._compiled(source, _signature(model, source.feeds), {})
@@ -83,11 +86,12 @@ class TvmConverter:
         feeds = one_sample(source.feeds, ports, given=source.given)
         try:
             hop = self._compiled(source, _signature(model, [feeds], is_fixed=True), feeds)
-        except RegraftError:
-            raise refused from None  # of the network as it is
+        except RegraftError as error:
+            raise Unsupported(f"{refused.what}; with fixed sizes: {error.what}", where=source.where) from error
         shapes = ", ".join(f"{name} {value.shape}" for name, value in feeds.items())
         note = f"the sizes are fixed: {shapes}; with free ones: {refused.what}"
-        return msgspec.structs.replace(hop, notes=(note, *hop.notes), is_one_size=True)
+        is_last_resort = self.source != "onnx"  # the frontend for torch follows sizes that the one for ONNX does not
+        return msgspec.structs.replace(hop, notes=(note, *hop.notes), is_one_size=is_last_resort)
 
     def _compiled(self, source: Source, signature: Signature, fixed: Feeds) -> Hop:
         """One library, run at every size of the examples that it is for.
@@ -112,46 +116,61 @@ class TvmConverter:
         return Hop(made.files, "tvm", (note,), made.versions, precision=None, is_compiled=True)
 
     def _made(self, source: Source, stated: str, fixed: Feeds) -> Made:
-        python = Path(sys.executable)
-        if self.source == "onnx":
-            shapes = json.dumps({name: list(value.shape) for name, value in fixed.items()})
-            return run_by(python, self._script, source, {"signature": stated, "shapes": shapes})
+        python, options = Path(sys.executable), {"signature": stated}
+        if self.source == "onnx" and not fixed:
+            return run_by(python, self._script, source, options)
+        name, content = ("model.onnx", _folded) if self.source == "onnx" else ("model.pt2", _program)
         with tempfile.TemporaryDirectory(prefix="regraft-") as folder:
-            (Path(folder) / _PROGRAM).write_bytes(_program(source, fixed))
+            (Path(folder) / name).write_bytes(content(source, fixed))
             with open_package(folder) as package:
-                handed_over = Source(None, (), VerifiedFiles(package), _PROGRAM, source.where)
-                return run_by(python, self._script, handed_over, {"signature": stated})
+                handed_over = Source(None, (), VerifiedFiles(package), name, source.where)
+                return run_by(python, self._script, handed_over, options)
 
 
 def _has_free_size(ports: Sequence[Port]) -> bool:
     return any(port.shape is None or not all(isinstance(extent, int) for extent in port.shape) for port in ports)
 
 
-def _require_takes(form: str, model: Model, where: str) -> None:
-    """Is it what the converter's frontend reads?"""
-    from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
-
-    if form == "onnx":
-        if not isinstance(model, OnnxRuntimeModel):
-            raise Unsupported("only ONNX graphs are compiled by this way", where=where)
-        return
+def _require_program(model: Model, where: str) -> None:
     from regraft.runtime.torch_export import TorchExportModel
 
     if not isinstance(model, TorchExportModel):
         raise Unsupported(f"a {type(model).__name__} is no exported program", where=where)
 
 
+def _folded(source: Source, fixed: Feeds) -> bytes:
+    """The graph for the sizes of these feeds, and what is constant then as constants.
+
+    TVM's frontend cannot follow a reshape whose target is computed from a shape.
+    """
+    import onnx
+
+    model = graph_model(source)
+    proto = onnx.ModelProto.FromString(model.content)
+    for value in proto.graph.input:
+        if value.name in fixed:
+            for extent, size in zip(value.type.tensor_type.shape.dim, fixed[value.name].shape, strict=True):
+                extent.dim_value = size
+    content: bytes = optimised(proto.SerializeToString(), "basic", source.where).SerializeToString()
+    return content
+
+
 def _program(source: Source, fixed: Feeds) -> bytes:
-    """The program as a file, its sizes free, or those of the feeds."""
+    """The program as a file, its sizes free, or those of the feeds; it returns its tensors in a sequence.
+
+    A structure of a library's own, as of transformers, could be read only where that library was imported.
+    """
     from regraft.runtime.torch_export import TorchExportModel, exported
-    from regraft.runtime.torch_program import program_bytes
+    from regraft.runtime.torch_program import plain_module, program_bytes
 
     model = source.loaded()
     assert isinstance(model, TorchExportModel)
-    names = {str(extent) for port in model.signature.inputs for extent in port.shape or () if isinstance(extent, str)}
+    inputs = model.signature.inputs
+    plain = TorchExportModel(plain_module(model), inputs=inputs, where=model.where)
+    names = {str(extent) for port in inputs for extent in port.shape or () if not isinstance(extent, int)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return program_bytes(exported(model, fixed or source.feeds[0], fixed=sorted(names) if fixed else ()))
+        return program_bytes(exported(plain, fixed or source.feeds[0], fixed=sorted(names) if fixed else ()))
 
 
 def _signature(model: Model, cases: Sequence[Feeds], *, is_fixed: bool = False) -> Signature:
@@ -167,13 +186,22 @@ def _signature(model: Model, cases: Sequence[Feeds], *, is_fixed: bool = False) 
         return model.signature
     if is_fixed:
         inputs = tuple(msgspec.structs.replace(port, shape=cases[0][port.name].shape) for port in inputs)
-    returned = [recalled(model, feeds) for feeds in cases]
+    returned = list(_returned(model, cases))
+    if not returned:
+        raise Unsupported("it takes none of the examples any more", where=model.where)
     outputs = []
     for name, value in returned[0].items():
         extents = zip(*(one[name].shape for one in returned), strict=False)
         shape = tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in extents)
         outputs.append(Port(name, str(value.dtype), shape if value.ndim else ()))
     return Signature(inputs, tuple(outputs), model.signature.ranges)
+
+
+def _returned(model: Model, cases: Sequence[Feeds]) -> Iterator[Mapping[str, Array]]:
+    """Outputs at the sizes that it takes: a hop before this one may have fixed some."""
+    for feeds in cases:
+        with contextlib.suppress(BadFeeds, Unsupported):
+            yield recalled(model, feeds)
 
 
 FAMILY = (

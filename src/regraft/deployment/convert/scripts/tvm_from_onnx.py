@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import re
 import sys
 
@@ -12,7 +11,7 @@ _AT = re.compile(r"Error converting operator (\w+)")
 
 
 def convert(model, out, options):
-    """Import the graph with its free sizes, or with those that the options name, and compile it.
+    """Import the graph with the sizes that it has, free or fixed, and compile it.
 
     Raises:
         NotImplementedError: the frontend lacks operators, which it names.
@@ -25,7 +24,7 @@ def convert(model, out, options):
     printed = io.StringIO()  # where the frontend names the operator that it stops at
     try:
         with contextlib.redirect_stdout(printed):
-            module = from_onnx(onnx.load(model), shape_dict=json.loads(options["shapes"]))
+            module = from_onnx(onnx.load(model))
     except Exception as error:
         at = _AT.search(printed.getvalue())
         raise refusal(error, at.group(1) if at else "") from error
