@@ -14,6 +14,7 @@ import msgspec
 from regraft.compare.recall import recalled
 from regraft.deployment.convert.foreign import Made, run_by
 from regraft.deployment.convert.hops.mobile_family import one_sample
+from regraft.deployment.convert.hops.ncnn_masks import spread_masks
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
 from regraft.deployment.convert.proving import prove
@@ -77,6 +78,9 @@ class NcnnByPnnx:
         _require_layers(graph, made, source.where)
         ends = msgspec.json.decode(made.files["model.json"], type=Ends)
         fixed = _fixed(model, feeds, ends, source.where)
+        if "SDPA" in graph:
+            stated = stated_ends(stated_signature(fixed, "float32"), ends)
+            graph = spread_masks(graph, _shapes(graph, made.files["model.bin"], stated, feeds, source.where))
         for signature in (_with_free_batch(fixed, model.signature, ends), fixed):
             stated = stated_ends(stated_signature(signature, "float32"), ends)
             weights = made.files["model.bin"]
@@ -90,7 +94,7 @@ class NcnnByPnnx:
             break
         lost = _lost_sizes(signature, model.signature)
         notes = (*((f"fixed sizes: {lost}",) if lost else ()), *_untyped(signature, ends, graph), *made.notes)
-        files = {**made.files, "model.json": stated.encode()}
+        files = {"model.param": graph.encode(), "model.bin": weights, "model.json": stated.encode()}
         return Hop(files, "ncnn", notes, made.versions, is_one_size=bool(lost))
 
 
@@ -109,6 +113,21 @@ def _require_layers(graph: str, made: Made, where: str) -> None:
     if foreign:
         said = f" ({made.notes[0]})" if made.notes else ""
         raise Unsupported(f"ncnn has no layer for {', '.join(foreign)[:300]}{said}", where=where)
+
+
+def _shapes(graph: str, weights: bytes, stated: str, feeds: Feeds, where: str) -> dict[str, tuple[int, ...]]:
+    """Blob → its shape without the batch, of a pass that may compute nonsense."""
+    from regraft.runtime.ncnn_model import isolated_ncnn
+
+    product = isolated_ncnn(graph, weights, stated=stated, precision="float32", where=where)
+    try:
+        has_batch = all(size == 1 for value in feeds.values() for size in value.shape[:1])
+        taps = product.trace(feeds)
+        return {
+            tap.name: tap.value.shape[1:] if has_batch else tap.value.shape for tap in taps if tap.value is not None
+        }
+    finally:
+        product.close()
 
 
 def _fixed(model: Model, feeds: Feeds, ends: Ends, where: str) -> Signature:
