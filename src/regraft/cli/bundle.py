@@ -16,8 +16,11 @@ from regraft.cli.output import Shown, each
 @click.option("--as", "layout", required=True, help="plain, triton, ovms, mlflow or oci.")
 @click.option("--name", help="Of the model on the server; default: the package's.")
 @click.option("--runtime", help="onnxruntime or openvino; default: the first that can load it.")
+@click.option("--feeds", type=click.Path(path_type=Path), help="File of arrays to run it on; plain carries them.")
 @folder_options
-def command(ref: str, layout: str, name: str | None, runtime: str | None, settings: Settings) -> int:
+def command(
+    ref: str, layout: str, name: str | None, runtime: str | None, feeds: Path | None, settings: Settings
+) -> int:
     """A package in the layout that a server or registry expects (-o FOLDER), with evidence, licence and digests.
 
     \b
@@ -42,7 +45,7 @@ def command(ref: str, layout: str, name: str | None, runtime: str | None, settin
     def examine(one: str) -> Shown:
         return Shown(
             bundle(
-                one, layout=layout, out=out, name=name, runtime=runtime,
+                one, layout=layout, out=out, name=name, runtime=runtime, feeds=feeds,
                 store=settings.store, offline=settings.offline,
             )
         )  # fmt: skip

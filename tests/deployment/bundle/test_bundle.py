@@ -289,3 +289,47 @@ def test_what_a_scan_found_dangerous_is_not_handed_over(text_package: Path, tmp_
     evidence = bundle(folder, layout="oci", out=tmp_path / "out")
     assert (evidence.verdict, evidence.outcome) == (Verdict.FAIL, "refused")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def particular(tmp_path: Path) -> Path:
+    """Rows of 1000 numbers as 10 × 100: no other length goes, and the graph does not say it."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "numbers"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    shape = numpy_helper.from_array(np.array([-1, 10, 100]), "shape")
+    graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"])], "rows", [x], [y], [shape])
+    path = tmp_path / "particular.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_a_network_that_takes_nothing_made_up_is_bundled_on_the_users_arrays(particular: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported) as caught:
+        bundle(particular, layout="plain", out=tmp_path / "out")
+    assert "--feeds" in caught.value.hint
+    feeds = tmp_path / "feeds.npz"
+    np.savez(feeds, x=np.arange(2000, dtype=np.float32).reshape(2, 1000))
+    evidence = bundle(particular, layout="plain", out=tmp_path / "out", feeds=feeds)
+    assert "the same model" in run(tmp_path / "out", "run.py", "--check")
+    with np.load(tmp_path / "out/sample/answers.npz") as kept:
+        assert kept["y"].shape == (2, 10, 100)
+    assert hashlib.sha256(feeds.read_bytes()).hexdigest() in [one.sha256 for one in evidence.materials]
+    assert f"{particular.name} oip+http" in (readme := (tmp_path / "out/README.md").read_text())
+    assert "--feeds sample/feeds.npz" in readme, "verify can make up none either"
+    bundle(particular, layout="triton", out=tmp_path / "triton", feeds=feeds)
+    config = (tmp_path / "triton/models/particular/config.pbtxt").read_text()
+    assert "max_batch_size: 64" in config, "its rows were run one by one and in threes"
+    np.savez(feeds, x=np.zeros((0, 1000), np.float32))
+    with pytest.raises(UsageError, match="no rows"):
+        bundle(particular, layout="plain", out=tmp_path / "empty", feeds=feeds)
+
+
+def test_options_that_a_layout_has_no_use_for_are_refused(particular: Path, tmp_path: Path) -> None:
+    for layout, options in (
+        ("plain", {"runtime": "torch"}),
+        ("oci", {"runtime": "onnxruntime"}),
+        ("oci", {"feeds": particular}),
+    ):
+        with pytest.raises(UsageError) as caught:
+            bundle(particular, layout=layout, out=tmp_path / "out", **options)
+        assert "leave out" in caught.value.hint

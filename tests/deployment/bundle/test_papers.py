@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,16 @@ def test_the_folder_of_the_source_stays_at_home(layout: str, tiny: Any, tmp_path
     assert (told["reference"], told["sha256"]) == ("net.onnx", evidence.materials[0].sha256)
     (found,) = [one for one in evidence.findings if one.rule == "RGH-PTH-001"]
     assert "inspect" in found.data["kinds"]
+
+
+@pytest.mark.parametrize("layout", ["plain", "triton", "ovms", "mlflow"])
+def test_the_readme_names_a_graph_that_is_there(layout: str, tiny: Any, tmp_path: Path) -> None:
+    """The receiver compares the server with it, and has nothing of the sender's."""
+    bundle(tiny.write(tmp_path / "a net's.onnx"), layout=layout, out=tmp_path / "out")
+    (line,) = [line for line in (tmp_path / "out/README.md").read_text().splitlines() if "regraft verify" in line]
+    _, _, graph, server = shlex.split(line)
+    assert (tmp_path / "out" / graph).is_file()
+    assert server.startswith("oip+http://localhost:")
 
 
 HOSTILE = 'x"\n# Heading\n[a](http://b) `c` \\ ü'

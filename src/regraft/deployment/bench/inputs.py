@@ -13,7 +13,7 @@ from regraft.record.digest import digest_bytes, digest_chunks
 from regraft.record.evidence import Subject
 
 if TYPE_CHECKING:
-    from regraft.runtime.interface import Array, Feeds, Model
+    from regraft.runtime.interface import Array, Feeds, Model, Signature
 
 MADE_UP = 64
 """Size of a symbolic dimension that is not the batch, when the user gives no data."""
@@ -91,6 +91,22 @@ def data_subject(file: Path | None, texts: Sequence[str]) -> Subject:
         return Subject(f"{len(texts)} texts", digest_bytes("\n".join(texts).encode("utf-8", "surrogatepass")))
     with file.open("rb") as source:
         return Subject(file.name, digest_chunks(iter(lambda: source.read(_CHUNK_BYTES), b"")))
+
+
+def own_feeds(file: Path, signature: Signature) -> Feeds:
+    """The user's arrays for one pass.
+
+    Raises:
+        UsageError: they do not fit, or hold no rows.
+        Damaged: the file cannot be read.
+    """
+    from regraft.runtime.feed_files import feeds_from_file
+    from regraft.runtime.measure import batch_of
+
+    feeds = feeds_from_file(file, signature).feeds
+    if batch_of(feeds) < 1:
+        raise UsageError("the arrays hold no rows", where=file.name)
+    return feeds
 
 
 def made_up_feeds(model: Model, *, batch: int, length: int = MADE_UP, seed: int = 0) -> dict[str, Array]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from regraft.deployment.bench.inputs import MADE_UP, made_up_feeds
-from regraft.errors import Damaged, Unsupported, UsageError
+from regraft.deployment.bench.inputs import MADE_UP, made_up_feeds, own_feeds
+from regraft.errors import Damaged, Unsupported
 from regraft.package.package import Package, open_package
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.store import open_store
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from regraft.deployment.bench.messages import Start
     from regraft.runtime.image import ImagePreprocessing
-    from regraft.runtime.interface import Feeds, Model, Signature
+    from regraft.runtime.interface import Feeds, Model
     from regraft.runtime.pipeline import Description
     from regraft.runtime.text import TextEncoder
 
@@ -298,7 +298,7 @@ def _picture_passes(model: Model, preprocessing: ImagePreprocessing, shape: tupl
 def _array_passes(model: Model, start: Start) -> Passes:
     """The network alone, on arrays of the user's or on values made up from its signature."""
     if start.feeds_file is not None:
-        feeds = _own_feeds(Path(start.feeds_file), model.signature)
+        feeds = own_feeds(Path(start.feeds_file), model.signature)
         return Passes(model, lambda *_: lambda: model(feeds), lambda: _shapes(feeds), False, batch_of(feeds))
     _require_no_texts(start, model.where)
     symbols = {s for p in model.signature.inputs for s in (p.shape or ())[1:] if not isinstance(s, int)}
@@ -323,15 +323,6 @@ def _require_no_texts(start: Start, where: str) -> None:
 
 def _next(rounds: Iterator[Any], count: int) -> list[Any]:
     return list(itertools.islice(rounds, count))
-
-
-def _own_feeds(file: Path, signature: Signature) -> Feeds:
-    from regraft.runtime.feed_files import feeds_from_file
-
-    feeds = feeds_from_file(file, signature).feeds
-    if batch_of(feeds) < 1:
-        raise UsageError("the arrays hold no rows", where=file.name)
-    return feeds
 
 
 def _shapes(feeds: Feeds) -> str:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regraft.deployment.bench.inputs import data_subject
 from regraft.deployment.bundle.contents import all_files, graph_files, graph_of, name_of, runs_when_loaded, texts_files
 from regraft.deployment.bundle.interface import MANIFEST, Carried, Contents, Layout
 from regraft.deployment.bundle.papers import Papers, kinds_with_folders, licence_of, manifest_json, papers_of, readme
 from regraft.deployment.bundle.readback import read_back
 from regraft.deployment.convert.forms import form_named, form_of
 from regraft.deployment.loading import LoadRequest, Opened, opened
-from regraft.errors import Unsupported, UsageError
+from regraft.errors import NotFound, Unsupported, UsageError
 from regraft.package.package import Package, open_package
 from regraft.package.product import new_package, require_free
 from regraft.package.reference import ModelRef
@@ -45,6 +46,7 @@ def bundle(
     out: Path,
     name: str | None = None,
     runtime: str | None = None,
+    feeds: Path | None = None,
     store: Store | None = None,
     offline: bool = False,
     permit: PermitSource | None = None,
@@ -61,26 +63,30 @@ def bundle(
         out: folder to make; its parent must exist.
         name: of the model there; None for the package's own, with other characters than letters and digits as `-`.
         runtime: that the network is run in, `onnxruntime` or `openvino`; None for the first that can.
+        feeds: file of arrays that the network takes (.safetensors, .npz, .csv): the sample that it is run on, which a
+            plain bundle carries; None to make some up.
         store: where the package and the evidence about it are looked up.
         offline: no network.
         permit: leave for sources whose loading can execute code.
     Returns:
         evidence of kind `bundle`: its first subject is the bundle, its materials the package.
     Raises:
-        UsageError: no such layout, or `out` is taken.
+        UsageError: no such layout, a runtime that it does not hold, `feeds` that no network takes, or `out` is taken.
         AmbiguousReference: several models could be meant; name one after `#`.
         Unsupported: the layout does not hold this package; the hint is the command that makes one that it holds.
         NotFound and what opening a package raises.
     """
     member, out = _member(layout), Path(out)
+    _require_fitting(member, runtime, feeds)
     require_free(out)
     draft = Draft("bundle", parameters={"layout": layout, "runtime": runtime})
     options = SourceOptions(offline=offline, store=store)
     package = open_package(ref, options=options)
     try:
         request = LoadRequest(runtime=runtime, store=store, offline=offline, permit=permit)
-        contents, subjects, request = _contents(package, member, name, request)
+        contents, subjects, request = _contents(package, member, name, request, feeds)
         draft.subject += subjects[:1]
+        draft.materials += [data_subject(feeds, ())] if feeds is not None else []
         draft.materials += subjects
         draft.parameters |= {"reference": contents.reference, "name": contents.name}
         papers = papers_of(read_passport(store, contents.digest).records if store is not None else (), store)
@@ -117,8 +123,19 @@ def _member(layout: str) -> Layout:
     return found
 
 
+def _require_fitting(member: Layout, runtime: str | None, feeds: Path | None) -> None:
+    """Options that this layout has no use for are the user's slip."""
+    if not member.takes and (runtime or feeds):
+        raise UsageError(f"the layout {member.name} runs no network", hint="leave out --runtime and --feeds")
+    if runtime is not None and runtime not in member.takes:
+        hint = f"leave out --runtime, or name one of: {', '.join(member.takes)}"
+        raise UsageError(f"the layout {member.name} holds no networks of {runtime}", hint=hint)
+    if feeds is not None and not feeds.is_file():
+        raise NotFound("there is no such file of feeds", where=str(feeds))
+
+
 def _contents(
-    package: Package, member: Layout, name: str | None, request: LoadRequest
+    package: Package, member: Layout, name: str | None, request: LoadRequest, feeds: Path | None
 ) -> tuple[Contents, tuple[Subject, ...], LoadRequest]:
     """What is carried, its subjects, and how its network was loaded."""
     reference = str(package.ref)
@@ -139,7 +156,7 @@ def _contents(
             raise _not_held(member, reference, f"its model runs in {found.model.runtime}")
         manifest = package.manifest()
         files = tuple(graph_files(found, manifest))
-        graph = graph_of(found)
+        graph = graph_of(found, feeds)
         if graph.texts is not None:
             files += texts_files(found, graph.texts, files)
         called = name_of(name or package.name.removesuffix(posixpath.splitext(found.path)[1]))
@@ -212,7 +229,7 @@ def _finished(draft: Draft, out: Path, contents: Contents, papers: Papers) -> Ev
         manifest = made.manifest()
         draft.subject[:] = made.subjects(manifest)
         size = sum(entry.size_bytes for entry in manifest.entries)
-    draft.measure("size_bytes", size, "B")
+    draft.measure("size_bytes", size, "bytes")
     draft.parameters["evidence"] = {kind: verdict.value for kind, verdict in papers.verdicts.items()}
     for kind, command in _WANTED.items():
         if kind not in papers.verdicts:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.deployment.bench.inputs import MADE_UP, made_up_feeds
+from regraft.deployment.bench.inputs import MADE_UP, made_up_feeds, own_feeds
 from regraft.deployment.bench.passes import DEFAULT_TEXTS
 from regraft.deployment.bundle.interface import Carried, Contents, Graph, Texts
 from regraft.deployment.loading import Opened
@@ -87,16 +89,19 @@ def runs_when_loaded(package: Package, files: Iterable[Carried]) -> list[str]:
     ]
 
 
-def graph_of(opened: Opened) -> Graph:
+def graph_of(opened: Opened, own: Path | None = None) -> Graph:
     """Run the network once with one row and once with three, and note what it is.
 
+    Args:
+        own: file of arrays that it takes; None to make some up.
     Raises:
-        Unsupported: it takes none of the inputs that are made up for it.
+        Unsupported: it takes none of the inputs that are made up for it, or not the given ones.
+        UsageError, Damaged: the file holds no arrays for it.
     """
     model = opened.model
     assert model is not None
     encoder = _encoder(opened, model)
-    feeds = _feeds(model, encoder)
+    feeds = _feeds(model, encoder) if own is None else own_feeds(own, model.signature)
     answers = model(feeds)
     return Graph(
         model.runtime,
@@ -104,10 +109,11 @@ def graph_of(opened: Opened) -> Graph:
         posixpath.basename(opened.path),
         tuple(_seen(port, feeds[port.name]) for port in model.signature.inputs),
         tuple(_seen(port, answers[port.name]) for port in model.signature.outputs),
-        _is_batched(model),
+        _is_batched(model, None if own is None else feeds),
         feeds,
         answers,
         _texts(opened, model, encoder) if encoder is not None else None,
+        is_particular=own is not None,
     )
 
 
@@ -159,7 +165,7 @@ def _feeds(model: Model, encoder: TextEncoder | None) -> Mapping[str, Array]:
     raise Unsupported(
         f"no inputs could be made up that the network takes: {refused}",
         where=model.where,
-        hint="regraft verify REF REF --feeds FILE shows which inputs it takes",
+        hint="give it some that it takes: --feeds FILE",
     )
 
 
@@ -182,12 +188,15 @@ def _seen(port: Port, value: Array) -> Port:
     return Port(port.name, port.dtype, tuple(extent if isinstance(extent, int) else None for extent in extents))
 
 
-def _is_batched(model: Model) -> bool:
-    """Is the first axis of every input and output the batch? Proven by running it, not read from names."""
+def _is_batched(model: Model, own: Mapping[str, Array] | None) -> bool:
+    """Is the first axis of every input and output the batch? Proven by running it, not read from names.
+
+    Args:
+        own: inputs that it takes, of which rows are taken; None to make some up.
+    """
     for rows in _ROWS:
-        for size in _SIZES:
+        for feeds in _of_rows(model, rows, own):
             try:
-                feeds = made_up_feeds(model, batch=rows, length=size)
                 answers = model(feeds)
             except (Unsupported, BadFeeds):
                 continue
@@ -198,6 +207,18 @@ def _is_batched(model: Model) -> bool:
         else:
             return False
     return True
+
+
+def _of_rows(model: Model, rows: int, own: Mapping[str, Array] | None) -> Iterator[Mapping[str, Array]]:
+    import numpy as np
+
+    if own is not None:
+        if all(value.ndim for value in own.values()):
+            yield {name: np.concatenate([value] * rows)[:rows] for name, value in own.items()}
+        return
+    for size in _SIZES:
+        with contextlib.suppress(Unsupported):
+            yield made_up_feeds(model, batch=rows, length=size)
 
 
 def _encoder(opened: Opened, model: Model | None) -> TextEncoder | None:

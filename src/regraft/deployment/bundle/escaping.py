@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 
 _MARKED = re.compile(r"([\\`*_{}\[\]()!|~$<>&@])")
@@ -20,6 +21,11 @@ def markdown_code(text: str) -> str:
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
     pad = " " if shown.startswith("`") or shown.endswith("`") else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def shell_word(text: str) -> str:
+    """One word of a POSIX shell, on one line."""
+    return shlex.quote(_visible(text))
 
 
 def pbtxt(text: str) -> str:
@@ -43,4 +49,4 @@ def _visible(text: str) -> str:
     )
 
 
-__all__ = ["markdown", "markdown_code", "pbtxt", "without_folders"]
+__all__ = ["markdown", "markdown_code", "pbtxt", "shell_word", "without_folders"]

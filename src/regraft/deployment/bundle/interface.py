@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from regraft.deployment.bundle.escaping import shell_word
 from regraft.errors import DigestMismatch, UsageError
 from regraft.package.formats import Port
 from regraft.record.digest import Digest, digest_bytes
@@ -68,6 +69,7 @@ class Graph(msgspec.Struct, frozen=True):
         inputs, outputs: every rank and dtype known; -1 would be a symbolic extent, which is None here.
         is_batched: the first axis of every input and output is the batch: it was run with 1 row and with 3.
         feeds, answers: a sample of what it answers.
+        is_particular: the sample is the user's own: perhaps nothing can be made up for it.
         texts: of a text package.
     """
 
@@ -80,6 +82,7 @@ class Graph(msgspec.Struct, frozen=True):
     feeds: Mapping[str, Array]
     answers: Mapping[str, Array]
     texts: Texts | None = None
+    is_particular: bool = False
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -142,6 +145,18 @@ class Layout(Protocol):
             Unsupported: the layout cannot hold this network; the hint says what to do.
             UsageError: two files would have one place.
         """
+
+
+def comparison(contents: Contents, graph: str, server: str, *, feeds: str = "FILE") -> str:
+    """The line of a README that compares a server with the graph in the bundle.
+
+    Args:
+        graph: its place in the bundle.
+        server: host, port and name of the model.
+        feeds: file with the sample, where nothing can be made up for the network.
+    """
+    told = f" --feeds {feeds}" if contents.network.is_particular else ""
+    return f"    regraft verify {shell_word(graph)} oip+http://{server}{told}\n"
 
 
 MANIFEST = "bundle.json"
@@ -215,4 +230,4 @@ def _copy(package: Package, path: str, target: Path, hasher: hashlib._Hash) -> N
         reader.close()
 
 
-__all__ = ["MANIFEST", "Carried", "Contents", "Graph", "Layout", "Texts", "place", "require_distinct"]
+__all__ = ["MANIFEST", "Carried", "Contents", "Graph", "Layout", "Texts", "comparison", "place", "require_distinct"]

@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.deployment.bundle.interface import Carried, Contents, place
+from regraft.deployment.bundle.interface import Carried, Contents, comparison, place
 from regraft.deployment.bundle.versions import installed, requirement
 from regraft.errors import Unsupported
 
@@ -36,7 +36,7 @@ class MlFlow:
             "Behind the Open Inference Protocol:\n\n"
             "    pip install mlflow mlserver mlserver-mlflow\n"
             f"    mlflow models serve -m . -n {contents.name} --enable-mlserver --env-manager local -p 8080\n"
-            "    regraft verify REF oip+http://localhost:8080/mlflow-model\n"
+            + comparison(contents, f"./{self.graph(contents)}", "localhost:8080/mlflow-model")
         )
 
     def graph(self, contents: Contents) -> str:

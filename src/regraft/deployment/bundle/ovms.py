@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from regraft.deployment.bundle.interface import Carried, Contents, place
+from regraft.deployment.bundle.interface import Carried, Contents, comparison, place
 from regraft.deployment.bundle.triton import default_name, versioned
 
 _HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
@@ -25,7 +25,7 @@ class Ovms:
         return (
             "    docker run --rm -p 8000:8000 -v $PWD/models:/models openvino/model_server:2025.4 \\\n"
             "        --config_path /models/config.json --rest_port 8000\n"
-            f"    regraft verify REF oip+http://localhost:8000/{contents.name}\n"
+            + comparison(contents, self.graph(contents), f"localhost:8000/{contents.name}")
         )
 
     def graph(self, contents: Contents) -> str:

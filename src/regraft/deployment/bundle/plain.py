@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from regraft.deployment.bundle.interface import Carried, Contents, place
+from regraft.deployment.bundle.interface import Carried, Contents, comparison, place
 from regraft.deployment.bundle.runners.sameness import stored
 from regraft.deployment.bundle.versions import requirement
 from regraft.runtime.datatypes import PROTOCOL_TYPES
@@ -40,7 +40,7 @@ class Plain:
             "Behind the Open Inference Protocol, by MLServer, in an environment of its own:\n\n"
             "    pip install mlserver -r requirements.txt\n"
             "    MLSERVER_PARALLEL_WORKERS=0 mlserver start .\n"
-            f"    regraft verify REF oip+http://localhost:8080/{contents.name}\n"
+            + comparison(contents, self.graph(contents), f"localhost:8080/{contents.name}", feeds="sample/feeds.npz")
         )
 
     def graph(self, contents: Contents) -> str:

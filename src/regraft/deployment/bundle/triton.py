@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.deployment.bundle.escaping import pbtxt
-from regraft.deployment.bundle.interface import Carried, Contents, place
+from regraft.deployment.bundle.interface import Carried, Contents, comparison, place
 from regraft.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class Triton:
         return (
             "    docker run --rm -p 8000:8000 -v $PWD/models:/models nvcr.io/nvidia/tritonserver:25.10-py3 \\\n"
             "        tritonserver --model-repository=/models\n"
-            f"    regraft verify REF oip+http://localhost:8000/{contents.name}\n{note}"
+            + comparison(contents, self.graph(contents), f"localhost:8000/{contents.name}")
+            + note
         )
 
     def graph(self, contents: Contents) -> str:
