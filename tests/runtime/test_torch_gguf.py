@@ -16,6 +16,7 @@ from regraft.package.package import open_package
 from regraft.record.evidence import Verdict
 from regraft.runtime import load
 from regraft.runtime.torch_gguf import GgufRuntime
+from regraft.runtime.torch_programs import keeping_programs, program_of
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, VOCABULARY = 64, 2, 4, 2, 280
 QUANTS = gguf.GGMLQuantizationType
@@ -76,6 +77,18 @@ def test_the_network_has_the_decoded_weights(tmp_path: Path) -> None:
     table = stored["token_embd.weight"]
     embeddings = model.module.get_input_embeddings().weight.detach().numpy()
     assert np.array_equal(embeddings, gguf.dequantize(table.data, table.tensor_type))
+
+
+def test_its_operators_are_shown_without_a_cache_that_it_still_makes(tmp_path: Path) -> None:
+    tiny_llama(tmp_path / "tiny.gguf")
+    feeds = {"input_ids": np.array([[1, 2, 3], [4, 5, 6]]), "attention_mask": np.ones((2, 3), np.int64)}
+    with open_package(tmp_path / "tiny.gguf") as package:
+        model = load(package)
+        with keeping_programs():
+            program = program_of(model, feeds)
+            assert program_of(model, dict(feeds)) is program
+    assert model.module.config.use_cache
+    np.testing.assert_allclose(program(feeds)["logits"], model(feeds)["logits"], atol=1e-5)  # logits of about 1
 
 
 def test_a_file_that_lacks_a_weight_or_an_architecture_is_no_network(tmp_path: Path) -> None:

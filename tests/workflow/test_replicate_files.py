@@ -149,3 +149,20 @@ def test_a_file_that_no_map_fills_is_compared_as_it_is(tmp_path: Path) -> None:
     evidence = rg.replicate("py:networks_of_files:network", candidate)
     assert evidence.outcome == "differs"
     assert "no map fills all of them" in _rules(evidence)["replicate.own_weights_only"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_shows_no_weights_is_told_with_what_to_do(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    compiled = tmp_path / "compiled"
+    graph = openvino.Core().read_model(exported(tmp_path))
+    openvino.save_model(graph, compiled / "model.xml", compress_to_fp16=False)
+    as_candidate = rg.replicate("py:networks_of_files:network", compiled)
+    as_reference = rg.replicate(compiled, "py:networks_of_files:network")
+    assert as_reference.outcome == "undecided"
+    rules = ("replicate.own_weights_only", "replicate.cannot_map")
+    for evidence, rule in zip((as_candidate, as_reference), rules, strict=True):
+        (told,) = [one for one in evidence.findings if one.rule == rule]
+        assert "(openvino)" in told.message
+        assert "the ONNX file, that it was made of" in (told.fix or "")
+    assert "--own-weights" in (told.fix or "")

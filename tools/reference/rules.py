@@ -28,7 +28,7 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
             "`--emit-converter`",
         ),
         ("replicate.own_weights_only", "info", "Weights that cannot be seen or replaced: compared as they are", ""),
-        ("replicate.folded", "info", "Batch norms of the reference that are part of weights of an ONNX candidate", ""),
+        ("replicate.folded", "info", "Batch norms of one side that are part of weights of the other", ""),
         ("replicate.unused", "info", "Weights of the candidate that none of its outputs depends on", ""),
         ("replicate.not_returned", "info", "Weights of outputs that the candidate does not return", ""),
         ("replicate.tests", "info", "How many blocks have a test, and where; `data.left_out` says which have none", ""),

@@ -35,13 +35,13 @@ def exact_model(reference: Model, feeds: Feeds) -> Model:
     if not islands:
         return exact
     if type(reference).__name__ == "TorchModel":
-        from regraft.runtime.torch_export import TorchExportModel, exported
+        from regraft.runtime.torch_programs import program_of
 
-        graph: Any = reference
+        del exact  # two copies in float64 are as much as four in float32
+        eager: Any = reference
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of itself when it copies a graph
-            program = exported(graph, feeds)
-            exact = TorchExportModel.from_program(program, where=reference.where).cast("float64")
+            exact = program_of(eager, feeds).cast("float64")
         islands = lower_tensors(exact, feeds)
         if not islands:
             return exact

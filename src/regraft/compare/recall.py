@@ -1,4 +1,7 @@
-"""What models have said: within one verb, no model runs twice on the same feeds unless that is the question."""
+"""What models have said: within one verb, no model runs twice on the same feeds unless that is the question.
+
+Nor is a network exported twice.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from regraft.runtime.feeding import feeds_for
+from regraft.runtime.torch_programs import keeping_programs
 
 if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Model
@@ -40,7 +44,8 @@ def recalling() -> Iterator[None]:
         return
     token = _memory.set(_Memory())
     try:
-        yield
+        with keeping_programs():
+            yield
     finally:
         _memory.reset(token)
 

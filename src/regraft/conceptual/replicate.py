@@ -43,5 +43,7 @@ def _summary(verdict: Verdict, own: Sequence[Finding], forward: Evidence | None)
         return "the forward pass could not be compared"
     if verdict is Verdict.PASS:
         return f"with the reference's weights it is the same network: {forward.summary}"
+    if verdict is Verdict.INCONCLUSIVE:
+        return forward.summary
     origins = [one for one in forward.findings if one.rule == "divergence.origin" and one.severity is Severity.HIGH]
     return f"with the reference's weights, {origins[0].message if origins else forward.summary}"

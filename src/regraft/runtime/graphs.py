@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from regraft.errors import Unsupported
@@ -45,13 +44,9 @@ def operator_graph(model: Model, feeds: Feeds, *, threads: int | None = None) ->
 
         return TorchGraph(unrolled(any_model, feeds), threads=threads)
     if kind in ("TorchModel", "TorchExportModel"):
-        from regraft.runtime.torch_export import TorchExportModel, exported
         from regraft.runtime.torch_graph import TorchGraph
+        from regraft.runtime.torch_programs import program_of
 
-        if kind == "TorchExportModel":
-            return TorchGraph(any_model, threads=threads)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch 2.13 warns of itself when it copies a graph
-            program = exported(any_model, feeds)
-            return TorchGraph(TorchExportModel.from_program(program, where=model.where), threads=threads)
+        is_program = kind == "TorchExportModel"
+        return TorchGraph(any_model if is_program else program_of(any_model, feeds), threads=threads)
     raise Unsupported(f"{model.runtime} does not show its operators one by one", where=model.where)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "BatchNormalization", "PRelu", "LSTM", "GRU", "RNN"})
 """Operators of ONNX all of whose operands but the first are weights, however small."""
 _TORCH = ("TorchModel", "TorchScriptModel")
+_FILLED = frozenset({*_TORCH, "JaxModel", "KerasModel", "OnnxRuntimeModel"})
+_READ = _FILLED | {"TorchExportModel"}
 
 
 class NamedWeight(msgspec.Struct, frozen=True):
@@ -37,6 +39,16 @@ class NamedWeight(msgspec.Struct, frozen=True):
     tensors: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     is_learned: bool = True
+
+
+def can_be_filled(model: Model) -> bool:
+    """Can its weights be replaced, as far as it shows them?"""
+    return type(model).__name__ in _FILLED
+
+
+def are_weights_read(model: Model) -> bool:
+    """Is it known how its operators use its weights?"""
+    return type(model).__name__ in _READ
 
 
 def named_weights(model: Model, graph: OperatorGraph) -> dict[str, NamedWeight]:
@@ -107,7 +119,7 @@ def with_weights(model: Model, values: Mapping[str, Array]) -> Model:
     raise Unsupported(
         f"weights cannot be put into a model of {model.runtime}",
         where=model.where,
-        hint="compare it with its own weights: regraft verify",
+        hint="compare it with the weights that it has: --own-weights",
     )
 
 

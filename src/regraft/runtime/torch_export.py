@@ -19,12 +19,14 @@ from regraft.runtime.torch_tensors import (
     cast_port,
     dtype_name,
     import_torch,
+    input_from_array,
     named_tensors,
     precision_of,
     running_with,
     tensor_from_array,
     torch_dtype,
 )
+from regraft.runtime.torch_transformers import without_caches
 
 if TYPE_CHECKING:
     import torch
@@ -89,14 +91,21 @@ def exported(model: TorchModel | TorchExportModel, feeds: Feeds, *, fixed: Seque
         dynamic = torch.export.Dim.AUTO
         shapes[port.name] = {i: dynamic for i, x in enumerate(extents) if not isinstance(x, int) and x not in fixed}
     try:
-        with torch.inference_mode(False), torch.no_grad(), symbolic_steps():
-            module = model.graph if isinstance(model, TorchExportModel) else model.module
+        module = model.graph if isinstance(model, TorchExportModel) else model.module
+        with torch.inference_mode(False), torch.no_grad(), symbolic_steps(), without_caches(module):
             program: ExportedProgram = torch.export.export(module, (), tensors, dynamic_shapes=shapes)
     except Exception as error:
+        said, *_ = str(error).strip().split("\n\n")
         raise Unsupported(
-            f"torch.export cannot follow the network: {str(error).strip()[:500]}", where=model.where
+            f"torch.export cannot follow the network: {said[:500]}", where=model.where, hint=_advice(said)
         ) from error
     return program
+
+
+def _advice(said: str) -> str:
+    """What to do about what torch says."""
+    depends = "data-dependent" in said or "Could not guard" in said
+    return "control flow that depends on numbers: write it with torch.where or torch.cond" if depends else ""
 
 
 class TorchExportModel:
@@ -248,7 +257,7 @@ class TorchExportModel:
 
     def _tensors(self, feeds: Feeds) -> dict[str, torch.Tensor]:
         checked = checked_feeds(self.signature, feeds, where=self.where, allows_nan=self.allows_nan)
-        return {port.name: tensor_from_array(checked[port.name], port.dtype) for port in self._inputs}
+        return {port.name: input_from_array(checked[port.name], port.dtype) for port in self._inputs}
 
     def _needed(
         self, ends: Sequence[torch.fx.Node], cut: Collection[torch.fx.Node], sizes: Collection[str]

@@ -160,6 +160,12 @@ def _built(
             "or (function of JAX, example inputs)",
             where=f"py:{place}",
         )
+    if _is_torch(network) and any("Uninitialized" in type(one).__name__ for one in network.parameters()):
+        raise UsageError(
+            "the network has lazy modules that nothing was passed through, so that they have no weights",
+            where=f"py:{place}",
+            hint="call it once with the example inputs in the factory",
+        )
     if weights is not None and not required:
         _fill(network, weights, where)
     return network, examples

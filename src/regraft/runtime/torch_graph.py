@@ -11,7 +11,13 @@ from regraft.errors import Unsupported
 from regraft.runtime.operator_graph import OperatorNode
 from regraft.runtime.torch_editing import changed_call, settings_of
 from regraft.runtime.torch_export import TorchExportModel, module_scope
-from regraft.runtime.torch_tensors import array_from_tensor, running_with, tensor_from_array, torch_dtype
+from regraft.runtime.torch_tensors import (
+    array_from_tensor,
+    input_from_array,
+    running_with,
+    tensor_from_array,
+    torch_dtype,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -139,16 +145,18 @@ class TorchGraph:
         import torch
 
         place = self._places[node.name]
+        is_changing = bool(getattr(getattr(place.target, "_schema", None), "is_mutable", False))
 
         def given(used: torch.fx.Node) -> Any:
             name = str(used.target) if used.op == "placeholder" else used.name
             name = taken.get(name, name)
             if name in values:
-                return _to_torch(values[name], wide=wide)
+                return _to_torch(values[name], wide=wide, is_changed=is_changing)
             if name not in self._places or self._places[name].op != "get_attr":
                 raise Unsupported(f"{node.name} lacks its input {name!r}", where=self.where)
             value = self._attribute(self._places[name])
-            return value.double() if wide and _is_floating(value) else value
+            value = value.double() if wide and _is_floating(value) else value
+            return value.clone() if is_changing and hasattr(value, "clone") else value
 
         args, kwargs = torch.fx.map_arg((place.args, place.kwargs), given)
         if wide:
@@ -206,13 +214,15 @@ def _is_narrow(value: Any) -> bool:
     return hasattr(value, "dtype") and value.dtype.kind == "f" and str(value.dtype) != "float64"
 
 
-def _to_torch(value: Any, *, wide: bool) -> Any:
+def _to_torch(value: Any, *, wide: bool, is_changed: bool = False) -> Any:
+    """A value for an operator; in memory of its own where the operator works in place on it."""
     if isinstance(value, tuple):
-        return tuple(_to_torch(part, wide=wide) for part in value)
+        return tuple(_to_torch(part, wide=wide, is_changed=is_changed) for part in value)
     if not hasattr(value, "dtype"):
         return value
     is_wide = wide and value.dtype.kind == "f"
-    return tensor_from_array(value, "float64" if is_wide else str(value.dtype))
+    make = input_from_array if is_changed else tensor_from_array
+    return make(value, "float64" if is_wide else str(value.dtype))
 
 
 def _from_torch(found: Any) -> Any:

@@ -15,10 +15,10 @@ from regraft.runtime.interface import Signature, Tap
 from regraft.runtime.torch_tensors import (
     array_from_tensor,
     cast_port,
+    input_from_array,
     named_tensors,
     precision_of,
     running_with,
-    tensor_from_array,
     torch_dtype,
 )
 
@@ -142,7 +142,7 @@ class TorchModel:
         """Nothing to free beyond the module itself."""
 
     def _forward(self, feeds: Feeds) -> Any:
-        tensors = {port.name: self._place(tensor_from_array(feeds[port.name], port.dtype)) for port in self._inputs}
+        tensors = {port.name: self._place(input_from_array(feeds[port.name], port.dtype)) for port in self._inputs}
         with running_with(self._threads):
             try:
                 return self.module(**tensors)

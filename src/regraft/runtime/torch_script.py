@@ -16,10 +16,10 @@ from regraft.runtime.torch_tensors import (
     array_from_tensor,
     cast_port,
     import_torch,
+    input_from_array,
     named_tensors,
     precision_of,
     running_with,
-    tensor_from_array,
     torch_dtype,
 )
 
@@ -183,7 +183,7 @@ class TorchScriptModel:
         """Nothing to free beyond the module itself."""
 
     def _argument(self, port: Port, value: Array) -> Any:
-        return value.item() if port.shape == () else tensor_from_array(value, cast_port(port, port.dtype).dtype)
+        return value.item() if port.shape == () else input_from_array(value, cast_port(port, port.dtype).dtype)
 
     def _no(self, reason: str) -> Unsupported:
         return Unsupported(

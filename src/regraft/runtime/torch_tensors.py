@@ -67,6 +67,11 @@ def tensor_from_array(array: Array, dtype: str) -> torch.Tensor:
     return torch.from_numpy(np.asarray(writable)).to(torch_dtype(dtype))
 
 
+def input_from_array(array: Array, dtype: str) -> torch.Tensor:
+    """The same in memory of its own: a network may work in place on what it is given."""
+    return tensor_from_array(array, dtype).clone()
+
+
 def named_tensors(result: Any, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """Tensors in whatever a module returned, by field name or position: `output_0`, `hidden.1`."""
     import torch

@@ -239,6 +239,20 @@ def model_inputs(
 
 
 @contextlib.contextmanager
+def without_caches(module: Any) -> Iterator[None]:
+    """Decoders of transformers return a cache, which no program can hold, unless they are told not to."""
+    configs = {id(config): config for one in module.modules() if (config := getattr(one, "config", None)) is not None}
+    cached = [config for config in configs.values() if getattr(config, "use_cache", None) is True]
+    try:
+        for config in cached:
+            config.use_cache = False
+        yield
+    finally:
+        for config in cached:
+            config.use_cache = True
+
+
+@contextlib.contextmanager
 def quietly(transformers: Any) -> Iterator[None]:
     """No progress bar and no advice of transformers on stderr."""
     logging = transformers.utils.logging

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from regraft.compare.pairing import pair_inputs
+from regraft.compare.recall import recalled, recalling
 from regraft.compare.weight_map import WeightMap
 from regraft.compare.weight_map.document import script_from_map, toml_from_map
 from regraft.conceptual.block_tests import emit_tests
@@ -20,19 +21,21 @@ from regraft.deployment.loading import AnyModel, LoadRequest, Opened, opened
 from regraft.deployment.trial import accepted_feeds
 from regraft.deployment.verify import verify
 from regraft.deployment.verify_evidence import impossible
-from regraft.errors import Damaged, RegraftError, Unsupported, UsageError
+from regraft.errors import Damaged, NotFound, RegraftError, Unsupported, UsageError
 from regraft.package.product import require_free
 from regraft.record.evidence import JSON, Draft, Evidence, Finding, Severity, Verdict
+from regraft.runtime.named_weights import are_weights_read, can_be_filled
 from regraft.workflow.bench import permit_by_scan
 from regraft.workflow.fuzzing import Fuzzing, fuzzed
 
 if TYPE_CHECKING:
     from regraft.record.store import Store
     from regraft.runtime.feeds import FeedCase
-    from regraft.runtime.interface import Feeds
+    from regraft.runtime.interface import Feeds, Model
 
-_OWN = ("trace", "openvino", "litert", "numpy")
-"""Runtimes whose models have the weights that they have."""
+_RECORDED = "trace"
+_TO_ONNX = ("litert", "tensorflow")
+"""Runtimes whose models there is a converter to ONNX for."""
 _FILE = "onnxruntime"
 """What a converter made has the reference's weights already: where no map is found, they are compared."""
 
@@ -94,6 +97,11 @@ def replicate(
     """
     if tests_out is not None:
         require_free(tests_out)
+    for path in (map_out, converter_out):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(
+                "there is no such folder to write to", where=str(path.parent), hint=f"mkdir -p {path.parent}"
+            )
     if fuzz_s is not None and not 0 < fuzz_s < math.inf:
         raise UsageError("a search takes a number of seconds above 0", where=f"{fuzz_s}", hint="--fuzz 60")
     common = LoadRequest(threads=threads, store=store, offline=offline, permit=permit_by_scan(store))
@@ -101,7 +109,7 @@ def replicate(
     second = msgspec.structs.replace(common, runtime=runtime, factory=candidate_factory)
     draft = Draft("replicate", parameters={"seed": seed, "is_proven": is_proven, "own_weights": own_weights,
                                            "map": str(map_file) if map_file else None, "fuzz_s": fuzz_s})  # fmt: skip
-    with opened(reference, first) as ours, opened(candidate, second) as theirs:
+    with recalling(), opened(reference, first) as ours, opened(candidate, second) as theirs:
         draft.subject += theirs.subjects
         draft.materials += ours.subjects
         if is_profiled:
@@ -216,11 +224,19 @@ def _filled(
     reference, candidate = ours.model, theirs.model
     assert reference is not None
     assert candidate is not None
-    for role, model in (("reference", reference), ("candidate", candidate)):
-        if model.runtime == "trace" or (role == "candidate" and model.runtime in _OWN):
+    for role, model, is_mapped in (
+        ("reference", reference, reference.runtime != _RECORDED),
+        ("candidate", candidate, can_be_filled(candidate)),
+    ):
+        if not is_mapped:
             message = f"the weights of the {role} ({model.runtime}) cannot be seen or replaced: compared as they are"
-            draft.find(Finding("replicate.own_weights_only", Severity.INFO, message))
+            draft.find(Finding("replicate.own_weights_only", Severity.INFO, message, fix=_mappable(model)))
             return Mapped(WeightMap((), {}, {}), candidate)
+    if not are_weights_read(reference):
+        message = f"how the reference ({reference.runtime}) uses its weights is not known, so that they are not mapped"
+        fix = f"{_mappable(reference)}; or compare the candidate with the weights that it has: --own-weights"
+        draft.find(Finding("replicate.cannot_map", Severity.UNKNOWN, message, fix=fix))
+        return None
     if candidate.runtime != _FILE or map_file is not None:
         return _mapped(draft, ours, theirs, feeds, seed=seed, map_file=map_file, is_proven=is_proven)
     tried = Draft("replicate")
@@ -233,6 +249,15 @@ def _filled(
     message = f"its initialisers are compared as they are, no map fills all of them: {'; '.join(blocking[:2])}"
     draft.find(Finding("replicate.own_weights_only", Severity.INFO, message))
     return Mapped(outcome.weight_map if outcome is not None else WeightMap((), {}, {}), candidate)
+
+
+def _mappable(model: Model) -> str | None:
+    """What to do to have the weights of a model mapped; None for a recording."""
+    if model.runtime == _RECORDED:
+        return None
+    if model.runtime in _TO_ONNX:
+        return "weights of ONNX are mapped: convert it first, regraft convert MODEL --to onnx -o FOLDER"
+    return "weights of torch, JAX, Keras and ONNX are mapped: name the network, or the ONNX file, that it was made of"
 
 
 def _mapped(
@@ -251,16 +276,30 @@ def _mapped(
     assert candidate is not None
     try:
         inputs = pair_inputs(reference.signature.inputs, candidate.signature.inputs, candidate.where).names
-        cases, _ = accepted_feeds(ours, candidate, feeds, inputs=inputs, seed=seed)
+        cases, refused = accepted_feeds(ours, candidate, feeds, inputs=inputs, seed=seed)
         if not cases:
-            raise Unsupported("there are no feeds on which both models run", hint="give inputs that both take: --feeds")
+            why = "".join(f": the {who} says: {error.what}" for _, who, error in refused[:1])
+            raise Unsupported(
+                f"there are no feeds on which both models run{why}", hint="give inputs that both take: --feeds"
+            )
         case = _telling(cases)
+        _require_answers(ours, candidate, case, inputs)
         return map_onto(draft, reference, candidate, case.feeds, inputs=inputs, given=map_file, is_proven=is_proven)
-    except (UsageError, Damaged):
+    except (UsageError, NotFound, Damaged):
         raise
     except (RegraftError, MemoryError) as error:
         draft.find(impossible(error, "", rule="replicate.cannot_map"))
         return None
+
+
+def _require_answers(ours: Opened, candidate: Model, case: FeedCase, inputs: Mapping[str, str]) -> None:
+    """Both have to return something."""
+    assert ours.model is not None
+    theirs = {inputs[name]: value for name, value in case.feeds.items() if name in inputs}
+    for role, model, given in (("reference", ours.model, case.feeds), ("candidate", candidate, theirs)):
+        if not recalled(model, given):
+            hint = "return a tensor, or a dictionary of tensors"
+            raise Unsupported(f"the {role} returns no tensor", where=model.where, hint=hint)
 
 
 def _telling(cases: Sequence[FeedCase]) -> FeedCase:

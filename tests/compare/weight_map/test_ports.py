@@ -121,6 +121,13 @@ def test_a_map_is_read_back_as_it_was_written(mapped, tmp_path: Path) -> None:
         ('axes = "IO"', 'axes = "IOO"', UsageError, "names 3"),
         ("schema =", "scheme =", Damaged, "no weight map"),
         ("regraft.weight-map/1", "regraft.weight-map/9", Damaged, "schema"),
+        ("schema =", f"deep = {'[' * 2000}\nschema =", Damaged, "no weight map"),
+        ('axes = "IO"', 'axes = "IX"', UsageError, "letters are"),
+        ('axes = "IO"', 'axes = "IO"\npart = [7, 0, 1]', UsageError, "not within"),
+        ('axes = "IO"', 'axes = "IO"\npart = [0, 0, 1]', UsageError, "not all of its"),
+        ("blocks = [", "blocks = [7, ", UsageError, "no order of 5"),
+        ('axes = "IO"', 'axes = "IO"\nfill = nan', UsageError, "finite"),
+        ("[[pair]]", '[[pair]]\nweight = "lookup"\naxes = "OI"\nreference = []\n[[pair]]', UsageError, "twice"),
     ],
 )
 def test_a_map_that_does_not_fit_is_told(mapped, tmp_path: Path, old: str, new: str, error: type, said: str) -> None:

@@ -43,6 +43,8 @@ def moved(derived: Derived, reading: Reading, shape: tuple[int, ...]) -> Derived
         shape: of the result.
     """
     axes, move = derived.axes, reading.move
+    if not _has_rank(len(axes), reading):  # a product or a sum lies in between: its axes are no more the weight's
+        return msgspec.structs.replace(derived, axes=((),) * len(shape)).after(reading.word)
     if reading.word == "permute":
         return msgspec.structs.replace(derived, axes=tuple(axes[axis] for axis in move))
     if reading.word == "reshape":
@@ -58,6 +60,18 @@ def moved(derived: Derived, reading: Reading, shape: tuple[int, ...]) -> Derived
     if reading.word in ("slice", "select"):
         return _cut(derived, *move, is_gone=reading.word == "select")
     return derived if reading.word == "same" else derived.after(reading.word)
+
+
+def _has_rank(rank: int, reading: Reading) -> bool:
+    """Is a tensor of so many axes what the move is about?"""
+    word, move = reading.word, reading.move
+    if word in ("permute", "broadcast"):
+        return rank == len(move)
+    if word == "reshape":
+        return rank == len(move[0])
+    if word in ("flip", "slice", "select"):
+        return bool(move) and rank > max(move if word == "flip" else move[:1])
+    return True
 
 
 def _cut(derived: Derived, axis: int, start: int, stop: int, *, is_gone: bool) -> Derived:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from regraft.compare.weight_map.checking import check_pairs
 from regraft.compare.weight_map.mapping import GIVEN, WeightMap
 from regraft.compare.weight_map.pieces import Norm, Pair, Piece, Source
 from regraft.errors import Damaged, UsageError
@@ -45,7 +46,7 @@ class _Pair(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     inputs: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     is_flipped: bool = False
     norm: Norm | None = None
-    fill: float = 0.0
+    fill: float | None = None
     is_free: bool = False
 
 
@@ -69,17 +70,19 @@ def map_from_toml(
         shapes: weight of the candidate → extents.
         reference_shapes: weight of the reference → extents.
     Raises:
-        UsageError: it cannot be read, names a weight that is not there, or describes its axes wrongly.
+        UsageError: it cannot be read, names a weight that is not there, or describes it wrongly.
+        Damaged: it is no map.
     """
     try:
         document = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Document)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the map cannot be read: {error}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of the schema, and of what is nested too deep
         raise Damaged(f"it is no weight map: {error}", where=str(path)) from error
     if document.schema != SCHEMA:
         raise Damaged(f"its schema is {document.schema!r}, not {SCHEMA!r}", where=str(path))
     pairs = tuple(_read(one, shapes, reference_shapes, str(path)) for one in document.pair)
+    check_pairs(pairs, str(path))
     done = {pair.candidate.weight for pair in pairs}
     used = {name for pair in pairs for name in pair.needed}
     return WeightMap(
@@ -132,7 +135,8 @@ def _plain(pair: Pair) -> _Pair:
     ]
     return _Pair(
         pair.candidate.weight, pair.candidate.axes, sources, pair.status, pair.why, pair.candidate.part, pair.is_sum,
-        pair.heads, pair.blocks, pair.inputs, pair.is_flipped, pair.norm, pair.fill, pair.is_free,
+        pair.heads, pair.blocks, pair.inputs, pair.is_flipped, pair.norm,
+        None if pair.sources or pair.norm is not None else pair.fill, pair.is_free,
     )  # fmt: skip
 
 
@@ -168,7 +172,7 @@ def _read(
         GIVEN,
         one.why,
         one.norm,
-        one.fill,
+        one.fill or 0.0,
         one.is_free,
     )
 

@@ -197,12 +197,12 @@ class Pair(msgspec.Struct, frozen=True):
         """
         import numpy as np
 
-        if not self.sources:
-            shape = (self.candidate.size(OUT), self.candidate.size(IN), *self.candidate.space)
-            value = np.full(shape, self.fill, into.dtype)
-        else:
-            value = self._joined([source.canonical(reference[source.piece.weight]) for source in self.sources])
         try:
+            if not self.sources:
+                shape = (self.candidate.size(OUT), self.candidate.size(IN), *self.candidate.space)
+                value = np.full(shape, self.fill, into.dtype)
+            else:
+                value = self._joined([source.canonical(reference[source.piece.weight]) for source in self.sources])
             if self.norm is not None:
                 value = self.norm.folded(value, reference)
             self.candidate.placed(self._turned(value), into)

@@ -12,6 +12,7 @@ import msgspec
 from regraft.compare.weight_map import WeightMap, map_weights
 from regraft.compare.weight_map.document import map_from_toml
 from regraft.compare.weight_map.proof import live
+from regraft.errors import UsageError
 from regraft.record.evidence import JSON, Draft, Finding, Severity, Where
 from regraft.runtime.feeding import feeds_for
 from regraft.runtime.graphs import operator_graph
@@ -79,14 +80,25 @@ def map_onto(
             reference_shapes={name: value.shape for name, value in values.items()},
         )
     found = _without_unused(draft, found, candidate, theirs)
+    if given is not None and found.missing:
+        raise UsageError(
+            f"the map has nothing for {_listed(found.missing)}", where=str(given), hint="add it to the map"
+        )
     _measure(draft, found)
     unasked = _unasked(reference, candidate, ours, feeds, theirs, found.left_over)
     is_whole = _report(draft, found, values, unasked)
     if not is_whole:
         return Mapped(found)
-    made = found.to_candidate(values)
+    made = _made(found, values, given)
     _report_own(draft, found, weight_values(candidate, operator_graph(candidate, theirs)), made, values)
     return Mapped(found, with_weights(candidate, made), values)
+
+
+def _made(found: WeightMap, values: Mapping[str, Array], given: Path | None) -> dict[str, Array]:
+    try:
+        return found.to_candidate(values)
+    except UsageError as error:
+        raise UsageError(error.what, where=str(given or ""), hint=error.hint) from error
 
 
 def _without_unused(draft: Draft, found: WeightMap, candidate: Model, theirs: Mapping[str, Array]) -> WeightMap:
@@ -219,9 +231,8 @@ def _report_extra(draft: Draft, names: Sequence[str], who: str, shapes: Mapping[
     """Weights of one side that the other has nothing for, block by block."""
     other = "reference" if who == "candidate" else "candidate"
     for block, own in _blocks(names).items():
-        message = (
-            f"the {who} has {block or 'weights'} ({len(own)} weights: {_listed(own)}), the {other} has nothing for it"
-        )
+        named = f"{block} ({len(own)} weights: {_listed(own)})" if block else _listed(own)
+        message = f"the {who} has {named}, the {other} has nothing for it"
         draft.find(
             Finding(
                 _EXTRA[who],
