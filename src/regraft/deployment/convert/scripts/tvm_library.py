@@ -17,6 +17,7 @@ def written(module, out, options):
     """
     import tvm
     from tvm import relax
+    from tvm_schedule import scheduled
 
     target, stated_target = _here(tvm)
     stated = {**json.loads(options["signature"]), "target": stated_target}
@@ -31,6 +32,7 @@ def written(module, out, options):
                     relax.get_pipeline("zero"),
                 ]
             )(module)
+            lowered = scheduled(lowered)
         tvm.compile(lowered, target=target).export_library(str(Path(out) / "model.so"), addons=[str(note)])
     except Exception as error:
         raise refusal(error) from error
