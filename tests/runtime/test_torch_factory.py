@@ -63,6 +63,7 @@ def test_a_factory_with_a_parameter_takes_the_state_dict(tmp_path, feeds):
         (f"{FACTORIES}:constant", UsageError),
         (f"{FACTORIES}:two", UsageError),
         (f"{FACTORIES}:nothing", UsageError),
+        (f"{FACTORIES}:lazy", UsageError),
     ],
 )
 def test_a_factory_that_cannot_be_used_says_why(weights, factory, error):

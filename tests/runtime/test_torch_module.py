@@ -10,6 +10,7 @@ from torch import nn
 
 from regraft.errors import Unsupported
 from regraft.package.formats import Port
+from regraft.runtime.graphs import operator_graph
 from regraft.runtime.torch_module import TorchModel
 from regraft.workflow.load import load
 
@@ -48,6 +49,27 @@ def test_taps_are_what_the_modules_returned_before_anything_changed_them(x):
     assert [tap.order for tap in taps.values()] == [0, 1, 2, 3, 4]
     assert taps["layer:1"].operator == "Linear"
     assert taps["layer:1"].scope == "layer"
+
+
+class InPlace(nn.Module):
+    """Adds to its input where that lies, and to the sum again."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.add_(1).add_(x)
+
+
+def test_what_a_network_does_in_place_changes_neither_its_feeds_nor_a_trace(x):
+    before = x["x"].copy()
+    model = _model(InPlace())
+    answer = model(x)["output_0"]
+    graph = operator_graph(model, x)
+    values = dict(x)
+    for node in graph.nodes:
+        values |= graph.run(node, values)
+    assert np.array_equal(x["x"], before)
+    assert np.array_equal(values[graph.nodes[0].outputs[0]], before + 1)
+    assert np.array_equal(answer, 2 * (before + 1))
+    assert np.array_equal(values[graph.outputs[0]], answer)
 
 
 def test_outputs_are_taps_and_equal_those_of_a_call(minilm, token_feeds):

@@ -38,3 +38,7 @@ def nothing() -> None:
 
 
 constant = 3
+
+
+def lazy() -> nn.Module:
+    return nn.LazyLinear(2)

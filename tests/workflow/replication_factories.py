@@ -49,6 +49,20 @@ class Random(Network):
         return super().forward(nn.functional.dropout(x, 0.5, training=True))
 
 
+class Silent(Network):
+    """Returns nothing."""
+
+    def forward(self, x: torch.Tensor) -> None:
+        super().forward(x)
+
+
+class Stopping(Network):
+    """Stops whatever it is given."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("out of order")
+
+
 class Branching(Network):
     """What is computed depends on the numbers."""
 
@@ -133,3 +147,11 @@ def dead():
 
 def raising():
     raise ZeroDivisionError("nothing to divide by")
+
+
+def silent():
+    return Silent(), EXAMPLE
+
+
+def stopping():
+    return Stopping(), EXAMPLE

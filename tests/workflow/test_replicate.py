@@ -102,6 +102,22 @@ def test_control_flow_that_depends_on_numbers_is_undecided() -> None:
     assert "torch.export cannot follow the network" in _rules(evidence)["replicate.cannot_map"]
 
 
+@pytest.mark.parametrize(
+    ("candidate", "said"), [("silent", "the candidate returns no tensor"), ("stopping", "out of order")]
+)
+def test_a_candidate_without_an_answer_is_undecided_and_told_why(candidate: str, said: str) -> None:
+    evidence = _replicated(candidate)
+    assert evidence.outcome == "undecided"
+    assert said in _rules(evidence)["replicate.cannot_map"]
+
+
+def test_a_map_that_leaves_weights_out_is_refused(tmp_path: Path) -> None:
+    partial = tmp_path / "map.toml"
+    partial.write_text('schema = "regraft.weight-map/1"\npair = []\n')
+    with pytest.raises(UsageError, match=r"nothing for w\.0"):
+        _replicated("renamed", map_file=partial)
+
+
 def test_tests_of_blocks_are_written_for_a_replica_and_for_nothing_else(tmp_path: Path) -> None:
     told = _rules(_replicated("reference", tests_out=tmp_path / "blocks"))
     assert told["replicate.tests"].startswith("5 blocks have a test")
