@@ -112,7 +112,7 @@ def _dry_run(ref: str, settings: Settings) -> int:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file whole or not at all; a device, a pipe or a terminal that stands there takes the data as it comes.
 
     Raises:
         UsageError: the folder does not exist.
@@ -121,6 +121,10 @@ def write_atomically(path: Path, data: bytes) -> None:
     if not path.parent.is_dir():
         raise UsageError("the folder to write to does not exist", where=str(path), hint=f"mkdir -p {path.parent}")
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        path = path.resolve()  # a link stays one: what is replaced is the file that it leads to
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
