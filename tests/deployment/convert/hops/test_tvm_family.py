@@ -12,6 +12,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+import regraft as rg
 from regraft.deployment.convert import Conversion, convert
 from regraft.deployment.convert.foreign import __file__ as foreign
 from regraft.deployment.convert.hops.tvm_family import FAMILY
@@ -96,6 +97,17 @@ def test_native_code_is_never_taken_for_data(compiled: Conversion) -> None:
         permit = Permit(package.manifest().digest, Scope.DATA, "0" * 64)
         with pytest.raises(Unsupported, match="cannot be told float16"):
             load(package, permit, precision="float16")
+
+
+def test_who_vouches_for_it_runs_it_in_the_sandbox(small: Path, compiled: Conversion) -> None:
+    assert compiled.path is not None
+    model = rg.load(compiled.path, trust_code=True)
+    feeds = {"ids": np.array([[0, 8, 3]])}
+    found = model(feeds)["the.scores"]
+    assert (model.runtime, model.is_sandboxed) == ("tvm", True)
+    model.close()
+    # as above
+    np.testing.assert_allclose(found, load(open_package(small))(feeds)["the.scores"], rtol=0, atol=1e-6)
 
 
 def test_a_library_for_another_processor_is_refused_before_it_is_opened(compiled: Conversion) -> None:
