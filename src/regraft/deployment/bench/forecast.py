@@ -30,7 +30,7 @@ def report_predictions(
 
     Args:
         draft: receives both.
-        rows: timed ones of the run.
+        rows: of the run; those of a server are left out, as it may stand on any processor.
         device: with a described machine.
         of: what a row's measurements are about.
     """
@@ -39,16 +39,17 @@ def report_predictions(
         told: dict[str, JSON] = {"threads": threads}
         draft.measure("machine_compute", machine.flops / 1e9, "GFLOP/s", n=1, of=told)
         draft.measure("machine_memory", machine.bytes_per_s / 1e9, "GB/s", n=1, of=told)
-    usable = [row for row in rows if row.samples and row.live.started and row.live.started[0].precision == _FLOAT32]
+    here = [row for row in rows if row.samples and not row.live.variant.is_elsewhere]
+    usable = [row for row in here if row.live.started and row.live.started[0].precision == _FLOAT32]
     slack = _check(draft, run, usable, of)
     for row in usable:
-        here = run.machines[run.threads_of(row.live)]
+        machine = run.machines[run.threads_of(row.live)]
         found, about = _latency(row), {**of(row), "device": device.name}
         for name, one in (("latency_p50", found.p50_ms), ("latency_p95", found.p95_ms), ("latency_p99", found.p99_ms)):
-            _measure(draft, f"predicted_{name}", predicted(one, here, device.machine, slack=slack), "ms", about)
-        median = predicted(found.p50_ms, here, device.machine, slack=slack)
+            _measure(draft, f"predicted_{name}", predicted(one, machine, device.machine, slack=slack), "ms", about)
+        median = predicted(found.p50_ms, machine, device.machine, slack=slack)
         _measure(draft, "predicted_throughput", rate(median, batch=row.batch), "samples/s", about)
-    left_out = [row for row in rows if row.samples and row not in usable]
+    left_out = [row for row in here if row not in usable]
     if left_out:
         message = (
             f"{len(left_out)} rows are not predicted: {device.name} is described in float32, and they compute in less"

@@ -97,6 +97,8 @@ def load_passes(start: Start) -> Passes:
         RegraftError: it cannot be loaded.
     """
     if start.ref.scheme in SCHEMES:
+        if start.precision is not None:
+            raise Unsupported("a server cannot be told a precision", where=str(start.ref), hint="leave out --precision")
         return _array_passes(served_model(start.ref, offline=start.offline), start)
     if start.ref.scheme == "py":
         from regraft.runtime.torch_factory import model_from_factory

@@ -21,9 +21,10 @@ def report_agreement(draft: Draft, live: Live, of: Mapping[str, JSON], label: st
         if found.decisions:
             draft.measure("decision_flips", found.flips, "decisions", n=found.decisions, of=dict(of))
         if found.floors > found.benign_up_to:
+            flips = f"; {found.flips} of {found.decisions} decisions are others" if found.decisions else ""
             message = (
                 f"{label}: {found.floors:.3g} noise floors from the first, more than the {found.benign_up_to:.3g} that "
-                f"rounding explains; {found.flips} of {found.decisions} decisions are others"
+                f"rounding explains{flips}"
             )
             fix = "regraft verify FIRST THIS says whether that is a fault or a lower precision"
             draft.find(Finding("RGB-ERR-001", Severity.LOW, message, data=dict(of), fix=fix))

@@ -247,7 +247,8 @@ def _row(run: Run, live: Live, size: Size) -> Row:
 
 def _describe(run: Run) -> None:
     """Measure this processor on each number of threads, in processes that have not imported numpy yet."""
-    for threads in dict.fromkeys(run.threads_of(live) for live in run.lives):
+    here = [live for live in run.lives if not live.variant.is_elsewhere]
+    for threads in dict.fromkeys(run.threads_of(live) for live in here):
         with BenchProcess() as process:
             answer = process.ask(Describe(threads), timeout_s=run.settings.load_limit_s)
         assert isinstance(answer, Described)

@@ -63,12 +63,12 @@ class Variant(msgspec.Struct, frozen=True):
 def with_settings(
     variants: Sequence[Variant], threads: Sequence[int | None], precisions: Sequence[str | None]
 ) -> list[Variant]:
-    """Each variant in each number of threads and each precision."""
+    """Each variant in each number of threads and each precision; how many a server takes is not told it."""
     return [
         msgspec.structs.replace(one, threads=count, precision=precision)
         for one in variants
         for precision in precisions
-        for count in threads
+        for count in ([None] if one.is_elsewhere else threads)
     ]
 
 
