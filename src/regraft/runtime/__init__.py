@@ -66,8 +66,8 @@ def load(
     Args:
         package: open package.
         permit: leave from scan evidence for the same bytes; formats that can only hold data need none.
-        runtime: `torch`, `torch-cuda`, `onnxruntime`, `openvino`, `tract`, `litert`, `keras`, `tensorflow`, `numpy` or
-            a third party's; None for the first that can.
+        runtime: `torch`, `torch-cuda`, `onnxruntime`, `openvino`, `tract`, `ncnn`, `mnn`, `litert`, `keras`,
+            `tensorflow`, `numpy` or a third party's; None for the first that can.
         path: the weights or graph file; None when the package has only one.
         threads: intra-op threads; None for the runtime's default.
         precision: computation precision to demand; None for what the package's `regraft.json` asks for, if
@@ -167,7 +167,8 @@ def _named(runtime: str | None) -> Sequence[Runtime]:
         import difflib
 
         names = sorted({member.name for member in runtimes()})
-        close = difflib.get_close_matches(str(runtime), names, n=1, cutoff=0.3)
+        begun = [name for name in names if name.startswith(str(runtime))]  # onnx is onnxruntime before it is mnn
+        close = begun or difflib.get_close_matches(str(runtime), names, n=1, cutoff=0.3)
         hint = f"did you mean {close[0]}? " if close else ""
         raise UsageError(f"there is no runtime {runtime!r}", hint=f"{hint}there are: {', '.join(names)}")
     return members
