@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from regraft.compare.noise import UNIT_ROUNDOFF
 from regraft.compare.recall import recalled
 from regraft.errors import BadFeeds, RegraftError, Unsupported, UsageError
+from regraft.package.formats import Port
 from regraft.runtime.feed_files import feeds_from_file
 from regraft.runtime.feeds import FLOAT_VALUES, INTEGER_VALUES, SIZES, FeedCase, generated_feeds, text_feeds
 from regraft.runtime.hard_texts import string_cases
@@ -82,7 +83,7 @@ def accepted_feeds(
         except Unsupported:
             if not own:
                 raise
-            break
+            made = _other_values(own[0], seed, precision)
         found, not_found = runnable(made, reference.model, candidate, inputs=inputs)
         accepted, refused = accepted + found, refused + not_found
         if found and not not_found:
@@ -100,12 +101,16 @@ def _refuse(refused: Sequence[Refusal]) -> None:
 def runnable(
     cases: Sequence[FeedCase], reference: Model, candidate: Model, *, inputs: Mapping[str, str]
 ) -> tuple[list[FeedCase], list[Refusal]]:
-    """The cases that both models accept; and of the others, which model refused them (`reference` or `candidate`)."""
+    """The cases that both models accept; and of the others, which model refused them (`reference` or `candidate`).
+
+    Where a made-up size is one at which the reference answers by its runtime's leave alone, that counts as refused.
+    """
     accepted: list[FeedCase] = []
     refused: list[Refusal] = []
     for case in cases:
         try:
             who = "reference"
+            _require_fitting(reference, case)
             recalled(reference, case.feeds)
             if candidate is not reference:
                 who = "candidate"
@@ -116,6 +121,15 @@ def runnable(
         else:
             accepted.append(case)
     return accepted, refused
+
+
+def _require_fitting(reference: Model, case: FeedCase) -> None:
+    from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
+
+    if case.values == "data" or not isinstance(reference, OnnxRuntimeModel):
+        return
+    if unfit := reference.unfit_window(case.feeds):
+        raise Unsupported(f"{unfit}, where the standard has no result; larger sizes are tried", where=reference.where)
 
 
 def _recorded(reference: Model, candidate: Model, inputs: Mapping[str, str]) -> list[FeedCase] | None:
@@ -174,6 +188,17 @@ def _tokens_that_fit(model: Model) -> int:
     config = getattr(getattr(model, "module", None), "config", None)
     positions = getattr(config, "max_position_embeddings", None)
     return min(positions, 128) if isinstance(positions, int) else 128
+
+
+def _other_values(own: FeedCase, seed: int, precision: str) -> list[FeedCase]:
+    """The user's inputs with other numbers, for a model that does not say its shapes; whole numbers are settings."""
+    ports = tuple(
+        Port(name, str(value.dtype), value.shape) for name, value in own.feeds.items() if value.dtype.kind == "f"
+    )
+    made = generated_feeds(Signature(ports, ()), seed=seed, values=values_for(precision, FLOAT_VALUES)) if ports else ()
+    return [
+        FeedCase(f"{case.name}, as {own.name}", own.feeds | case.feeds, case.values, seed=case.seed) for case in made
+    ]
 
 
 def _fixed_sizes(ours: Signature, theirs: Signature, inputs: Mapping[str, str]) -> dict[str, tuple[int, ...]]:

@@ -75,7 +75,7 @@ def generated_feeds(
     Raises:
         Unsupported: the rank or dtype of an input is not known; the message says which.
     """
-    ports = [_known(port, (shapes or {}).get(port.name)) for port in signature.inputs]
+    ports = [_known(port, (shapes or {}).get(port.name), signature) for port in signature.inputs]
     symbols = _symbols(ports)
     tried = {symbol: tuple((sizes or {}).get(symbol, SIZES)) for symbol in symbols}
     ordinary = {symbol: choice[min(1, len(choice) - 1)] for symbol, choice in tried.items()}
@@ -126,13 +126,14 @@ def _text_case(name: str, encoder: TextEncoder, texts: list[str], *, tokens: int
     return FeedCase(name, feeds, "data", {"batch": rows, "tokens": width})
 
 
-def _known(port: Port, shape: Sequence[int | str] | None) -> Port:
+def _known(port: Port, shape: Sequence[int | str] | None, signature: Signature) -> Port:
     if shape is not None:
         return Port(port.name, port.dtype, tuple(shape))
     if port.shape is None:
+        arrays = ", ".join(f"{one.name} ({one.dtype}{', one number' * (one.shape == ())})" for one in signature.inputs)
         raise Unsupported(
             f"the model does not say the shape of {port.name!r}",
-            hint="feed data of your own: --feeds FILE (in Python: feeds=…)",
+            hint=f"feed data of your own: --feeds FILE.npz (in Python: feeds=…), with arrays named {arrays}",
         )
     return Port(
         port.name,

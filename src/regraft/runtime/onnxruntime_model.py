@@ -22,6 +22,7 @@ from regraft.runtime.onnx_proto import (
     with_outputs,
 )
 from regraft.runtime.onnx_weights import OnnxWeights, weights_apart, weights_beside
+from regraft.runtime.onnx_windows import unfit_window
 
 if TYPE_CHECKING:
     import onnx
@@ -99,6 +100,7 @@ class OnnxRuntimeModel:
         self._trace_bytes = trace_bytes
         self._session = _session(content, threads, optimise, where, weights=weights)
         self._traced: dict[tuple[str, ...], Any] = {}
+        self._windows: dict[tuple[tuple[str, tuple[int, ...]], ...], str] = {}
 
     @property
     def threads(self) -> int | None:
@@ -132,6 +134,13 @@ class OnnxRuntimeModel:
     def outline(self) -> onnx.ModelProto:
         """The graph, parsed; not to be changed. Weights that lie beside it are named only."""
         return proto_from_bytes(self._outline, self.where)
+
+    def unfit_window(self, feeds: Feeds) -> str:
+        """The pool whose window does not fit at the sizes of these feeds; see `onnx_windows`."""
+        shapes = tuple((name, tuple(value.shape)) for name, value in feeds.items())
+        if shapes not in self._windows:
+            self._windows[shapes] = unfit_window(self.outline, dict(shapes))
+        return self._windows[shapes]
 
     @property
     def proto(self) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from regraft.compare.pairing import pair_inputs
 from regraft.deployment.convert.companions import write_companions
 from regraft.deployment.convert.completeness import Shortfall, shortfall
 from regraft.deployment.convert.confined import hop_in_sandbox
@@ -182,7 +183,11 @@ class Search:
                 if found.model is None:
                     self.dropped.append(Dropped(names, link.error or Unsupported("it cannot be loaded")))
                     return ()
-                at = self._next(found)
+                try:
+                    at = self._next(found)
+                except Unsupported as error:  # it has other inputs
+                    self.dropped.append(Dropped(names, error))
+                    return ()
         return tuple(done)
 
     def _start(self) -> Source:
@@ -192,9 +197,15 @@ class Search:
         return Source(source.model, self._examples, files, source.path, where, self._given)
 
     def _next(self, found: Opened) -> Source:
+        """What was made, with the examples under its names, and without inputs that it does not have."""
         assert found.package is not None
+        assert found.model is not None
+        assert self._source.model is not None
         files = VerifiedFiles(found.package, found.permit)
-        return Source(found.model, self._examples, files, found.path, found.path, self._given)
+        ours, theirs = self._source.model.signature.inputs, found.model.signature.inputs
+        names = pair_inputs(ours, theirs, found.path).names
+        examples = tuple({names[name]: one[name] for name in one if name in names} for one in self._examples)
+        return Source(found.model, examples, files, found.path, found.path, self._given)
 
     def _gone(
         self, names: tuple[str, ...], member: Converter, at: Source, stack: ExitStack, *, is_last: bool

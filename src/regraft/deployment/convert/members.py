@@ -29,6 +29,7 @@ _MEMBERS = (
     "onnx_decoder_from_torch:OnnxDecoderFromTorch",
     "torch_export_from_torch:TorchExportFromTorch",
     "torch_export_from_onnx:TorchExportFromOnnx",
+    "torch_export_from_torchscript:TorchExportFromTorchScript",
     "torchscript_from_torch:TorchScriptFromTorch",
     "openvino_from_torch:OpenVinoFromTorch",
     "onnx_from_torchscript:OnnxFromTorchScript",

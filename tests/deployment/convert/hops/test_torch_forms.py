@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import regraft as rg
 from regraft.deployment.convert.hops.onnx_from_torchscript import OnnxFromTorchScript
 from regraft.deployment.convert.hops.openvino_from_torch import OpenVinoFromTorch
 from regraft.deployment.convert.hops.torch_export_from_torch import TorchExportFromTorch
+from regraft.deployment.convert.hops.torch_export_from_torchscript import TorchExportFromTorchScript
 from regraft.deployment.convert.hops.torchscript_from_torch import TorchScriptFromTorch
 from regraft.deployment.convert.interface import Converter, Source
 from regraft.deployment.verify import verify
@@ -108,6 +110,44 @@ def test_a_script_keeps_its_loops_and_branches_in_onnx() -> None:
     for values in ([9.0, -1.0, 0.5], [-9.0, -1.0, 0.5], [0.1, 0.1, 0.1]):
         x = np.array([values], np.float32)
         np.testing.assert_array_equal(next(iter(product({"x": x}).values())), next(iter(model({"x": x}).values())))
+
+
+class Rated(nn.Module):
+    """A setting decides how a wave is weighed; the older exporter lacks one of the operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow, self.fast = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, wave: torch.Tensor, rate: int) -> torch.Tensor:
+        if rate == 8000:
+            return self.slow(wave)
+        if rate != 16000:
+            raise ValueError("rate")
+        odd = torch.bitwise_not(torch.arange(wave.shape[1])) % 2
+        return torch.tanh(self.fast(wave * odd))
+
+
+def test_a_program_that_settings_decide_is_followed_and_goes_on(tmp_path: Path) -> None:
+    """It does not say its shapes: the user's inputs do, and other values are made up at those."""
+    torch.manual_seed(0)
+    jit: Any = torch.jit
+    jit.save(jit.script(Rated().eval()), tmp_path / "rated.pt")
+    feeds = {"wave": np.ones((1, 8), np.float32), "rate": np.array(16000)}
+    made = rg.convert(tmp_path / "rated.pt", to="onnx", feeds=feeds, out=tmp_path / "onnx")
+    assert made.evidence.verdict is Verdict.PASS, made.evidence.findings
+    assert made.evidence.parameters["route"] == ["torch_export_from_torchscript", "onnx_from_torch"]
+    assert "rate = 16000" in " ".join(finding.message for finding in made.evidence.findings)
+    assert made.verification is not None
+    tried = {one.name: one.value for one in made.verification.measurements}["feeds_tried"]
+    assert tried is not None
+    assert tried > 1
+
+
+def test_a_program_that_values_decide_is_not_followed() -> None:
+    model = TorchScriptModel(torch.jit.script(Halving()), where="halving")
+    with pytest.raises(Unsupported, match="cannot follow the program"):
+        TorchExportFromTorchScript().convert(Source(model, [{"x": np.ones((2, 3), np.float32)}]))
 
 
 def test_an_operator_that_the_exporter_lacks_is_named() -> None:

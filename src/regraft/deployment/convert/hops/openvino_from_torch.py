@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OpenVinoFromTorch:
-    """Converts eager networks that torch.export can follow. Dearer than the way through ONNX, which is tried first."""
+    """Converts programs, and eager networks that torch.export follows. Dearer than through ONNX, which comes first."""
 
     name = "openvino_from_torch"
     source = "torch"
@@ -41,12 +41,12 @@ class OpenVinoFromTorch:
         import openvino
 
         from regraft.runtime.openvino_model import OpenVinoModel, graph_from_bytes
-        from regraft.runtime.torch_export import exported
+        from regraft.runtime.torch_export import TorchExportModel, exported
         from regraft.runtime.torch_module import TorchModel
 
         model = source.loaded()
-        if not isinstance(model, TorchModel):
-            raise Unsupported(f"a {type(model).__name__} is no eager module", where=model.where)
+        if not isinstance(model, TorchModel | TorchExportModel):
+            raise Unsupported(f"a {type(model).__name__} is neither an eager module nor a program", where=model.where)
         outputs = list(model(source.feeds[0]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
