@@ -14,6 +14,7 @@ _INPUT = re.compile(r'ex\.input\("(\w+)", ncnn\.Mat\(.*batch_index=(\d+)\)')
 _OUTPUT = re.compile(r"from_numpy\((\w+)\.numpy\(batch_index=(\d+)\)")
 _TELLING = re.compile(r"not supported|unsupported|failed|error|no such", re.IGNORECASE)
 _NO_BATCH = 233
+_STEP = "#####"
 
 
 def convert(model, out, options):
@@ -37,7 +38,11 @@ def convert(model, out, options):
     said = (done.stdout + done.stderr).decode("utf-8", "replace").splitlines()
     reasons = " ".join(dict.fromkeys(line.strip() for line in said if _TELLING.search(line)))[:_SAID]
     if done.returncode or not made["ncnnparam"].exists() or not made["ncnnpy"].exists():
-        raise ValueError(f"pnnx ended with {done.returncode}: {reasons or ' '.join(said)[-_SAID:]}")
+        steps = [line.strip("# ") for line in said if line.startswith(_STEP)]
+        how = f"died of signal {-done.returncode}" if done.returncode < 0 else f"ended with {done.returncode}"
+        raise ValueError(
+            f"pnnx {how} in {steps[-1] if steps else 'its first step'}: {reasons or 'it does not say why'}"
+        )
     example = made["ncnnpy"].read_text()
     ends = [_ends(pattern.findall(example)) for pattern in (_INPUT, _OUTPUT)]
     place = Path(out)
