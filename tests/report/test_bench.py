@@ -8,7 +8,8 @@ from regraft.report.figures import svg
 from regraft.report.human import human_text
 
 
-def measured(*, errors: bool = True) -> Evidence:
+def measured(*, errors: bool = True, other: bool = False) -> Evidence:
+    """Three rows of one network; `other` for two of another one, which take something else and are not compared."""
     draft = Draft("bench", parameters={"compared_with": "net in onnxruntime"})
     for runtime, precision, latency, error in (
         ("onnxruntime", "float32", 10.0, None),
@@ -23,6 +24,9 @@ def measured(*, errors: bool = True) -> Evidence:
         if errors and error is not None:
             draft.measure("error_in_floors", error, "noise floors", n=3, of={**of, "output": "y", "benign_up_to": 12.3})
             draft.measure("decision_flips", 1, "decisions", n=50, of=of)
+    for runtime in ("onnxruntime", "openvino") if other else ():
+        of = {"package": "another", "runtime": runtime, "precision": "float32", "batch": 1}
+        draft.measure("latency_p50", 1.0, "ms", low=0.9, high=1.1, n=9, of=of)
     return draft.finish(outcome="measured", summary="three rows")
 
 
@@ -46,6 +50,14 @@ def test_the_figure_has_a_dot_for_each_row_and_names_who_answers_otherwise() -> 
     assert values[2]["high"] == 4.0, "an interval without an end ends at the value"
     drawing = svg(figure)
     assert drawing is None or "<svg" in drawing
+
+
+def test_what_was_not_compared_is_not_drawn_as_if_it_were_equal() -> None:
+    figure = speed_figure(measured(other=True))
+    assert figure is not None
+    assert [one["latency"] for one in figure.spec["data"]["values"]] == [10.0, 8.0, 4.0]
+    assert "in the table alone" in figure.caption
+    assert len(figure.rows) == 5
 
 
 def test_nothing_compared_is_no_figure() -> None:

@@ -18,13 +18,17 @@ from regraft.cli.output import Shown, each, emit
 )
 @click.option("--runs", type=click.IntRange(1), default=200, show_default=True, help="Passes to time for each row.")
 @click.option("--starts", type=click.IntRange(1), default=2, show_default=True, help="Fresh processes for each model.")
-@click.option("--length", "lengths", multiple=True, type=click.IntRange(1), help="Tokens of a text; default: as it is.")
-@click.option("--threads", multiple=True, type=click.IntRange(1), help="Of a pass; default: the runtime's.")
+@click.option(
+    "--length", "lengths", multiple=True, type=click.IntRange(1), help="Tokens of a text, or size of what is free."
+)
+@click.option("--threads", multiple=True, type=click.IntRange(1), help="Of a pass; default: the runtime's own number.")
 @click.option("--precision", multiple=True, help="To compute in, or not to measure; default: the runtime's.")
 @click.option("--texts", type=click.Path(path_type=Path), help="File of texts to measure on, one a line.")
 @click.option("--feeds", type=click.Path(path_type=Path), help="File of arrays: .safetensors, .npz or .csv.")
 @click.option("--device", type=click.Path(path_type=Path), help="Budget (YAML, regraft.device/1) to judge by.")
-@click.option("--row-limit", type=click.FloatRange(0.1), default=20.0, help="Seconds for the timed passes of a row.")
+@click.option(
+    "--row-limit", type=click.FloatRange(0.1), default=20.0, show_default=True, help="Seconds to time a row for."
+)
 @click.option("--no-compare", is_flag=True, help="Leave out the error against the first model.")
 @click.option("--trust-code", is_flag=True, help="Run code that the packages bring, in the sandbox.")
 @click.option("--seed", type=int, default=0, help="Of the order of turns and of made-up inputs.")

@@ -77,7 +77,9 @@ def speed_figure(evidence: Evidence) -> Figure | None:
     if not compared:
         return None
     limit = float(str(compared[0].found["error_in_floors"].of.get("benign_up_to", 0.0)) or 0.0)
-    values = _points(rows)
+    first = _first(rows, str(evidence.parameters.get("compared_with")))
+    drawn = [row for row in rows if row in compared or row in first]
+    values = _points(drawn)
     top = max([value["floors"] for value in values] + [limit]) * 3
     spec = frame(values)
     spec |= {"width": _WIDTH, "height": _HEIGHT}
@@ -123,11 +125,23 @@ def speed_figure(evidence: Evidence) -> Figure | None:
         _title(compared, limit),
         "Each dot is one model at one size of a pass; the line through it is the interval of its median. Down is "
         "closer to the first model, which lies at the bottom. "
-        f"In the band up to {limit:.3g} rounding explains the difference.",
+        f"In the band up to {limit:.3g} rounding explains the difference."
+        + (" Rows that were not compared with the first stand in the table alone." if len(drawn) < len(rows) else ""),
         columns,
         table,
         spec,
     )
+
+
+def _first(rows: list[SpeedRow], label: str) -> list[SpeedRow]:
+    """Rows of the model that the others are compared with, on any number of threads."""
+
+    def network(row: SpeedRow) -> tuple[object, ...]:
+        of = row.found["latency_p50"].of
+        return tuple(of.get(key) for key in ("package", "runtime", "precision"))
+
+    named = [row for row in rows if f"{label}, ".startswith("{} in {}, ".format(*network(row)))]
+    return [row for row in named if network(row) == network(named[0]) and "error_in_floors" not in row.found]
 
 
 def _title(compared: list[SpeedRow], limit: float) -> str:

@@ -168,9 +168,11 @@ def _judge_waiting(draft: Draft, row: Row, wall_ms: float, cpu_ms: float, of: di
 def _judge_runs(draft: Draft, row: Row, run: Run, of: dict[str, JSON]) -> None:
     """What a reader should know about the passes before the intervals are believed."""
     place, n, wanted = _place(row), len(row.samples), run.settings.runs
-    if any(not one.is_settled for one in row.warm_ups):
-        message = f"{place}: the time of a pass had not settled when it was measured"
-        draft.find(Finding("RGB-RUN-002", Severity.MEDIUM, message, data=of, fix="run it on a quieter machine"))
+    passes = [one.passes for one in row.warm_ups if not one.is_settled]
+    if passes:
+        message = f"{place}: the time of a pass had not settled after {max(passes)} passes, when it was measured"
+        fix = "run it on a quieter machine; of slow passes make more: --runs, --row-limit"
+        draft.find(Finding("RGB-RUN-002", Severity.MEDIUM, message, data=of, fix=fix))
     if n < wanted and row.failure is None:
         message = f"{place}: {n} of {wanted} passes fitted into {run.settings.time_limit_s:g} s"
         draft.find(Finding("RGB-RUN-003", Severity.LOW, message, data=of, fix="raise --row-limit"))
