@@ -19,7 +19,7 @@ from regraft.cli.output import Shown, each, emit
 @click.option("--runs", type=click.IntRange(1), default=200, show_default=True, help="Passes to time for each row.")
 @click.option("--starts", type=click.IntRange(1), default=2, show_default=True, help="Fresh processes for each model.")
 @click.option(
-    "--length", "lengths", multiple=True, type=click.IntRange(1), help="Tokens of a text, or size of what is free."
+    "--length", "lengths", multiple=True, type=click.IntRange(1), help="Tokens of a text, or any other free size."
 )
 @click.option("--threads", multiple=True, type=click.IntRange(1), help="Of a pass; default: the runtime's own number.")
 @click.option("--precision", multiple=True, help="To compute in, or not to measure; default: the runtime's.")
