@@ -77,6 +77,11 @@ def test_the_network_has_the_decoded_weights(tmp_path: Path) -> None:
     table = stored["token_embd.weight"]
     embeddings = model.module.get_input_embeddings().weight.detach().numpy()
     assert np.array_equal(embeddings, gguf.dequantize(table.data, table.tensor_type))
+    attention = model.module.model.layers[0].self_attn
+    for name, heads, own in (("q", HEADS, attention.q_proj), ("k", KV_HEADS, attention.k_proj)):
+        rows = stored[f"blk.0.attn_{name}.weight"]
+        in_pairs = gguf.dequantize(rows.data, rows.tensor_type).reshape(heads, -1, 2, HIDDEN)  # as llama.cpp turns them
+        assert np.array_equal(own.weight.detach().numpy(), in_pairs.swapaxes(1, 2).reshape(-1, HIDDEN))
 
 
 def test_its_operators_are_shown_without_a_cache_that_it_still_makes(tmp_path: Path) -> None:
