@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _FUNCTION = "main"
 _CPU, _POOLED = 1, 2
 """Of DLPack's device types, and of the allocators of TVM's virtual machine."""
+_LIBRARIES = ("libtvm_runtime.so", "libtvm_runtime_extra.so")
+"""The virtual machine, and what compiled code calls by name, as to sort."""
 _ALIGNMENT = 64
 """Bytes; tvm::runtime::kAllocAlignment."""
 
@@ -100,7 +102,7 @@ def model_of(content: bytes, *, threads: int | None = None, where: str = "") -> 
 
 
 class TvmModel(OpaqueModel):
-    """A compiled network on the CPU, in this very process, by TVM's runtime alone: 3 MB beside a compiler of 260.
+    """A compiled network on the CPU, in this very process, by TVM's runtime alone: 5 MB beside a compiler of 260.
 
     Args:
         content: the library.
@@ -148,15 +150,16 @@ class TvmModel(OpaqueModel):
 
 
 def _bindings(where: str) -> Any:
-    """TVM's bindings, with the library that executes its bytecode."""
+    """TVM's bindings, with the libraries that execute its bytecode."""
     package = importlib.util.find_spec("tvm")
     if package is None or not package.submodule_search_locations:
         raise MissingExtra("apache-tvm", extra="tvm", where=where)
     import tvm_ffi
 
-    library = Path(package.submodule_search_locations[0]) / "lib" / "libtvm_runtime.so"
+    folder = Path(package.submodule_search_locations[0]) / "lib"
     try:
-        ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+        for library in _LIBRARIES:
+            ctypes.CDLL(str(folder / library), ctypes.RTLD_GLOBAL)
     except OSError as error:
         raise Unsupported(f"TVM's runtime cannot be opened: {said(error)}", where=where) from error
     return tvm_ffi

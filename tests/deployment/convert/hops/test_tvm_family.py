@@ -54,10 +54,12 @@ def _saved(path: Path, nodes: list[onnx.NodeProto], output: str = "the.scores") 
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nodes = [
         helper.make_node("Constant", [], ["axis"], value=numpy_helper.from_array(np.array([1]))),
+        helper.make_node("Constant", [], ["four"], value=numpy_helper.from_array(np.array([4]))),
         helper.make_node("Gather", ["table", "ids"], ["h"]),
         helper.make_node("ReduceMax", ["h", "axis"], ["most"], keepdims=0),
         helper.make_node("Gemm", ["most", "w", "b"], ["a"]),
-        helper.make_node("Tanh", ["a"], ["the.scores"]),
+        helper.make_node("Tanh", ["a"], ["unsorted"]),
+        helper.make_node("TopK", ["unsorted", "four"], ["the.scores", "order"]),  # TVM calls a library of its own
     ]
     return _saved(tmp_path_factory.mktemp("small") / "model.onnx", nodes)
 
