@@ -95,6 +95,7 @@ def map_onto(
 
 
 def _made(found: WeightMap, values: Mapping[str, Array], given: Path | None) -> dict[str, Array]:
+    """The candidate's weights; what does not fit is told with the file of the map."""
     try:
         return found.to_candidate(values)
     except UsageError as error:
