@@ -149,8 +149,10 @@ def _folded(source: Source, fixed: Feeds) -> bytes:
     proto = onnx.ModelProto.FromString(model.content)
     for value in proto.graph.input:
         if value.name in fixed:
-            for extent, size in zip(value.type.tensor_type.shape.dim, fixed[value.name].shape, strict=True):
-                extent.dim_value = size
+            extents = value.type.tensor_type.shape.dim
+            del extents[:]  # a graph may not even say how many there are
+            for size in fixed[value.name].shape:
+                extents.add().dim_value = size
     content: bytes = optimised(proto.SerializeToString(), "basic", source.where).SerializeToString()
     return content
 
