@@ -66,8 +66,8 @@ def load(
     Args:
         package: open package.
         permit: leave from scan evidence for the same bytes; formats that can only hold data need none.
-        runtime: `torch`, `torch-cuda`, `onnxruntime`, `openvino`, `tract`, `ncnn`, `mnn`, `litert`, `keras`,
-            `tensorflow`, `numpy` or a third party's; None for the first that can.
+        runtime: `torch`, `torch-cuda`, `onnxruntime`, `openvino`, `tract`, `iree`, `tvm`, `ncnn`, `mnn`, `litert`,
+            `keras`, `tensorflow`, `numpy` or a third party's; None for the first that can.
         path: the weights or graph file; None when the package has only one.
         threads: intra-op threads; None for the runtime's default.
         precision: computation precision to demand; None for what the package's `regraft.json` asks for, if
