@@ -63,7 +63,6 @@ class NcnnByPnnx:
 
         The batch stays free where batches of the examples come out right; other sizes are fixed.
 
-
         Raises:
             Unsupported: an input is of a dtype that ncnn does not have, or an operator has no layer there.
             Crashed: PNNX died, hung, or took too much memory.
@@ -74,16 +73,16 @@ class NcnnByPnnx:
         ports = model.signature.inputs
         feeds = one_sample(source.feeds, ports, given=source.given)
         made = run_by(Path(sys.executable), _SCRIPT, source, {"sizes": _sizes(ports, feeds, source.where)})
-        graph = made.files["model.param"].decode()
+        graph, weights = made.files["model.param"].decode(), made.files["model.bin"]
         _require_layers(graph, made, source.where)
         ends = msgspec.json.decode(made.files["model.json"], type=Ends)
         fixed = _fixed(model, feeds, ends, source.where)
         if "SDPA" in graph:
             stated = stated_ends(stated_signature(fixed, "float32"), ends)
-            graph = spread_masks(graph, _shapes(graph, made.files["model.bin"], stated, feeds, source.where))
+            product = isolated_ncnn(graph, weights, stated=stated, precision="float32", where=source.where)
+            graph = spread_masks(graph, _shapes(product, feeds, has_batch=set(ends.batch_axes[0]) == {0}))
         for signature in (_with_free_batch(fixed, model.signature, ends), fixed):
             stated = stated_ends(stated_signature(signature, "float32"), ends)
-            weights = made.files["model.bin"]
             product = isolated_ncnn(graph, weights, stated=stated, precision="float32", where=source.where)
             try:
                 if signature is not fixed and not _agrees(product, model, source.feeds):
@@ -115,19 +114,13 @@ def _require_layers(graph: str, made: Made, where: str) -> None:
         raise Unsupported(f"ncnn has no layer for {', '.join(foreign)[:300]}{said}", where=where)
 
 
-def _shapes(graph: str, weights: bytes, stated: str, feeds: Feeds, where: str) -> dict[str, tuple[int, ...]]:
-    """Blob → its shape without the batch, of a pass that may compute nonsense."""
-    from regraft.runtime.ncnn_model import isolated_ncnn
-
-    product = isolated_ncnn(graph, weights, stated=stated, precision="float32", where=where)
+def _shapes(product: Model, feeds: Feeds, *, has_batch: bool) -> dict[str, tuple[int, ...]]:
+    """Blob → its shape without the batch, of a pass that may compute nonsense; the product is closed."""
     try:
-        has_batch = all(size == 1 for value in feeds.values() for size in value.shape[:1])
-        taps = product.trace(feeds)
-        return {
-            tap.name: tap.value.shape[1:] if has_batch else tap.value.shape for tap in taps if tap.value is not None
-        }
+        found = {tap.name: tap.value.shape for tap in product.trace(feeds) if tap.value is not None}
     finally:
         product.close()
+    return {name: shape[1:] if has_batch else shape for name, shape in found.items()}
 
 
 def _fixed(model: Model, feeds: Feeds, ends: Ends, where: str) -> Signature:
