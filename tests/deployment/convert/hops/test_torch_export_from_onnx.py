@@ -229,6 +229,27 @@ def test_an_inner_size_of_one_does_not_limit_the_program() -> None:
         np.testing.assert_allclose(program(feeds)["y"], model(feeds)["y"], atol=1e-6)  # the mean, in another order
 
 
+def test_a_picture_that_becomes_one_column_does_not_limit_the_program() -> None:
+    """torch.export asks whether what a convolution returns is contiguous, and so whether a size of it is 1."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        node("Conv", ["x", "w"], ["halved"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Transpose", ["halved"], ["columns"], perm=[3, 0, 1, 2]),
+        node("Reshape", ["columns", "flat"], ["steps"]),
+        node("LSTM", ["steps", "wx", "wh"], ["states"], hidden_size=2),
+        node("Squeeze", ["states", "one"], ["y"]),
+    ]
+    stored = {
+        "w": rng.normal(size=(3, 1, 3, 3)).astype(np.float32), "wx": rng.normal(size=(1, 8, 6)).astype(np.float32),
+        "wh": rng.normal(size=(1, 8, 2)).astype(np.float32), "flat": np.array([0, 1, 6]), "one": np.array([1]),
+    }  # fmt: skip
+    model = graph_of(nodes, stored, (1, 1, 4, "width"))
+    program = program_of(model)
+    for width in (1, 2, 3, 40):
+        feeds = {"x": rng.normal(size=(1, 1, 4, width)).astype(np.float32)}
+        np.testing.assert_allclose(program(feeds)["y"], model(feeds)["y"], atol=1e-6, err_msg=str(width))  # sums of 9
+
+
 def test_shapes_that_the_graph_computes_stay_symbolic() -> None:
     nodes = [
         node("Shape", ["x"], ["shape"]),

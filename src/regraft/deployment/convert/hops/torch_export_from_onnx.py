@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Sequence
@@ -138,17 +139,19 @@ def _program(network: OnnxNetwork, model: Model, feeds: Sequence[Feeds]) -> tupl
     runs at most of them is kept.
 
     Raises:
-        Unsupported: as the last export.
+        Unsupported: as the first export that failed.
     """
     best: tuple[int, bytes, TorchExportModel] | None = None
     error: Unsupported | None = None
-    waiting = [*_larger(network, model, feeds[0]), feeds[0]]
+    waiting = _both_ways([*_larger(network, model, feeds[0]), feeds[0]])
     others = list(feeds[1:])
     while waiting:
+        example, sees_ones = waiting.pop(0)
         try:
-            content, product = _written(_exported(network, model.signature.inputs, waiting.pop(0)), model.where)
+            program = _exported(network, model.signature.inputs, example, sees_ones=sees_ones)
+            content, product = _written(program, model.where)
         except Unsupported as refused:
-            error = refused
+            error = error or refused
             continue
         missed = [one for one in feeds if not _runs(product, network, one)]
         if best is None or len(missed) < best[0]:
@@ -156,11 +159,16 @@ def _program(network: OnnxNetwork, model: Model, feeds: Sequence[Feeds]) -> tupl
         if not missed:
             break
         if not waiting:
-            waiting, others = [one for one in others if any(one is other for other in missed)][:1], []
+            waiting, others = _both_ways([one for one in others if any(one is other for other in missed)][:1]), []
     if best is None:
         assert error is not None
         raise error
     return best[1:]
+
+
+def _both_ways(examples: Sequence[Feeds]) -> list[tuple[Feeds, bool]]:
+    """Each example exported as usual, then without limits that only an inner size of 1 would set."""
+    return [(example, sees_ones) for example in examples for sees_ones in (True, False)]
 
 
 def _written(program: ExportedProgram, where: str) -> tuple[bytes, TorchExportModel]:
@@ -261,9 +269,15 @@ def _tensors(network: OnnxNetwork, ports: Sequence[Port], feeds: Feeds) -> dict[
     return {argument: tensor_from_array(feeds[name], declared[name]) for argument, name in network.arguments.items()}
 
 
-def _exported(network: OnnxNetwork, ports: Sequence[Port], feeds: Feeds) -> ExportedProgram:
-    """The walk as a program."""
+def _exported(network: OnnxNetwork, ports: Sequence[Port], feeds: Feeds, *, sees_ones: bool) -> ExportedProgram:
+    """The walk as a program.
+
+    torch.export limits the inputs to sizes at which no inner size is 1 where it is more in the example, so that it can
+    tell how tensors lie in memory. With `sees_ones=False` it is told not to ask (torch 2.13, an experimental option);
+    what comes out is proven by running it.
+    """
     import torch
+    from torch.fx.experimental import _config
 
     from regraft.runtime.torch_recurrent import symbolic_steps
 
@@ -275,7 +289,11 @@ def _exported(network: OnnxNetwork, ports: Sequence[Port], feeds: Feeds) -> Expo
         if extents is None:
             extents = (None,) * tensors[argument].ndim
         shapes[argument] = {i: torch.export.Dim.AUTO for i, extent in enumerate(extents) if not isinstance(extent, int)}
-    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad(), symbolic_steps():
+    settings: Any = _config
+    with contextlib.ExitStack() as stack:
+        for one in (warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad(), symbolic_steps()):
+            stack.enter_context(one)
+        stack.enter_context(settings.patch(backed_size_oblivious=not sees_ones))
         warnings.simplefilter("ignore")
         try:
             program: ExportedProgram = torch.export.export(network, (), tensors, dynamic_shapes=shapes)
