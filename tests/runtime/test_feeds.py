@@ -154,3 +154,11 @@ def test_generated_feeds_run_on_a_real_model(opennsfw):
     for case in generated_feeds(model.signature, sizes={model.signature.inputs[0].shape[0]: [1, 2]}, values=["zeros"]):
         (probabilities,) = model(case.feeds).values()
         assert np.isfinite(probabilities).all()
+
+
+def test_kinds_of_values_may_be_tried_at_a_size_of_their_own_which_stands_for_it() -> None:
+    signature = Signature((Port("pixels", "float32", ("batch", 3, 8)),))
+    cases = list(generated_feeds(signature, sizes={"batch": (1, 2)}, values=["zeros", "large"], kinds_at={"batch": 1}))
+    assert [(case.values, case.sizes["batch"]) for case in cases] == [("normal", 2), ("zeros", 1), ("large", 1)]
+    alone = list(generated_feeds(signature, sizes={"batch": (1, 2)}, values=[], kinds_at={"batch": 1}))
+    assert [case.sizes["batch"] for case in alone] == [2, 1]

@@ -171,7 +171,7 @@ class Comparison:
         first = cases[0].feeds
         others = recalled(candidate, inputs.renamed(first))
         outputs = self._outputs = pair_outputs(recalled(reference, first), others, candidate.where)
-        least = min((case for case in cases if case.values == cases[0].values), key=_elements).feeds
+        least = min((case for case in cases if _is_ordinary(case)), key=_elements, default=cases[0]).feeds
         self._repeated("reference", reference, least)
         self._repeated("candidate", candidate, inputs.renamed(least))
         feeds = [case.feeds for case in cases]
@@ -327,8 +327,11 @@ class Comparison:
 def _weight(case: FeedCase) -> tuple[bool, bool, int]:
     arrays = list(case.feeds.values())
     is_single = any(extent == 1 for value in arrays for extent in value.shape[:2])
-    is_ordinary = case.values in ("data", "normal", "uniform")
-    return (is_single, not is_ordinary, _elements(case))
+    return (is_single, not _is_ordinary(case), _elements(case))
+
+
+def _is_ordinary(case: FeedCase) -> bool:
+    return case.values in ("data", "normal", "uniform")
 
 
 def _elements(case: FeedCase) -> int:

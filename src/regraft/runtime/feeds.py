@@ -70,7 +70,8 @@ def generated_feeds(
         sizes: symbolic dimension → sizes to try, in place of `SIZES`; a dimension without a name is
             `input.axis`, as `pixel_values.2`.
         values: kinds of values, of `FLOAT_VALUES` and `INTEGER_VALUES`; None for all.
-        kinds_at: symbolic dimension → size at which they are tried, where that is not the ordinary one.
+        kinds_at: symbolic dimension → size at which they are tried, where that is not the ordinary one; ordinary values
+            are not tried there as well.
         shapes: shape of an input about which the signature says nothing.
     Raises:
         Unsupported: the rank or dtype of an input is not known; the message says which.
@@ -86,10 +87,11 @@ def generated_feeds(
     if len(symbols) > 1:
         settings.append({symbol: choice[-1] for symbol, choice in tried.items()})
     wanted = values if values is not None else dict.fromkeys((*FLOAT_VALUES, *INTEGER_VALUES))
-    yield from (_case(base, setting, ports, signature.ranges, seed) for setting in settings)
-    for kind in wanted:
-        if kind != base and _applies(kind, ports):
-            yield _case(kind, {**ordinary, **(kinds_at or {})}, ports, signature.ranges, seed)
+    kinds = [kind for kind in wanted if kind != base and _applies(kind, ports)]
+    among = {**ordinary, **(kinds_at or {})}
+    covered = among if kinds and among != ordinary else None
+    yield from (_case(base, setting, ports, signature.ranges, seed) for setting in settings if setting != covered)
+    yield from (_case(kind, among, ports, signature.ranges, seed) for kind in kinds)
 
 
 def text_feeds(encoder: TextEncoder, texts: Sequence[str], *, batch_size: int = 4) -> Iterator[FeedCase]:
