@@ -26,6 +26,25 @@ import test_replicate_files
 
 def network():
     return test_replicate_files.network(), {"x": test_replicate_files.IMAGE}
+
+
+def plain():
+    return torch.nn.Conv2d(3, 8, 3), {"input": test_replicate_files.IMAGE}
+
+
+def norm_in_jax():
+    import jax
+    from jax import numpy as jnp
+
+    def run(w, x):
+        y = jax.lax.conv_general_dilated(x, w["kernel"], (1, 1), "VALID")  # (B, C, H, W)
+        bend = lambda value: value[None, :, None, None]
+        factor = bend(w["scale"] * jax.lax.rsqrt(w["variance"] + 1e-5))
+        return (y - bend(w["mean"])) * factor + bend(w["shift"])
+
+    weights = {name: jnp.full(8, 0.5) for name in ("scale", "shift", "mean", "variance")}
+    run = jax.tree_util.Partial(run, {**weights, "kernel": jnp.ones((8, 3, 3, 3))})
+    return run, {"x": jnp.asarray(test_replicate_files.IMAGE.numpy())}
 """
 
 
@@ -166,3 +185,9 @@ def test_what_shows_no_weights_is_told_with_what_to_do(tmp_path: Path) -> None:
         assert "(openvino)" in told.message
         assert "the ONNX file, that it was made of" in (told.fix or "")
     assert "--own-weights" in (told.fix or "")
+
+
+def test_norms_that_are_written_out_beside_a_reference_without_norms_are_no_difference() -> None:
+    evidence = rg.replicate("py:networks_of_files:plain", "py:networks_of_files:norm_in_jax")
+    assert evidence.outcome == "undecided"
+    assert "may have them folded" in _rules(evidence)["replicate.cannot_map"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Model
     from regraft.runtime.operator_graph import OperatorGraph
 
+_STATISTICS = ("centre", "variance")
 PROVEN, GIVEN, CONSISTENT, AMBIGUOUS = "proven", "given", "consistent", "ambiguous"
 
 
@@ -53,6 +54,8 @@ class WeightMap(msgspec.Struct, frozen=True):
         resized: weight of the candidate → weight of the reference in the same place, of other extents.
         contradictions: regions of the candidate's operators that no way of mapping explains.
         is_exact: both networks use weights in the same places.
+        lone_norms: statistics of norms that the candidate has, where the reference, which has no such norms, may have
+            them folded into other weights.
         statistics: what finding it took.
     """
 
@@ -65,6 +68,7 @@ class WeightMap(msgspec.Struct, frozen=True):
     resized: dict[str, str] = {}
     contradictions: tuple[tuple[str, ...], ...] = ()
     is_exact: bool = True
+    lone_norms: tuple[str, ...] = ()
     statistics: MapStatistics = MapStatistics(0.0)
 
     def to_candidate(self, reference: Mapping[str, Array]) -> dict[str, Array]:
@@ -228,7 +232,16 @@ def _map(ours: Traced, theirs: Traced, matching: Matching, proof: Proof | None) 
         {two.name: one.name for one, two in matching.resized},
         tuple(proof.contradictions) if proof is not None else (),
         matching.is_exact,
+        _lone_norms(ours, matching),
     )
+
+
+def _lone_norms(ours: Traced, matching: Matching) -> tuple[str, ...]:
+    """Means and variances that the candidate alone has; a mean by itself is no norm."""
+    own = [unit for unit in matching.extra_candidate if unit.role in _STATISTICS]
+    is_norm = {unit.role for unit in own} == set(_STATISTICS)
+    has_some = any(site.role in _STATISTICS for site in ours.sites)
+    return tuple(unit.name for unit in own) if is_norm and not has_some else ()
 
 
 def _status(pair: Pair, index: int, ways: Sequence[object], proof: Proof | None) -> str:

@@ -152,7 +152,9 @@ def _report(draft: Draft, found: WeightMap, values: Mapping[str, Array], unasked
     if unasked:
         message = f"{_listed(sorted(unasked))}: only outputs that the candidate does not return depend on these"
         draft.find(Finding("replicate.not_returned", Severity.INFO, message, Where(reference=min(unasked))))
-    if found.resized and not found.is_exact:
+    if found.lone_norms:
+        _report_lone_norms(draft, found)
+    elif found.resized and not found.is_exact:
         _report_resized(draft, found)
     else:
         _report_extra(draft, found.missing, "candidate", found.shapes)
@@ -208,6 +210,17 @@ def _report_identities(draft: Draft, found: WeightMap) -> None:
     )
     data: dict[str, JSON] = {"weights": list(filled)}
     draft.find(Finding("replicate.folded", Severity.INFO, message, Where(candidate=filled[0]), data=data))
+
+
+def _report_lone_norms(draft: Draft, found: WeightMap) -> None:
+    """The reference may be the same with its norms folded, which makes the candidate no other network."""
+    message = (
+        f"the candidate has batch norms ({_listed(found.lone_norms)}), the reference has none: it may have them "
+        "folded, which is mapped only where each norm is one operator (torch, ONNX), right behind its projection"
+    )
+    fix = "name the reference as it was before its norms were folded, or compare what the candidate has: --own-weights"
+    where = Where(candidate=found.lone_norms[0])
+    draft.find(Finding("replicate.cannot_map", Severity.UNKNOWN, message, where, fix=fix))
 
 
 def _report_resized(draft: Draft, found: WeightMap) -> None:
