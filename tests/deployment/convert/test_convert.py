@@ -45,9 +45,9 @@ def test_its_evidence_ties_it_to_its_source(minilm: Path, minilm_onnx: Conversio
     (tie, *_) = Lineage([Record(evidence.digest, evidence)]).parents(digest)
     assert tie.parent.sha256 == parent
     assert tie.kind == "convert"
-    layers = [found for found in verification.measurements if found.name == "layer_rms_ratio"]
-    assert len(layers) > 40
-    assert sorted(found.value for found in layers)[len(layers) // 2] < 3
+    measured = {found.name for found in verification.measurements}
+    assert "rms_ratio" in measured
+    assert "layer_rms_ratio" not in measured  # a hop that passes is not measured layer by layer
 
 
 def test_nothing_of_this_machine_is_in_the_graph(minilm_onnx: Conversion) -> None:
