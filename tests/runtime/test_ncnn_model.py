@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from regraft.errors import BadFeeds, Crashed, Damaged, NotFound, RegraftError, Unsupported
+from regraft.package.formats.ncnn import Layer
 from regraft.package.package import open_package
 from regraft.runtime import load
-from regraft.runtime.ncnn_model import NcnnModel, isolated_ncnn
+from regraft.runtime.ncnn_model import NcnnModel, isolated_ncnn, takes_indices
 
 pytest.importorskip("ncnn")
 
@@ -92,6 +93,8 @@ def test_a_strangers_graph_has_its_blobs_for_ports(package: Path) -> None:
         (GRAPH.replace("2=24", "2=2000000000"), WEIGHTS, STATED, "cannot read the graph"),
         (GRAPH, WEIGHTS, {**STATED, "blobs": [["data"], ["nowhere"]]}, "no blob 'nowhere'"),
         (GRAPH, WEIGHTS, {**STATED, "batch_axes": [[0], []]}, "more or fewer ports"),
+        (GRAPH, WEIGHTS, {**STATED, "batch_axes": [[2], [0]]}, "batch of 'x' is axis 2"),
+        (GRAPH, WEIGHTS, {**STATED, "batch_axes": [[0], [-1]]}, "batch of 'y' is axis -1"),
         (GRAPH, WEIGHTS, {**STATED, "batch_axes": [["0"], [0]]}, "blobs cannot be read"),
         (GRAPH, WEIGHTS, {**STATED, "inputs": [["x", "float64", [1, 8]]]}, "is float64, which ncnn does not take"),
     ],
@@ -135,6 +138,14 @@ def test_integers_that_no_table_takes_go_in_as_numbers() -> None:
     np.testing.assert_allclose(model({"x": x})["y"], _expected(x.astype("float32")), rtol=0, atol=2e-6)
     with pytest.raises(BadFeeds, match="beyond 16777216"):
         model({"x": x + (1 << 25)})
+
+
+def test_a_blob_of_many_paths_is_followed_once() -> None:
+    lines = [Layer("Split", "s", (f"b{i}",), (f"l{i}", f"r{i}"), {}) for i in range(60)]
+    joined = [Layer("Reshape", "r", (f"l{i}", f"r{i}"), (f"b{i + 1}",), {}) for i in range(60)]
+    layers = [layer for pair in zip(lines, joined, strict=True) for layer in pair]
+    assert not takes_indices(layers, "b0")
+    assert takes_indices([*layers, Layer("Embed", "e", ("b60",), ("y",), {})], "b0")
 
 
 def test_damage_is_raised_where_it_is_seen() -> None:

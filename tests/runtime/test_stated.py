@@ -35,6 +35,7 @@ def test_what_a_converter_wrote_is_read_back() -> None:
         {"inputs": [["x", "float32", [1.5]]]},
         {"inputs": [["x", "float32", "13"]]},
         {"outputs": [["y", None, []]]},
+        {"inputs": [["x", "float32", []], ["x", "float32", []]]},
         {"precision": "best"},
         {"precision": 32},
         {"ranges": {"x": [0]}},

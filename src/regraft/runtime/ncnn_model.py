@@ -250,9 +250,15 @@ def _read_stated(text: str, where: str) -> tuple[Signature, Ends]:
         found = msgspec.json.decode(text, type=Ends)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Damaged(f"what it says of its blobs cannot be read: {str(error)[:200]}", where=where) from None
-    sides = zip((signature.inputs, signature.outputs), found.blobs, found.batch_axes, strict=True)
+    sides = [*zip((signature.inputs, signature.outputs), found.blobs, found.batch_axes, strict=True)]
     if any(not len(ports) == len(blobs) == len(axes) for ports, blobs, axes in sides):
         raise Damaged("it says of more or fewer ports which blobs they are than it has", where=where)
+    ends = ((port, axis) for ports, _, axes in sides for port, axis in zip(ports, axes, strict=True))
+    for port, axis in ends:
+        if axis is not None and not 0 <= axis < len(port.shape or ()):
+            raise Damaged(
+                f"it says that the batch of {port.name[:100]!r} is axis {axis}, which it has not", where=where
+            )
     if odd := [port.dtype for port in signature.inputs if port.dtype not in TAKEN]:
         raise Damaged(f"it says that an input is {odd[0]}, which ncnn does not take", where=where)
     return signature, found
@@ -297,13 +303,13 @@ def takes_indices(layers: list[Layer], blob: str) -> bool:
 
     ncnn's tensors have no type, and PNNX leaves out casts: integers that anything else takes are meant as numbers.
     """
-    for layer in layers:
-        if blob not in layer.inputs:
-            continue
-        if layer.type == "Embed":
-            return True
-        if layer.type in _RESHAPING and any(takes_indices(layers, made) for made in layer.outputs if made != blob):
-            return True
+    reached = {blob}
+    for layer in layers:  # in the order in which they are computed
+        if not reached.isdisjoint(layer.inputs):
+            if layer.type == "Embed":
+                return True
+            if layer.type in _RESHAPING:
+                reached.update(layer.outputs)
     return False
 
 

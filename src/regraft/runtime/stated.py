@@ -33,13 +33,16 @@ def read_signature(text: str | bytes, where: str, *, is_fixed: bool = False) -> 
         where: how errors name the file.
         is_fixed: every size has to be a number.
     Raises:
-        Damaged: it is something else, or names a dtype that there is not.
+        Damaged: it is something else, names a dtype that there is not, or two ports alike.
     """
     try:
         stated = msgspec.json.decode(text, type=_Stated)
         signature = Signature(_ports(stated.inputs), _ports(stated.outputs), stated.ranges)
         if stated.precision not in _PRECISIONS:
             raise ValueError(f"there is no precision {stated.precision!r}")
+        for ports in (signature.inputs, signature.outputs):
+            if len({port.name for port in ports}) < len(ports):
+                raise ValueError("two of its inputs or outputs have one name")
         for port in (*signature.inputs, *signature.outputs) if is_fixed else ():
             if port.shape is None or not all(isinstance(extent, int) for extent in port.shape):
                 raise ValueError(f"{port.name!r} has no fixed shape")
