@@ -131,3 +131,17 @@ def test_a_size_that_the_candidate_alone_refuses_is_a_note_once_own_inputs_agree
     assert (without.verdict, with_own.verdict) == (Verdict.INCONCLUSIVE, Verdict.PASS)
     (found,) = [finding for finding in with_own.findings if finding.rule == "feeds.refused_by_candidate"]
     assert found.severity is Severity.INFO
+
+
+def test_what_code_builds_runs_in_its_own_runtime_and_in_no_other(
+    plain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "linear_of_mine.py").write_text(
+        "import torch\n\n\ndef build():\n    return torch.nn.Linear(8, 5), {'input': torch.ones(2, 8)}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match="there is no runtime 'nonsense'"):
+        verify(plain, "py:linear_of_mine:build", runtime="nonsense")
+    evidence = verify(plain, "py:linear_of_mine:build", runtime="onnxruntime")
+    assert evidence.verdict is Verdict.INCONCLUSIVE
+    assert any("runs in torch, and not in onnxruntime" in finding.message for finding in evidence.findings)

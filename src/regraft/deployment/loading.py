@@ -17,7 +17,7 @@ from regraft.package.reference import ModelRef, parse_reference
 from regraft.package.sources.interface import SourceOptions
 from regraft.record.digest import digest_chunks
 from regraft.record.evidence import DigestKind, Subject
-from regraft.runtime import model_path
+from regraft.runtime import model_path, require_runtime
 from regraft.runtime.interface import Model
 from regraft.runtime.permission import PermitSource, code_loader_of, leave_to_load
 from regraft.runtime.served_model import SCHEMES, served_model
@@ -141,6 +141,8 @@ def _loaded(package: Package, request: LoadRequest) -> Opened:
 def _own_code(ref: ModelRef, request: LoadRequest) -> Opened:
     from regraft.runtime.torch_factory import model_from_factory
 
+    if request.runtime is not None:
+        require_runtime(request.runtime)
     (found,) = prepare(ref, [None], store=request.store, offline=request.offline, permit=request.permit)
     if not isinstance(found, Variant):
         raise found.error
@@ -154,6 +156,10 @@ def _own_code(ref: ModelRef, request: LoadRequest) -> Opened:
         raise
     except Exception as error:
         raise _raised(error, ref) from error
+    if request.runtime not in (None, model.runtime):
+        what = f"what it builds runs in {model.runtime}, and not in {request.runtime}"
+        hint = f"leave the runtime out, or convert it first: regraft convert {ref} --to onnx"
+        return Opened(found.subjects, error=Unsupported(what, where=str(ref), hint=hint))
     return Opened(found.subjects, model)
 
 

@@ -240,5 +240,6 @@ __all__ = [
     "load_verified",
     "model_path",
     "needs_permit",
+    "require_runtime",
     "runtimes",
 ]
