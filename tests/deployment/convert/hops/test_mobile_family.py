@@ -89,6 +89,9 @@ def test_the_size_that_is_kept_is_that_of_one_sample() -> None:
     assert one_sample(cases[1:], ports, given=1)["x"].shape == (1, 2), "the user's own, however small"
     fixed = [Port("x", "float32", (3, "n")), *ports[1:]]
     assert one_sample(cases, fixed, given=1)["x"].shape == (1, 5), "three rows that are no batch"
+    batches = [cases[0], cases[3]]
+    assert one_sample(batches, ports)["x"].shape == (1, 9), "a row of the largest, where all are batches"
+    assert one_sample(batches, fixed)["x"].shape == (3, 7)
 
 
 @pytest.mark.parametrize("form", ["litert", "executorch"])

@@ -10,12 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from regraft.deployment.convert.hops.ncnn_family import NcnnByPnnx
+from regraft.deployment.convert.hops.ncnn_family import NcnnByPnnx, _agrees
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.errors import BadFeeds, Unsupported
 from regraft.package.package import open_package
 from regraft.record.evidence import Verdict
 from regraft.runtime import load
+from regraft.runtime.ncnn_model import isolated_ncnn
 from regraft.runtime.verified import VerifiedFiles
 from regraft.trust.scan import scan
 
@@ -85,6 +86,22 @@ def test_batches_come_out_and_other_heights_are_refused(small: Path, made: tuple
     np.testing.assert_allclose(product({"the.image": x})["the.scores"], theirs, rtol=0, atol=1e-5)
     with pytest.raises(BadFeeds, match="axis 2 is fixed"):
         product({"the.image": x[:, :, 1:]})
+    product.close()
+
+
+def test_a_batch_is_not_free_where_one_size_of_it_stops_the_graph(small: Path, made: tuple[Hop, Path]) -> None:
+    head, counts, *rows = made[0].files["model.param"].decode().strip().split("\n")
+    last = next(place for place, row in enumerate(rows) if row.startswith("InnerProduct"))
+    words = rows[last].split()
+    reshape = f'Reshape kept 1 1 {words[4]} kept 12=0 13=0 6="1,1,//(16,0n),0n"'  # as PNNX writes it: 8 channels for 2
+    rows[last : last + 1] = [reshape, " ".join([*words[:4], "kept", *words[5:]])]
+    graph = "\n".join([head, " ".join(str(int(count) + 1) for count in counts.split()), *rows]) + "\n"
+    stated = made[0].files["model.json"].decode()
+    product = isolated_ncnn(graph, made[0].files["model.bin"], stated=stated, precision="float32")
+    two, three = ({"the.image": np.ones((count, 3, 9, 12), np.float32)} for count in (2, 3))
+    reference = load(open_package(small))
+    assert _agrees(product, reference, [two])
+    assert not _agrees(product, reference, [two, three])
     product.close()
 
 

@@ -91,16 +91,17 @@ class MobileConverter:
 def one_sample(cases: Sequence[Feeds], ports: Sequence[Port] = (), *, given: int = 0) -> Feeds:
     """The largest of the cases that hold one sample: of the user's own, where there are such, else of all.
 
-    Of a batch of the user's own its first row is taken.
+    Of a batch of the user's own its first row is taken, of others where none holds one sample.
 
     Args:
-        cases: the user's own first; where none holds one sample, the first is taken as it is.
+        cases: the user's own first; where no row can be cut out of any, the first is taken as it is.
         ports: inputs of the model.
         given: number of the user's own.
     """
-    own = [_first_row(case, ports) for case in cases[:given]]
-    single = [case for case in own if _is_single(case)] or [case for case in cases if _is_single(case)]
-    return max(single, key=lambda case: sum(value.size for value in case.values()), default=cases[0])
+    rows = [_first_row(case, ports) for case in cases]
+    choices = ([case for case in some if _is_single(case)] for some in (rows[:given], cases, rows))
+    single = next((some for some in choices if some), cases[:1])
+    return max(single, key=lambda case: sum(value.size for value in case.values()))
 
 
 def _is_single(case: Feeds) -> bool:

@@ -18,7 +18,7 @@ from regraft.deployment.convert.hops.ncnn_masks import spread_masks
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
 from regraft.deployment.convert.proving import prove
-from regraft.errors import BadFeeds, Unsupported
+from regraft.errors import BadFeeds, Crashed, Unsupported
 from regraft.package.formats import Port
 from regraft.package.formats.ncnn import text_layers
 from regraft.package.formats.ncnn_layers import LAYERS
@@ -173,8 +173,10 @@ def _agrees(product: Model, model: Model, cases: Sequence[Feeds]) -> bool:
     for case in several:
         try:
             ours = product(case)
-        except (Unsupported, BadFeeds):
+        except BadFeeds:  # of another size than the one that it is for
             continue
+        except (Unsupported, Crashed):
+            return False
         for mine, theirs in zip(ours.values(), recalled(model, case).values(), strict=True):
             limit = _COARSE * float(np.abs(theirs).max(initial=0))
             if mine.shape != theirs.shape or not np.allclose(mine, theirs, rtol=0, atol=limit):
