@@ -26,20 +26,23 @@ STATED: dict[str, Any] = {
 }
 
 
-def _elf(symbols: bytes = SYMBOLS, stated: bytes = b"") -> bytes:
-    """Sections alone: nothing in it could ever be run."""
+def _elf(symbols: bytes = SYMBOLS, stated: bytes = b"", *, has_sections: bool = True) -> bytes:
+    """Headers and names alone: nothing in it could ever be run."""
     sections = {b".dynstr": symbols, SECTION.encode(): stated, b".shstrtab": b""}
     names = b"\0" + b"".join(name + b"\0" for name in sections)
     sections[b".shstrtab"] = names
-    body, rows = bytes(64), [bytes(64)]
+    segments = 64 + 2 * 56
+    dynamic = struct.pack("<6Q", 5, segments + 48, 10, 0, 0, 0)  # a size of 0, which no loader looks at
+    body, rows = bytes(segments) + dynamic, [bytes(64)]
     for name, content in sections.items():
         rows.append(struct.pack("<IIQQQQIIQQ", names.index(name), 1, 0, 0, len(body), len(content), 0, 0, 1, 0))
         body += content
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
-    head = struct.pack(
-        "<16sHHIQQQIHHHHHH", ident, 3, 0x3E, 1, 0, 0, len(body), 0, 64, 0, 0, 64, len(rows), len(rows) - 1
-    )
-    return head + body[64:] + b"".join(rows)
+    at, count = (len(body), len(rows)) if has_sections else (0, 0)
+    head = struct.pack("<16sHHIQQQIHHHHHH", ident, 3, 0x3E, 1, 0, 64, at, 0, 64, 56, 2, 64, count, max(count - 1, 0))
+    head += struct.pack("<IIQQQQQQ", 1, 4, 0, 0, 0, len(body), len(body), 4096)
+    head += struct.pack("<IIQQQQQQ", 2, 4, segments, segments, 0, len(dynamic), len(dynamic), 8)
+    return head + body[segments:] + b"".join(rows if has_sections else ())
 
 
 def _probe(data: bytes) -> Probe:
@@ -58,8 +61,8 @@ def test_it_is_code_that_says_for_which_processor_it_is() -> None:
 
 
 def test_a_strangers_library_is_one_that_says_nothing() -> None:
-    for symbols in (SYMBOLS, b"\0__tvm_dev_mblob\0"):
-        probe = _probe(_elf(symbols))
+    for symbols, has_sections in ((SYMBOLS, True), (SYMBOLS, False), (b"\0__tvm_dev_mblob\0", True)):
+        probe = _probe(_elf(symbols, has_sections=has_sections))
         found = recognise(probe)
         assert found is not None
         assert found.name == "tvm"
@@ -83,9 +86,9 @@ def test_hostile_bytes_raise_nothing(hammer: Callable[..., int]) -> None:
     assert hammer(TvmLibrary(), _elf(stated=json.dumps(STATED).encode())) > 0
 
 
-@pytest.mark.parametrize("name", ["model.so", "model.bin"])
-def test_a_scan_clears_none(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(_elf(stated=json.dumps(STATED).encode()))
+@pytest.mark.parametrize(("name", "has_sections"), [("model.so", True), ("model.bin", True), ("model.so", False)])
+def test_a_scan_clears_none(tmp_path: Path, name: str, has_sections: bool) -> None:
+    (tmp_path / name).write_bytes(_elf(stated=json.dumps(STATED).encode(), has_sections=has_sections))
     evidence = scan(tmp_path)
     assert evidence.verdict is Verdict.INCONCLUSIVE
     assert "RGS-COD-005" in {finding.rule for finding in evidence.findings}

@@ -11,24 +11,24 @@ import struct
 import msgspec
 
 from regraft.errors import Damaged
+from regraft.package.formats.elf import symbol_names
 from regraft.package.formats.interface import Description, Loading, Port, Probe, Problem, Role
 from regraft.package.reader import Reader
 
 SECTION = ".regraft"
 """Section that holds what `Stated` says, as JSON."""
 
-_SYMBOLS = (
-    b"\0__tvm_ffi__library_bin\0",
-    b"\0__tvm_ffi__library_ctx\0",
-    b"\0__tvm_dev_mblob\0",
-    b"\0__tvm_module_ctx\0",
+_SYMBOLS = (  # names may share their ends with longer ones
+    b"__tvm_ffi__library_bin\0",
+    b"__tvm_ffi__library_ctx\0",
+    b"__tvm_dev_mblob\0",
+    b"__tvm_module_ctx\0",
 )
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _ELF64_LITTLE = b"\x7fELF\x02\x01"
 _MAX_SECTIONS = 256
 _MAX_NAMES_BYTES = 16 << 10
-_MAX_SYMBOLS_BYTES = 1 << 20
 _MAX_STATED_BYTES = 1 << 20
 _MAX_FACT_CHARS = 500
 
@@ -65,11 +65,8 @@ class TvmLibrary:
     suffixes = (".so",)
 
     def matches(self, probe: Probe) -> bool:
-        """An ELF file of 64 bits whose dynamic symbols have one that every library of TVM's exports."""
-        place = _sections(probe).get(".dynstr")
-        if place is None or place[1] > _MAX_SYMBOLS_BYTES:
-            return False
-        names = probe.reader.read_at(*place)
+        """An ELF file whose dynamic symbols have one that every library of TVM's exports, whatever its sections say."""
+        names = symbol_names(probe)
         return any(symbol in names for symbol in _SYMBOLS)
 
     def describe(self, probe: Probe) -> Description:
