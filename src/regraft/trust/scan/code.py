@@ -116,11 +116,13 @@ class CodeFamily:
         points = [*entry_points(sites), *served_code(sites)]
         program = Program(_Sources(by_path))
         yield from _judge_entries(program, points, by_path)
-        yield from _compiled_beside(program, by_path)
+        compiled = {**_lone_libraries(by_path), **_compiled_beside(program, by_path)}
+        yield from compiled.values()
         yield from _compiled_models(by_path)
         reached = set(program.reached)
+        judged = reached | compiled.keys()
         unreached = {
-            path: site for path, site in code.items() if path not in reached and not _is_compiled_model(path, site)
+            path: site for path, site in code.items() if path not in judged and not _is_compiled_model(path, site)
         }
         if not _is_library(by_path):
             yield from _harmful_strays(unreached)
@@ -214,15 +216,14 @@ def _would_run(points: Sequence[EntryPoint], runs: Sequence[Run], by_path: dict[
     )
 
 
-def _compiled_beside(program: Program, by_path: dict[str, Site]) -> Iterator[Finding]:
+def _compiled_beside(program: Program, by_path: dict[str, Site]) -> dict[str, Finding]:
     """Compiled modules in the folder of a reached source: an import finds them too."""
     folders = {posixpath.dirname(path) for path in program.reached}
-    for path, site in by_path.items():
-        folder = posixpath.dirname(path).removesuffix("/__pycache__")
-        if path.endswith(_COMPILED) and folder in folders:
-            yield UNREADABLE.finding(
-                f"{posixpath.basename(path)} is compiled and lies where it is imported", site.where()
-            )
+    return {
+        path: UNREADABLE.finding(f"{posixpath.basename(path)} is compiled and lies where it is imported", site.where())
+        for path, site in by_path.items()
+        if path.endswith(_COMPILED) and posixpath.dirname(path).removesuffix("/__pycache__") in folders
+    }
 
 
 def _compiled_models(by_path: dict[str, Site]) -> Iterator[Finding]:
@@ -232,6 +233,20 @@ def _compiled_models(by_path: dict[str, Site]) -> Iterator[Finding]:
             yield UNREADABLE.finding(
                 f"{posixpath.basename(path)} is a compiled model that its loader runs", site.where()
             )
+
+
+def _lone_libraries(by_path: dict[str, Site]) -> dict[str, Finding]:
+    """Native code where nothing else is a model, nor a library for Python: whoever loads something here, opens it."""
+    formats = [site.format for site in by_path.values() if site.format is not None]
+    if _is_library(by_path) or any(one.role in (Role.WEIGHTS, Role.GRAPH) for one in formats):
+        return {}
+    return {
+        path: UNREADABLE.finding(
+            f"{posixpath.basename(path)} is native code, and nothing else is a model", site.where()
+        )
+        for path, site in by_path.items()
+        if site.format is not None and site.format.name == "native-code"
+    }
 
 
 def _harmful_strays(unreached: dict[str, Site]) -> Iterator[Finding]:

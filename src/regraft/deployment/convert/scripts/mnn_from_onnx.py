@@ -33,9 +33,11 @@ def convert(model, out, options):
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     if done.returncode or not path.exists():
-        said = [_STAMP.sub("", line).strip() for line in done.stdout.decode("utf-8", "replace").splitlines()]
-        telling = " ".join(line for line in said if _TELLING.search(line)) or " ".join(said)
-        raise ValueError(f"MNN's converter ended with {done.returncode}: {telling[-_SAID:]}")
+        said = [_STAMP.sub("", line).strip() for line in done.stdout.decode("utf-8", "replace").splitlines()] or [""]
+        telling = " ".join(line for line in said if _TELLING.search(line)) or said[-1]
+        code = done.returncode
+        how = f"died of signal {-code}" if code < 0 else f"ended with {code}" if code else "made nothing"
+        raise ValueError(f"MNN's converter {how}: {telling[-_SAID:]}")
     notes = [f"{kept} times Erf is kept from MNN's GELU, which is an approximation off by up to 5e-4"] if kept else []
     return {"model": "model.mnn", "notes": notes, "versions": {"mnn": importlib.metadata.version("mnn")}}
 
