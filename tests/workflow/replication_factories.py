@@ -42,6 +42,47 @@ class Renamed(nn.Module):
         return x @ w[0] + w[1]
 
 
+class SpeltOut(Network):
+    """Its norm is written as compilers write it: sums, quotients, and what is taken twice computed twice."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.entry(x)
+        square = (x - x.sum(-1, keepdim=True) / 8) * (x - x.sum(-1, keepdim=True) / 8)
+        variance = square.sum(-1, keepdim=True) / 8
+        x = (x - x.sum(-1, keepdim=True) / 8) / (variance + self.norm.eps).sqrt() * self.norm.weight + self.norm.bias
+        for layer in self.layers:
+            x = x + layer(x).tanh()
+        return self.head(x)
+
+
+class PreNorm(nn.Module):
+    """A norm in front of every layer, and one behind the last."""
+
+    def __init__(self, *, depth: int) -> None:
+        super().__init__()
+        self.entry, self.head = nn.Linear(6, 8), nn.Linear(8, 4)
+        self.layers = nn.ModuleList(nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8), nn.Tanh()) for _ in range(depth))
+        self.a_norm = nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.entry(x)
+        for layer in self.layers:
+            x = x + layer(x)
+        return self.head(self.a_norm(x))
+
+
+class Flattened(nn.Module):
+    """An image that is flattened behind a convolution of one place, channels first or last."""
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem, self.point = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 1)
+        self.head, self.order = nn.Linear(6 * 9, 4), order
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.point(self.stem(x).relu()).relu().permute(self.order).flatten(1))
+
+
 class Random(Network):
     """Dropout that nobody switches off."""
 
@@ -84,6 +125,30 @@ def other_epsilon():
 
 def deeper():
     return Network(depth=3, seed=1), EXAMPLE
+
+
+def spelt_out():
+    return SpeltOut(seed=1), EXAMPLE
+
+
+def spelt_out_wrongly():
+    return SpeltOut(eps=1e-3, seed=1), EXAMPLE
+
+
+def with_norms():
+    return PreNorm(depth=2), EXAMPLE
+
+
+def with_norms_deeper():
+    return PreNorm(depth=3), EXAMPLE
+
+
+def channels_first():
+    return Flattened((0, 1, 2, 3)), {"x": torch.ones(2, 3, 5, 5)}
+
+
+def channels_last():
+    return Flattened((0, 2, 3, 1)), {"x": torch.ones(2, 3, 5, 5)}
 
 
 def wider():

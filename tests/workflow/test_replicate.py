@@ -52,6 +52,16 @@ def test_a_wrong_epsilon_is_named_although_names_and_layouts_differ() -> None:
     assert causes == {"epsilon"}
 
 
+def test_a_wrong_epsilon_is_named_in_a_norm_of_many_operators() -> None:
+    assert _replicated("spelt_out").outcome == "replicated"
+    causes = [one.data["cause"] for one in _replicated("spelt_out_wrongly").findings if one.rule == "divergence.origin"]
+    assert causes == ["epsilon"]
+
+
+def test_an_image_may_be_flattened_otherwise_behind_a_convolution_of_one_place() -> None:
+    assert _replicated("channels_last", reference="channels_first").outcome == "replicated"
+
+
 def test_both_are_timed_where_that_is_asked_although_they_differ() -> None:
     evidence = _replicated("deeper", is_profiled=True)
 
@@ -66,6 +76,15 @@ def test_the_extra_layer_is_named() -> None:
     assert "layers.2" in _rules(evidence)["replicate.extra_in_candidate"]
     other_way = _replicated("reference", reference="deeper")
     assert "layers.2" in _rules(other_way)["replicate.extra_in_reference"]
+
+
+def test_the_norm_behind_the_last_layer_is_not_taken_for_that_of_an_extra_one() -> None:
+    evidence = _replicated("with_norms_deeper", reference="with_norms", is_proven=False)
+    (extra,) = [one for one in evidence.findings if one.rule == "replicate.extra_in_candidate"]
+    assert extra.where.candidate.startswith("layers.2.")
+    other_way = _replicated("with_norms", reference="with_norms_deeper", is_proven=False)
+    (extra,) = [one for one in other_way.findings if one.rule == "replicate.extra_in_reference"]
+    assert extra.where.reference.startswith("layers.2.")
 
 
 def test_a_head_that_the_candidate_does_not_return_is_only_noted() -> None:

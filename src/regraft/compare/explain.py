@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 MANY = 3
 """Operands beyond which one that differs does not make another operator of it: states and lengths of sequences."""
 _MAX_SUSPECTS = 10
-_MAX_ENDS = 12
+_MAX_ENDS = 24
+"""A norm that is written out has 16 operators in JAX, a tanh GELU 12."""
 _MAX_HEALING = 3
 """Tensors of the reference that an open result before the suspects is taken for, one after the other."""
 _MAX_CONFIRMED = 3

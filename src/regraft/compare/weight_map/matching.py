@@ -11,7 +11,7 @@ import msgspec
 from regraft.compare.weight_map.arrangement import Choice, of_cells, of_lights, of_units, with_flattened
 from regraft.compare.weight_map.colours import coloured, is_same
 from regraft.compare.weight_map.folding import folded
-from regraft.compare.weight_map.interface import IN, OUT
+from regraft.compare.weight_map.interface import IN, NONE, OUT
 from regraft.compare.weight_map.sites import Site
 from regraft.compare.weight_map.units import Cell, Network, Unit, network_of
 
@@ -105,6 +105,8 @@ def _in_order(networks: tuple[Network, Network]) -> Matching:
             partner[other[block.b + i].index] = mine[block.a + i].index
             pairs.append(([mine[block.a + i]], [other[block.b + i]]))
     pairs += [([one], [two]) for one, two in _lights(networks, partner, done)]
+    for side in (0, 1):
+        pairs = _taken_alike(networks[side], pairs, side)
     seen = ({unit.index for one, _ in pairs for unit in one}, {unit.index for _, two in pairs for unit in two})
     extra = [
         [unit for unit in network.units if unit.index not in known and not _is_bias(unit)]
@@ -143,6 +145,29 @@ def _lights(
             found = waiting.get((unit.signature, partner.get(last, -1 if last < 0 else -2)))
             if found:
                 yield found.pop(0), unit
+
+
+def _taken_alike(
+    network: Network, pairs: Sequence[tuple[list[Unit], list[Unit]]], side: int
+) -> list[tuple[list[Unit], list[Unit]]]:
+    """The pairs, with light units that something else takes exchanged for left-over ones that the same takes.
+
+    Behind as many layers, the first norm of a layer too many looks like the last norm, but for what takes it.
+    """
+    both = [(pair[side], pair[1 - side]) for pair in pairs]
+    partner = {one.index: two.index for own, other in both for one, two in zip(own, other, strict=True)}
+    free = [unit for unit in network.units if unit.index not in partner and not unit.is_heavy and not _is_bias(unit)]
+    result = []
+    for own, other in both:
+        first, wanted, chosen = own[0], other[0].followers, own
+        takers = {unit.index: {partner.get(i) for i in unit.followers} for unit in (first, *free)}
+        if len(own) == 1 and not first.is_heavy and wanted and takers[first.index].isdisjoint(wanted):
+            fitting = [one for one in free if one.signature == first.signature and takers[one.index] == wanted]
+            if fitting:
+                free.remove(fitting[0])
+                chosen = [fitting[0]]
+        result.append((chosen, other) if side == 0 else (other, chosen))
+    return result
 
 
 def _resized(mine: list[Unit], other: list[Unit]) -> Iterator[tuple[Unit, Unit]]:
@@ -187,7 +212,7 @@ def _flattened(choice: Choice, networks: tuple[Network, Network]) -> Choice:
     if len(choice.ways) != 1 or len(choice.sites) != 1:
         return choice
     site = next(one for one in networks[1].sites if one.index == choice.sites[0])
-    anchors = [one for one in networks[1].sites if site.anchors >> one.index & 1 and one.piece.space]
+    anchors = [one for one in networks[1].sites if site.anchors >> one.index & 1 and _places(one)]
     channels = {one.piece.size(OUT) for one in anchors}
     if site.piece.space or len(channels) != 1:
         return choice
@@ -199,9 +224,17 @@ def _flattened(choice: Choice, networks: tuple[Network, Network]) -> Choice:
     side = math.isqrt(places)
     shapes = [(side, side)] if side * side == places else []
     shapes += [(h, places // h) for h in range(2, places) if places % h == 0 and h != side][:4]
-    for height, width in shapes if len(anchors[0].piece.space) > 1 else []:
+    for height, width in shapes if _places(anchors[0]) > 1 else []:
         extents += [(count, height, width), (height, width, count)]
     return with_flattened(choice, extents)
+
+
+def _places(site: Site) -> int:
+    """Axes of the image that a convolution makes, of one place, too; 0 for what is none."""
+    piece = site.piece
+    if len(piece.axes) > len(OUT + IN) and NONE in piece.axes:
+        return len(piece.axes) - len(OUT + IN)
+    return len(piece.space)
 
 
 __all__ = ["Cell", "Matching", "matched"]
