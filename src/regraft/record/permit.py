@@ -75,7 +75,8 @@ def permit_from_scan(scan: Record, package: Digest, *, trust_code: bool = False,
         raise PermitRefused(
             f"the scan could not decide: {evidence.summary}",
             where=name,
-            hint="read what regraft scan lists; what you have reviewed passes with regraft scan --allow",
+            hint="read what regraft scan lists; what you vouch for runs in the sandbox with --trust-code, "
+            "what you have reviewed passes with regraft scan --allow",
         )
     return Permit(package, Scope.DATA, scan.digest)
 
