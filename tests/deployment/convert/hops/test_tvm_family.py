@@ -138,6 +138,14 @@ def test_what_is_no_library_of_ours_is_one_sentence(compiled: Conversion) -> Non
         isolated_tvm(content.replace(text, b"[" * len(text)), where="damaged")
 
 
+def test_a_compiler_is_one_that_the_script_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", "/bin/sh")  # a script gets nothing of the user's but the search path
+    assert "apt-get install g++" in FROM_ONNX.obstacle()
+    (tmp_path / "clang").symlink_to("/bin/sh")
+    assert FROM_ONNX.obstacle() == ""
+
+
 def test_an_operator_that_the_frontend_lacks_is_named(small: Path, tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["h"]),

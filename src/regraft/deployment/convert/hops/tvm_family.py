@@ -6,7 +6,6 @@ Each is a script in a process of its own: what TVM is made of may crash, hang, o
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from regraft.runtime.interface import Array, Feeds, Model
 
 _SCRIPTS = Path(__file__).parents[1] / "scripts"
+_COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")
+"""What TVM looks for to link with; its script does not get the user's CXX. Source: tvm/support/cc.py, get_cc."""
 _LACKING = "NotImplementedError"
 """What a script raises for operators that TVM has not: other sizes do not bring them."""
 
@@ -61,8 +62,8 @@ class TvmConverter:
         library = ("onnx", "onnx") if self.source == "onnx" else ("torch", "torch")
         if absent := missing("tvm", extra="tvm") or missing(library[0], extra=library[1]):
             return absent
-        compiler = os.environ.get("CXX", "g++")
-        return "" if shutil.which(compiler) else f"the compiler {compiler} is not installed: apt-get install g++"
+        is_there = any(map(shutil.which, _COMPILERS))
+        return "" if is_there else f"none of {', '.join(_COMPILERS)} is installed: apt-get install g++"
 
     def convert(self, source: Source) -> Hop:
         """Compile with the free sizes of the source, or, where TVM cannot, with those of one sample.
