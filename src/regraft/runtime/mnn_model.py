@@ -145,7 +145,8 @@ class MnnModel(OpaqueModel):
         if dtype == "int64":
             limits = np.iinfo(np.int32)
             if value.size and (value.min() < limits.min or value.max() > limits.max):
-                raise BadFeeds(f"input {name!r} holds integers of more than 32 bits, which MNN does not have")
+                what = f"input {name!r} holds integers of more than 32 bits, which MNN does not have"
+                raise BadFeeds(what, where=self.where)
         if _DTYPES[dtype] == "int":
             value = value.astype(np.int32)
         kind = getattr(self._expr, _DTYPES[dtype])

@@ -53,7 +53,7 @@ class TorchScriptFromTorch:
 
         model = source.loaded()
         if not isinstance(model, TorchModel):
-            raise Unsupported(f"a {type(model).__name__} is no eager module, and cannot be traced", where=model.where)
+            raise Unsupported("only eager networks are traced, and an exported program is none", where=model.where)
         content = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch advises torch.export here
