@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def test_rows_are_of_a_length(compared: Evidence) -> None:
     assert {one.of.get("length") for one in found(compared, "latency_p50")} == {3, 50}
     assert {one.of.get("threads") for one in found(compared, "latency_p50")} == {1}
     assert compared.parameters["lengths"] == [3, 50]
+    assert ", 1 thread, " in compared.summary
 
 
 def test_a_length_is_what_the_pass_has(tmp_path: Path, network: Callable[..., Path]) -> None:
@@ -130,6 +132,7 @@ def test_what_limits_are_for_is_measured(tmp_path: Path, network: Callable[..., 
     device = tmp_path / "device.yaml"
     device.write_text("schema: regraft.device/1\nlatency_p50: 100 s\nbatch: 3\n")
     evidence = bench(network(tmp_path / "net.onnx"), batch_sizes=(1,), runs=8, starts=1, budget=device)
+    assert re.search(r" of \d+ threads?", evidence.summary), "the runtime's own number of threads is not known"
     assert {m.of["batch"] for m in found(evidence, "latency_p50")} == {1, 3}
     assert evidence.outcome == "within budget"
 

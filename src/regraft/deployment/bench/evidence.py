@@ -288,8 +288,12 @@ def _summary(
     rows = [(row, latency_from_samples(row.samples, batch=batch)) for row in measured if row.size == smallest]
     fastest, found = min(rows, key=lambda one: one[1].p50_ms.value)
     environment = capture_environment()
-    threads = fastest.live.variant.threads or environment.threads
-    machine = f"{_count(found.n, 'run')}, {_count(threads, 'thread')}, {environment.cpu}"
+    threads = fastest.live.variant.threads  # a runtime's own number may be 1 (MNN), or as many as there are
+    machine = f"{_count(found.n, 'run')}, "
+    if threads is not None:
+        machine += f"{_count(threads, 'thread')}, {environment.cpu}"
+    else:
+        machine += f"{environment.cpu} of {_count(environment.threads, 'thread')}"
     p95 = f"p95 {_text(found.p95_ms)} at batch {batch}"
     if budget is not None:
         return f"{_budget_text(budget, judged)}; {machine}"
