@@ -62,7 +62,10 @@ def _converted(array: Array, dtype: str, where: str) -> Array:
     wanted = "float32" if dtype == "bfloat16" else dtype
     if str(array.dtype) == wanted or wanted == "string":
         return array
-    converted = array.astype(wanted)
+    try:
+        converted = array.astype(wanted)
+    except (TypeError, ValueError):
+        raise UsageError(f"{array.dtype} cannot become {wanted}", where=where) from None
     same = np.array_equal(converted.astype(array.dtype), array, equal_nan=array.dtype.kind == "f")
     if not same and not (array.dtype.kind == "f" and converted.dtype.kind == "f"):
         raise UsageError(f"{array.dtype} cannot become {wanted} without changing values", where=where)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from regraft.deployment.convert import convert, members
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.routes import require_route
-from regraft.errors import BadFeeds, NotFound, Unsupported
+from regraft.errors import BadFeeds, Damaged, NotFound, Unsupported, UsageError
 from regraft.record.evidence import Verdict
 from regraft.record.store import Store
 
@@ -335,6 +335,12 @@ def test_what_the_user_gave_wrongly_is_no_evidence_about_the_package(
     only(Sound())
     with pytest.raises(NotFound):
         convert(model, to=TARGET, out=tmp_path / "made", feeds=tmp_path / "none.npz")
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(Damaged, match=r"not an \.npz"):
+        convert(model, to=TARGET, out=tmp_path / "made", feeds=tmp_path / "cut.npz")
+    np.savez(tmp_path / "words.npz", x=np.array(["a", "b"]))
+    with pytest.raises(UsageError, match="<U1 cannot become float32"):
+        convert(model, to=TARGET, out=tmp_path / "made", feeds=tmp_path / "words.npz")
     with pytest.raises(BadFeeds):
         convert(model, to=TARGET, out=tmp_path / "made", feeds={"x": np.ones((2, 9), np.float32)})
     with pytest.raises(Unsupported, match="without sound"):

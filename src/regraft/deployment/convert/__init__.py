@@ -140,6 +140,8 @@ def convert(
         except (UsageError, BadFeeds, NotFound, AccessDenied):
             raise  # a mistake in what the user gave, and nothing about the package
         except RegraftError as error:
+            if isinstance(feeds, Path) and error.where == str(feeds):
+                raise
             return _failed(draft, error, "route")
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
             search = Search(
