@@ -154,9 +154,10 @@ def test_weights_that_nothing_uses_make_no_other_network() -> None:
     assert "unused" in _rules(evidence)["replicate.unused"]
 
 
-def test_a_factory_that_raises_is_told_with_its_own_line() -> None:
-    with pytest.raises(UsageError, match="ZeroDivisionError") as caught:
-        _replicated("raising")
+@pytest.mark.parametrize(("factory", "said"), [("raising", "ZeroDivisionError"), ("leaving", "SystemExit")])
+def test_a_factory_that_raises_is_told_with_its_own_line(factory: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        _replicated(factory)
     assert "replication_factories.py:" in caught.value.where
 
 

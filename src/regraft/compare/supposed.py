@@ -187,8 +187,8 @@ class Supposed:
 
     def _is_known(self, theirs: str) -> bool:
         walk = self._walk
-        is_size = theirs in walk.discrete and theirs in walk.values
-        return is_size or theirs in walk.matches or walk.candidate.constant(theirs) is not None
+        is_given = theirs in walk.values and (theirs in walk.discrete or theirs in walk.constant)
+        return is_given or theirs in walk.matches or walk.candidate.constant(theirs) is not None
 
     def _depends(self, later: str, earlier: str) -> bool:
         trace = self._trace

@@ -182,6 +182,16 @@ class Walk:
                 found.update(_made(node))
         return found
 
+    @functools.cached_property
+    def constant(self) -> set[str]:
+        """Tensors of the candidate that are made of weights and settings alone: the factor of a norm, spelt out."""
+        found: set[str] = set()
+        for node in self.candidate.nodes:
+            given = [name for name in node.inputs if name]
+            if given and all(name in found or self.candidate.constant(name) is not None for name in given):
+                found.update(_made(node))
+        return found
+
     def _is_setting(self, name: str) -> bool:
         value = self.candidate.constant(name)
         return value is not None and (value.size == 1 or not _is_float(value))

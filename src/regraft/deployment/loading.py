@@ -154,7 +154,7 @@ def _own_code(ref: ModelRef, request: LoadRequest) -> Opened:
         return Opened(found.subjects, error=error)
     except RegraftError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's sys.exit(0) would end this verb as if it had passed
         raise _raised(error, ref) from error
     if request.runtime not in (None, model.runtime):
         what = f"what it builds runs in {model.runtime}, and not in {request.runtime}"
@@ -163,7 +163,7 @@ def _own_code(ref: ModelRef, request: LoadRequest) -> Opened:
     return Opened(found.subjects, model)
 
 
-def _raised(error: Exception, ref: ModelRef) -> UsageError:
+def _raised(error: BaseException, ref: ModelRef) -> UsageError:
     """What the user's own code raised, with its file and line."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     what = f"the factory raised {type(error).__name__}: {str(error)[:300]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,7 @@ def named_factory(place: str) -> Callable[..., Any]:
 
     Raises:
         NotFound: there is no such module or function.
-        UsageError: it is no function.
+        UsageError: it is no function, or the module raises.
     """
     module_name, _, name = place.removeprefix("py:").partition(":")
     try:
@@ -136,6 +137,11 @@ def named_factory(place: str) -> Callable[..., Any]:
         ) from error
     except AttributeError as error:
         raise NotFound(str(error), where=f"py:{place}") from error
+    except (Exception, SystemExit) as error:  # a script that ends by sys.exit(0) has not passed
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        line = "" if isinstance(error, SyntaxError) else f", {frame.filename}:{frame.lineno}"
+        what = f"importing {module_name} raised {type(error).__name__}: {str(error)[:300]}"
+        raise UsageError(what, where=f"py:{place}{line}") from error
     if not callable(found):
         raise UsageError(f"{name} is {type(found).__name__}, not a function", where=f"py:{place}")
     return found  # type: ignore[no-any-return]

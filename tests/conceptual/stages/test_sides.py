@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,16 @@ def test_a_factory_that_fails_is_told_with_its_place() -> None:
 def test_a_factory_that_is_not_there() -> None:
     with pytest.raises(NotFound):
         side_from_factory("py:no_such_module_anywhere:side")
+
+
+@pytest.mark.parametrize(("text", "said"), [("def side(:", "SyntaxError"), ("raise SystemExit(0)", "SystemExit: 0")])
+def test_a_module_that_cannot_be_imported_says_why(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "not_importable.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=said):
+        side_from_factory("py:not_importable:side")
 
 
 def test_a_part_that_one_side_lacks_is_not_compared() -> None:

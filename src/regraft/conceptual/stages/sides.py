@@ -56,7 +56,7 @@ def _framework(factory: Callable[[], object], where: str) -> str:
         made = Declaration(factory(), where)
     except RegraftError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise Unsupported(f"the factory failed: {type(error).__name__}: {error}", where=where) from error
     told = [made.get(key) for key in ("model", "optimiser", "schedule")]
     torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
