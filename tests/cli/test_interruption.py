@@ -12,8 +12,8 @@ _PROGRAM = """
 import hashlib, sys, threading
 from regraft.cli.interruption import listen
 listen(patience_s=0.3)
-threading.Timer(0.3, print, ["ready"], {{"flush": True}}).start()
-try:
+try:  # a loop must not be the first in it: Python 3.11 does not count its jump back as within
+    threading.Timer(0.3, print, ["ready"], {{"flush": True}}).start()
     {busy}
 except KeyboardInterrupt:
     sys.exit(7)
