@@ -47,6 +47,13 @@ def _complaints(pair: Pair) -> Iterator[str]:
         start, stop = source.rows or (0, 1)
         if source.heads < 0 or source.parts < 1 or not 0 <= start < stop:
             yield f"rows, heads and parts of {source.piece.weight} count from 0 upwards"
+            continue
+        extent = source.piece.size(OUT)
+        if source.heads and extent % (source.heads * source.parts):
+            yield f"{extent} of {source.piece.weight} are not {source.heads} heads of {source.parts} parts"
+        if stop > (source.parts if source.heads else extent):
+            yield f"rows = {[start, stop]} go beyond {source.piece.weight}, which is {list(source.piece.shape)}"
+    yield from _other_extents(pair)
     if sorted(pair.blocks) != list(range(len(pair.blocks))):
         yield f"blocks = {list(pair.blocks)} is no order of {len(pair.blocks)} blocks"
     if pair.heads < 0:
@@ -60,6 +67,18 @@ def _complaints(pair: Pair) -> Iterator[str]:
         yield "fill is a finite number, epsilon one from 0 upwards"
     if pair.fill and pair.sources:
         yield "it is filled with a number, or made of weights of the reference, not both"
+
+
+def _other_extents(pair: Pair) -> Iterator[str]:
+    """Where one whole weight is made of one whole other with the same letters, each letter counts as many on both sides."""
+    if len(pair.sources) != 1 or pair.sources[0].rows is not None or pair.candidate.part is not None:
+        return
+    ours, theirs = pair.sources[0].piece, pair.candidate
+    letters = set(theirs.axes) - {NONE}
+    for letter in sorted(letters if letters == set(ours.axes) - {NONE} else ()):
+        if ours.size(letter) != theirs.size(letter):
+            counts = f"{theirs.size(letter)}, in {ours.weight} {ours.size(letter)}"
+            yield f"{letter} of axes = {theirs.axes!r} counts {counts}"
 
 
 def _covering(pieces: Sequence[Piece]) -> str:
