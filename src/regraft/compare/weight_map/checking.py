@@ -70,7 +70,7 @@ def _complaints(pair: Pair) -> Iterator[str]:
 
 
 def _other_extents(pair: Pair) -> Iterator[str]:
-    """Where one whole weight is made of one whole other with the same letters, each letter counts as many on both sides."""
+    """Where one weight is made of one other with the same letters, each letter counts as many on both sides."""
     if len(pair.sources) != 1 or pair.sources[0].rows is not None or pair.candidate.part is not None:
         return
     ours, theirs = pair.sources[0].piece, pair.candidate
