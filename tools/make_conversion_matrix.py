@@ -56,7 +56,7 @@ _FROM_ONNX = ("openvino", "torch-export", "onnx-slim", "onnx-optimised", "ncnn",
 _FROM_TORCH = ("onnx", "openvino", "torch-export", "torchscript", "aotinductor", "onnx-float16", "onnx-int8",
                "ncnn", "mnn")  # fmt: skip
 _FROM_TF = ("onnx", "openvino", "torch-export", "litert")
-_SEVEN = ("onnx", "openvino", "torch-export", "torchscript", "aotinductor", "ncnn", "mnn")
+_SEVEN = ("onnx", "openvino", "torch-export", "torchscript", "aotinductor", "iree", "tvm", "ncnn", "mnn")
 SOURCES = (
     *(Source(f"{name} (one of seven)", f"py:benchmarks.seven:{name}", "torch", _SEVEN)
       for name in ("resnet", "bert", "decoder", "mobilenet", "lstm", "gru", "branching")),
