@@ -32,6 +32,10 @@ def plain():
     return torch.nn.Conv2d(3, 8, 3), {"input": test_replicate_files.IMAGE}
 
 
+def without_weights():
+    return torch.nn.ReLU(), {"input": test_replicate_files.IMAGE}
+
+
 def norm_in_jax():
     import jax
     from jax import numpy as jnp
@@ -191,3 +195,11 @@ def test_norms_that_are_written_out_beside_a_reference_without_norms_are_no_diff
     evidence = rg.replicate("py:networks_of_files:plain", "py:networks_of_files:norm_in_jax")
     assert evidence.outcome == "undecided"
     assert "may have them folded" in _rules(evidence)["replicate.cannot_map"]
+
+
+def test_where_there_are_no_weights_no_map_is_written_and_it_says_so(tmp_path: Path) -> None:
+    place, wanted = "py:networks_of_files:without_weights", tmp_path / "map.toml"
+    evidence = rg.replicate(place, place, map_out=wanted)
+    assert evidence.outcome == "replicated"
+    assert "map.toml was not written" in _rules(evidence)["replicate.no_map"]
+    assert not wanted.exists()

@@ -42,6 +42,7 @@ OTHER_RULES: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("replicate.no_tests", "unknown", "Tests could not be written; info where the networks differ", "See why."),
         ("replicate.profile", "info", "How fast both networks are, and in which modules the candidate loses time", ""),
         ("replicate.no_profile", "unknown", "The speed could not be compared; the message says why", "`regraft bench`"),
+        ("replicate.no_map", "low", "No map or script was written: nothing was mapped", ""),
         ("replicate.ambiguous", "unknown", "Several ways to map a weight stay open", "`-o map.toml`, `--map`"),
         ("replicate.cannot_map", "unknown", "A network cannot be traced or filled; the message says why", ""),
     ),

@@ -118,7 +118,7 @@ def replicate(
         outcome: Mapped | None = None
         if ours.model is not None and theirs.model is not None and not own_weights:
             outcome = _filled(draft, ours, theirs, feeds, seed=seed, map_file=map_file, is_proven=is_proven)
-            _write(outcome, map_out, converter_out)
+            _write(draft, outcome, map_out, converter_out)
             if outcome is None or outcome.model is None:
                 return concluded(draft, None)
             filled = msgspec.structs.replace(theirs, model=outcome.model)
@@ -313,9 +313,12 @@ def _telling(cases: Sequence[FeedCase]) -> FeedCase:
     return min(cases, key=weight)
 
 
-def _write(outcome: Mapped | None, map_out: Path | None, converter_out: Path | None) -> None:
+def _write(draft: Draft, outcome: Mapped | None, map_out: Path | None, converter_out: Path | None) -> None:
+    wanted = [(path, make) for path, make in ((map_out, toml_from_map), (converter_out, script_from_map)) if path]
     if outcome is None or not outcome.weight_map.pairs:
+        for path, _ in wanted:
+            message = f"{path} was not written: no weight of one is a weight of the other"
+            draft.find(Finding("replicate.no_map", Severity.LOW, message))
         return
-    for path, make in ((map_out, toml_from_map), (converter_out, script_from_map)):
-        if path is not None:
-            path.write_text(make(outcome.weight_map), "utf-8")
+    for path, make in wanted:
+        path.write_text(make(outcome.weight_map), "utf-8")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regraft.deployment.convert.foreign import run_by
+from regraft.deployment.convert.hops.fixed_sizes import fixed_graph, freely_or_fixed, handed_over
 from regraft.deployment.convert.interface import Hop, Source
 from regraft.deployment.convert.obstacles import missing
 from regraft.deployment.convert.proving import prove
 from regraft.errors import Unsupported
+
+if TYPE_CHECKING:
+    from regraft.runtime.interface import Feeds, Signature
 
 _SCRIPT = Path(__file__).parents[1] / "scripts" / "iree_from_onnx.py"
 
@@ -27,26 +33,37 @@ class IreeFromOnnx:
         return missing("iree", extra="iree") or missing("onnx", extra="onnx")
 
     def convert(self, source: Source) -> Hop:
-        """Compile a copy of the graph, and run the module at every size of the examples.
+        """Compile a copy of the graph with its free sizes, or, where IREE cannot, with those of one sample.
 
         Raises:
             Unsupported: IREE cannot compile it; its message names the operator.
             Crashed: the compiler died, hung, or took too much memory.
         """
-        from regraft.runtime.iree_model import REFLECTION, isolated_iree
         from regraft.runtime.onnxruntime_model import OnnxRuntimeModel
-        from regraft.runtime.stated import stated_signature
 
-        model = source.loaded()
-        if not isinstance(model, OnnxRuntimeModel):
+        if not isinstance(source.loaded(), OnnxRuntimeModel):
             raise Unsupported("only ONNX graphs are compiled by IREE", where=source.where)
-        stated = stated_signature(model.signature, model.effective_precision)
-        options = {"signature": stated, "reflection": REFLECTION}
-        made = run_by(Path(sys.executable), _SCRIPT, source, options)
-        product = isolated_iree(made.files["model.vmfb"], where=source.where)
-        try:
-            prove(product, model, source.feeds, {port.name: port.name for port in model.signature.inputs})
-        finally:
-            product.close()
-        note = "compiled for this processor and this IREE; native code, which a scan cannot pass"
-        return Hop(made.files, "iree", (note,), made.versions, precision=None, is_compiled=True)
+        return freely_or_fixed(source, functools.partial(_compiled, source))
+
+
+def _compiled(source: Source, signature: Signature, fixed: Feeds) -> Hop:
+    """One module, run at every size of the examples that it is for; without feeds its sizes are free."""
+    from regraft.runtime.iree_model import REFLECTION, isolated_iree
+    from regraft.runtime.stated import stated_signature
+
+    model = source.loaded()
+    options = {"signature": stated_signature(signature, model.effective_precision), "reflection": REFLECTION}
+    python = Path(sys.executable)
+    if fixed:
+        with handed_over(fixed_graph(source, fixed), "model.onnx", source) as file:
+            made = run_by(python, _SCRIPT, file, options)
+    else:
+        made = run_by(python, _SCRIPT, source, options)
+    product = isolated_iree(made.files["model.vmfb"], where=source.where)
+    try:
+        cases = [fixed] if fixed else source.feeds
+        prove(product, model, cases, {port.name: port.name for port in signature.inputs})
+    finally:
+        product.close()
+    note = "compiled for this processor and this IREE; native code, which a scan cannot pass"
+    return Hop(made.files, "iree", (note,), made.versions, precision=None, is_compiled=True, is_one_size=bool(fixed))
