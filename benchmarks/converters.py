@@ -31,11 +31,12 @@ LIMIT_S = 600
 
 
 def main() -> str:
+    from regraft.runtime.environments import make_environment
+
     os.environ["PYTHONPATH"] = str(ROOT)
-    lines = [
-        "| network | " + " | ".join(f"regraft → {form}" for form in TARGETS) + " | torch exporter | Olive | onnx2tf |",
-        "|---|" + "---|" * (len(TARGETS) + 3),
-    ]
+    mobile = str(make_environment("mobile"))
+    columns = [*(f"regraft → {form}" for form in TARGETS), "torch exporter", "Olive", "litert-torch", "onnx2tf"]
+    lines = ["| network | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     with tempfile.TemporaryDirectory() as name:
         for network in NETWORKS:
             folder = Path(name) / network
@@ -45,6 +46,8 @@ def main() -> str:
             cells += [peer([sys.executable, str(PEERS), "exporter", network, str(onnx)], network, onnx)]
             made = folder / "olive.onnx"
             cells += [peer([olive(), str(PEERS), "olive", network, str(made)], network, made)]
+            made = folder / "litert.tflite"
+            cells += [peer([mobile, str(PEERS), "litert", network, str(made)], network, made)]
             cells += [by_onnx2tf(network, onnx, folder)]
             lines.append(f"| {network} | " + " | ".join(cells) + " |")
             sys.stderr.write(lines[-1] + "\n")

@@ -1,6 +1,7 @@
 """Convert a network or a file by a peer alone. Run by benchmarks/converters.py in the peer's environment.
 
-usage: converters_peers.py exporter|olive NETWORK OUT.onnx, or onnx2tf MODEL.onnx OUT_FOLDER NAME:SIZE,SIZE…
+usage: converters_peers.py exporter|olive NETWORK OUT.onnx, litert NETWORK OUT.tflite, or
+onnx2tf MODEL.onnx OUT_FOLDER NAME:SIZE,SIZE…
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ def olive(network: str, out: str) -> None:
     shutil.copy(made.model_path, out)
 
 
+def litert(network: str, out: str) -> None:
+    """litert-torch by its one call, for the sizes of the example."""
+    import litert_torch
+
+    module, feeds = _built(network)
+    litert_torch.convert(module, sample_kwargs=feeds).export(out)
+
+
 def onnx2tf(model: str, out: str, *inputs: str) -> None:
     """A TFLite file with the names and layouts of the source; it gets the sizes that it wants to be told."""
     import onnx2tf as peer
@@ -69,4 +78,4 @@ def _outputs(module: Any, feeds: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    {"exporter": exporter, "olive": olive, "onnx2tf": onnx2tf}[sys.argv[1]](*sys.argv[2:])
+    {"exporter": exporter, "olive": olive, "litert": litert, "onnx2tf": onnx2tf}[sys.argv[1]](*sys.argv[2:])
