@@ -38,7 +38,8 @@ from pathlib import Path
 from regraft.cli.app import run
 out = Path(sys.argv[2])
 shutil.rmtree(out, ignore_errors=True)
-sys.exit(run(["convert", sys.argv[1], "--to", "onnx", "-o", str(out), "--store", sys.argv[3], "--no-progress"]))
+options = ["-o", str(out), "--store", sys.argv[3], "--no-progress", *sys.argv[4:]]
+sys.exit(run(["convert", sys.argv[1], "--to", "onnx", *options]))
 """
 
 
@@ -59,6 +60,7 @@ def main() -> str:
                     "torch.onnx.export alone": [sys.executable, "-c", _ALONE, *where, str(folder / "alone.onnx")],
                     "regraft convert, floors kept": ours,
                     "regraft convert, first time": ["env", "REGRAFT_CACHE_MB=0", *ours],
+                    "regraft convert --no-localise, first time": ["env", "REGRAFT_CACHE_MB=0", *ours, "--no-localise"],
                 },
                 rounds=ROUNDS,
             )

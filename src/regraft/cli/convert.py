@@ -25,6 +25,7 @@ from regraft.cli.output import Shown, each
 @click.option("--trust-code", is_flag=True, help="Run code that the package brings, in the sandbox.")
 @click.option("--time-limit", "time_limit_s", type=click.FloatRange(1, 1e6), help="Seconds that one attempt may take.")
 @click.option("--memory-mb", type=click.IntRange(64), help="MiB that one attempt may hold.")
+@click.option("--localise/--no-localise", default=True, help="Look at operators, too, where outputs agree.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of a pass; default: the runtime's.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of made-up inputs.")
 @folder_options

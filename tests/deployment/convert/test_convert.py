@@ -50,6 +50,16 @@ def test_its_evidence_ties_it_to_its_source(minilm: Path, minilm_onnx: Conversio
     assert "layer_rms_ratio" not in measured  # a hop that passes is not measured layer by layer
 
 
+@pytest.mark.parametrize("localise", [True, False])
+def test_operators_are_looked_at_unless_that_is_declined(
+    attention_onnx: Path, tmp_path: Path, *, localise: bool
+) -> None:
+    made = convert(attention_onnx, to="onnx-slim", out=tmp_path / "slim", localise=localise)
+    assert made.evidence.verdict is Verdict.PASS
+    assert made.evidence.parameters["localise"] is localise
+    assert ("localised_on" in made.verification.parameters) is localise
+
+
 def test_nothing_of_this_machine_is_in_the_graph(minilm_onnx: Conversion) -> None:
     content = (minilm_onnx.path / "model.onnx").read_bytes()
     assert str(Path(torch.__file__).parent).encode() not in content

@@ -69,6 +69,7 @@ def convert(
     avoid: Collection[str] = (),
     store: Store | None = None,
     seed: int = 0,
+    localise: bool = True,
     runtime: str | None = None,
     factory: str | None = None,
     threads: int | None = None,
@@ -92,6 +93,8 @@ def convert(
         avoid: names of converters to leave out.
         store: where packages and scans are looked up, and where the evidence of the verifications is kept.
         seed: of made-up feeds.
+        localise: look at the operators of the product, too, also where its outputs agree: a fault may be one that these
+            inputs do not show.
         runtime: that loads the source; None for the first that can.
         factory: `module:factory` that builds the source's network for weights without an architecture.
         threads: intra-op threads while verifying.
@@ -115,6 +118,7 @@ def convert(
         parameters={
             "to": to,
             "seed": seed,
+            "localise": localise,
             "runtime": runtime,
             "factory": factory,
             "threads": threads,
@@ -133,7 +137,9 @@ def convert(
         if form == to:
             raise UsageError(f"the source is {to} already", where=source.path)
         draft.parameters["from"] = form
-        judging = Judging(feeds=feeds, task=task, seed=seed, threads=threads, store=store, permit=permit)
+        judging = Judging(
+            feeds=feeds, task=task, seed=seed, threads=threads, store=store, permit=permit, localise=localise
+        )
         try:
             require_route(form, to, avoid=avoid)
             examples, given = _examples(source, source.model, judging)

@@ -102,6 +102,7 @@ class Judging(msgspec.Struct, frozen=True, kw_only=True):
         task: labelled rows, by which a hop of lower precision is judged.
         seed, threads, store: as for `verify`.
         permit: leave to load what was made, where its format could execute code; None knows of none.
+        localise: look at the operators of the last hop's product, too.
     """
 
     feeds: Feeds | Sequence[Feeds] | Sequence[str] | Path | None = None
@@ -110,6 +111,7 @@ class Judging(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     store: Store | None = None
     permit: PermitSource | None = None
+    localise: bool = True
 
 
 class Search:
@@ -257,7 +259,7 @@ class Search:
                 precision=form_named(link.form).precision or None,
                 threads=judging.threads,
                 store=judging.store,
-                localise=is_last,
+                localise=is_last and judging.localise,
                 layers=False,
             )
         except RegraftError as error:
