@@ -43,3 +43,14 @@ def test_an_ignored_signal_stays_ignored() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+def test_a_handler_of_somebody_else_has_all_the_time_that_it_wants() -> None:
+    program = (
+        "import signal, time\n"
+        "from regraft.cli.interruption import listen; listen(patience_s=0.1)\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "signal.raise_signal(signal.SIGTERM); time.sleep(0.5); print('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "alive\n"

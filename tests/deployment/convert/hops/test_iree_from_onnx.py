@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from regraft.deployment.convert import Conversion, convert
 from regraft.deployment.convert.hops.iree_from_onnx import IreeFromOnnx
@@ -25,21 +25,8 @@ obstacle = IreeFromOnnx().obstacle()
 pytestmark = pytest.mark.skipif(bool(obstacle), reason=obstacle or "IREE is installed")
 
 
-def _saved(path: Path, nodes: list[onnx.NodeProto], output: str = "the.scores") -> Path:
-    rng = np.random.default_rng(0)
-    ends = [
-        helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "tokens"]),
-        helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", 4]),
-    ]
-    weights = {"table": rng.normal(size=(9, 6)), "w": rng.normal(size=(6, 4)), "b": rng.normal(size=4)}
-    stored = [numpy_helper.from_array(value.astype("float32"), name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
-    return path
-
-
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(tmp_path_factory: pytest.TempPathFactory, saved_graph: Callable[..., Path]) -> Path:
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["h"]),
         helper.make_node("ReduceMax", ["h", "axis"], ["most"], keepdims=0),
@@ -47,7 +34,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         helper.make_node("Tanh", ["a"], ["the.scores"]),
     ]
     axis = helper.make_node("Constant", [], ["axis"], value=numpy_helper.from_array(np.array([1])))
-    return _saved(tmp_path_factory.mktemp("small") / "model.onnx", [axis, *nodes])
+    return saved_graph(tmp_path_factory.mktemp("small") / "model.onnx", [axis, *nodes])
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +89,14 @@ def test_a_damaged_module_is_one_sentence(compiled: Conversion) -> None:
         isolated_iree(bytes(content), where="damaged")
 
 
-def test_an_operator_that_the_compiler_lacks_is_named(tmp_path: Path) -> None:
+def test_an_operator_that_the_compiler_lacks_is_named(tmp_path: Path, saved_graph: Callable[..., Path]) -> None:
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["h"]),
         helper.make_node("MaxRoiPool", ["h", "h"], ["the.scores"], pooled_shape=[2, 2]),
     ]
-    path = _saved(tmp_path / "odd.onnx", nodes)
+    path = saved_graph(tmp_path / "odd.onnx", nodes)
     with open_package(path) as package:
-        source = Source(load(open_package(_saved(tmp_path / "plain.onnx", [nodes[0]], "h"))),
+        source = Source(load(open_package(saved_graph(tmp_path / "plain.onnx", [nodes[0]], "h"))),
                         (), VerifiedFiles(package), "odd.onnx", "odd.onnx")  # fmt: skip
         with pytest.raises(Unsupported, match="MaxRoiPool"):
             IreeFromOnnx().convert(source)

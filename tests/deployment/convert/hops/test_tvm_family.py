@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 import regraft as rg
 from regraft.deployment.convert import Conversion, convert
@@ -37,21 +37,8 @@ obstacle = FROM_ONNX.obstacle() or FROM_PROGRAM.obstacle()
 pytestmark = pytest.mark.skipif(bool(obstacle), reason=obstacle or "TVM is installed")
 
 
-def _saved(path: Path, nodes: list[onnx.NodeProto], output: str = "the.scores") -> Path:
-    rng = np.random.default_rng(0)
-    ends = [
-        helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "tokens"]),
-        helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", 4]),
-    ]
-    weights = {"table": rng.normal(size=(9, 6)), "w": rng.normal(size=(6, 4)), "b": rng.normal(size=4)}
-    stored = [numpy_helper.from_array(value.astype("float32"), name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), path)
-    return path
-
-
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(tmp_path_factory: pytest.TempPathFactory, saved_graph: Callable[..., Path]) -> Path:
     nodes = [
         helper.make_node("Constant", [], ["axis"], value=numpy_helper.from_array(np.array([1]))),
         helper.make_node("Constant", [], ["four"], value=numpy_helper.from_array(np.array([4]))),
@@ -61,7 +48,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         helper.make_node("Tanh", ["a"], ["unsorted"]),
         helper.make_node("TopK", ["unsorted", "four"], ["the.scores", "order"]),  # TVM calls a library of its own
     ]
-    return _saved(tmp_path_factory.mktemp("small") / "model.onnx", nodes)
+    return saved_graph(tmp_path_factory.mktemp("small") / "model.onnx", nodes)
 
 
 @pytest.fixture(scope="module")
@@ -146,12 +133,14 @@ def test_a_compiler_is_one_that_the_script_finds(tmp_path: Path, monkeypatch: py
     assert FROM_ONNX.obstacle() == ""
 
 
-def test_an_operator_that_the_frontend_lacks_is_named(small: Path, tmp_path: Path) -> None:
+def test_an_operator_that_the_frontend_lacks_is_named(
+    small: Path, tmp_path: Path, saved_graph: Callable[..., Path]
+) -> None:
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["h"]),
         helper.make_node("GRU", ["h", "w", "w"], ["the.scores"], hidden_size=4),
     ]
-    with open_package(_saved(tmp_path / "odd.onnx", nodes)) as package:
+    with open_package(saved_graph(tmp_path / "odd.onnx", nodes)) as package:
         feeds = ({"ids": np.zeros((2, 3), "int64")},)
         source = Source(load(open_package(small)), feeds, VerifiedFiles(package), "odd.onnx", "odd.onnx")
         with pytest.raises(Unsupported, match="not supported for frontend ONNX: GRU"):
